@@ -2,6 +2,6 @@
 declare module 'http2-express' {
   import type express from 'express'
 
-  function http2Express(from: typeof express): () => express.Express
+  function http2Express(from: typeof express): express.Express
   export = http2Express
 }
