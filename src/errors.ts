@@ -1,0 +1,81 @@
+// Every way in which a stream can fail, by code. The class only groups; programs switch on `code`. The text of a
+// message is fixed, because it may be sent to a client: hosts, ports and system errors stay in `cause`.
+
+/** What went wrong, for programs. The README explains each. */
+export type SseProxyErrorCode = 'ERR_SSE_PROXY_OPTION' | UpstreamErrorCode | StreamErrorCode
+
+/** The base of every error of this package. */
+export class SseProxyError extends Error {
+  override readonly name: string = 'SseProxyError'
+  readonly code: SseProxyErrorCode
+  /** The HTTP status a client gets for it while it has no headers yet. */
+  readonly status: number
+
+  constructor(code: SseProxyErrorCode, status: number, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.code = code
+    this.status = status
+  }
+}
+
+/** A wrong option: thrown by `sseProxy()` itself, never later. */
+export class ConfigError extends TypeError {
+  override readonly name: string = 'ConfigError'
+  readonly code: SseProxyErrorCode = 'ERR_SSE_PROXY_OPTION'
+}
+
+/** The codes of an UpstreamError. */
+export type UpstreamErrorCode =
+  | 'ERR_SSE_PROXY_UNREACHABLE'
+  | 'ERR_SSE_PROXY_BAD_ANSWER'
+  | 'ERR_SSE_PROXY_CONNECT_TIMEOUT'
+  | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'
+  | 'ERR_SSE_PROXY_BODY_CONSUMED'
+  | 'ERR_SSE_PROXY_APP'
+
+const UPSTREAM_FAILURES: Readonly<Record<UpstreamErrorCode, readonly [status: number, message: string]>> = {
+  ERR_SSE_PROXY_UNREACHABLE: [502, 'The upstream could not be reached.'],
+  ERR_SSE_PROXY_BAD_ANSWER: [502, 'The upstream gave an answer that cannot be used.'],
+  ERR_SSE_PROXY_CONNECT_TIMEOUT: [504, 'The upstream did not accept the connection in time.'],
+  ERR_SSE_PROXY_RESPONSE_TIMEOUT: [504, 'The upstream did not answer in time.'],
+  ERR_SSE_PROXY_BODY_CONSUMED: [500, 'The request body was read before it reached the proxy and cannot be sent again.'],
+  ERR_SSE_PROXY_APP: [500, 'The request could not be handled.'],
+}
+
+/** The upstream gave no answer that could be passed on; the client has no headers yet. */
+export class UpstreamError extends SseProxyError {
+  override readonly name: string = 'UpstreamError'
+  /** The upstream's URL, without credentials, where one had been chosen. */
+  readonly upstream: string | undefined
+
+  constructor(code: UpstreamErrorCode, upstream?: string, cause?: unknown) {
+    const [status, message] = UPSTREAM_FAILURES[code]
+    super(code, status, message, cause)
+    this.upstream = upstream
+  }
+}
+
+/** The codes of a StreamError. */
+export type StreamErrorCode =
+  | 'ERR_SSE_PROXY_UPSTREAM_LOST'
+  | 'ERR_SSE_PROXY_IDLE'
+  | 'ERR_SSE_PROXY_EVENT_TOO_LARGE'
+  | 'ERR_SSE_PROXY_HOOK'
+  | 'ERR_SSE_PROXY_SLOW_CLIENT'
+
+const STREAM_FAILURES: Readonly<Record<StreamErrorCode, string>> = {
+  ERR_SSE_PROXY_UPSTREAM_LOST: 'The upstream was lost in the middle of the stream.',
+  ERR_SSE_PROXY_IDLE: 'The upstream was silent for too long.',
+  ERR_SSE_PROXY_EVENT_TOO_LARGE: 'An event was larger than limits.eventBytes while a hook needed it whole.',
+  ERR_SSE_PROXY_HOOK: 'A hook failed.',
+  ERR_SSE_PROXY_SLOW_CLIENT: 'The client did not read for too long.',
+}
+
+/** An open stream had to be broken off. */
+export class StreamError extends SseProxyError {
+  override readonly name: string = 'StreamError'
+
+  constructor(code: StreamErrorCode, cause?: unknown) {
+    super(code, 502, STREAM_FAILURES[code], cause)
+  }
+}

@@ -1,0 +1,56 @@
+// The seam between upstream/ and stream/: what an upstream's answer is, and the one function that gets one.
+// Whoever wants to try again, go on after a loss, or serve many clients from one upstream wraps that function.
+
+/** Takes what an upstream sends. After `onEnd` or `onBroken` nothing more comes. */
+export interface BodySink {
+  onData(chunk: Buffer): void
+  /** The body is complete. */
+  onEnd(): void
+  /** The body stopped before its end. */
+  onBroken(cause: Error): void
+}
+
+/** An answer's body, pushed into one sink. Nothing is read before `start`. */
+export interface UpstreamBody {
+  start(sink: BodySink): void
+  pause(): void
+  resume(): void
+  /** Gives the connection up; the sink hears nothing more. */
+  destroy(): void
+}
+
+/** A header as it goes to the client: the name as the upstream wrote it where that was asked for. */
+export type Header = readonly [name: string, value: string | string[]]
+
+/** The head of an upstream's answer with hop-by-hop headers removed, and its body. */
+export interface UpstreamResponse {
+  readonly status: number
+  readonly statusMessage: string
+  readonly headers: readonly Header[]
+  /** The upstream's URL without credentials. */
+  readonly upstream: string
+  readonly body: UpstreamBody
+  /** Whether the body says where it ends. One that ends with its connection may have been cut without a sign. */
+  readonly delimited: boolean
+}
+
+export interface OpenRequest {
+  /** Sent as Last-Event-ID in place of the client's own. */
+  readonly lastEventId?: string
+  /** Gives up, in whatever state the request is. */
+  readonly signal: AbortSignal
+}
+
+/** Gets an answer from an upstream or rejects with an `UpstreamError`. */
+export type OpenUpstream = (request: OpenRequest) => Promise<UpstreamResponse>
+
+/** A 200 of media type text/event-stream: RFC 9110 compares types without case or parameters. */
+export function isEventStream(response: UpstreamResponse): boolean {
+  return response.status === 200 && /^\s*text\/event-stream\s*(;|$)/i.test(headerOf(response, 'content-type') ?? '')
+}
+
+/** A header's value, the first where there are several. */
+export function headerOf(response: UpstreamResponse, lowerCaseName: string): string | undefined {
+  const value = response.headers.find(([name]) => name.toLowerCase() === lowerCaseName)?.[1]
+  return Array.isArray(value) ? value[0] : value
+}

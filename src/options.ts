@@ -1,0 +1,141 @@
+// The options as users write them. `resolve-options.ts` turns them into a complete, checked, frozen form, once.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { HpmOptions } from './upstream/http-proxy.ts'
+
+/** An event of the stream, as a hook sees it and as `stream.send()` takes it. */
+export interface StreamEvent {
+  /** The payload: the `data` lines joined with `\n`. */
+  readonly data: string
+  /** The event's type; absent means `message`. */
+  readonly event?: string | undefined
+  /** The id this very event carries; absent where it carries none. */
+  readonly id?: string | undefined
+}
+
+/** What a hook may return: nothing keeps the event, `null` or `[]` drops it, events replace it. */
+export type HookResult = StreamEvent | readonly StreamEvent[] | null | undefined | void
+
+/**
+ * Sees every event of a stream, in order. Returning nothing forwards the event's own bytes. While a promise is
+ * pending the upstream is paused. A hook that throws breaks the stream off.
+ */
+export type TransformHook<TReq = IncomingMessage> = (
+  event: StreamEvent,
+  stream: SseStream<TReq>,
+) => HookResult | Promise<HookResult>
+
+/** Why a stream is over. */
+export type CloseReason =
+  | 'client-left'
+  | 'upstream-ended'
+  | 'upstream-lost'
+  | 'slow-client'
+  | 'drained'
+  | 'expired'
+  | 'hook-failed'
+  | 'closed'
+
+/** One open stream: what hooks, observers and `proxy.streams` see of it. */
+export interface SseStream<TReq = IncomingMessage> {
+  /** Unique in this process, and unlikely to meet another process's. */
+  readonly id: string
+  readonly req: TReq
+  /** The URL of the upstream that serves it, without credentials. */
+  readonly upstream: string
+  /** The id a client would resume from: the last one whose event is complete, else the client's own. */
+  readonly lastEventId: string
+  /** `Date.now()` when the upstream's answer was there. */
+  readonly openedAt: number
+  /** Events that came from the upstream so far. */
+  readonly events: number
+  /** Bytes sent to the client so far, headers not counted. */
+  readonly bytes: number
+  /** A place for the app's own notes on this stream. */
+  readonly locals: Record<string, unknown>
+  /** Aborted when the stream is over, with the close reason as its reason. */
+  readonly signal: AbortSignal
+  /**
+   * Sends an event of the app's own, between two events of the upstream.
+   * @returns false when it was not taken: the stream is over or its client is too far behind.
+   * @throws TypeError when the event has CR, LF or NUL in `event` or `id`, or data that is not a string.
+   */
+  send(event: StreamEvent): boolean
+  /** Ends the stream cleanly after the current event; the client sees a complete response. */
+  close(): void
+}
+
+/** Comments that keep a silent connection open. */
+export interface KeepaliveOptions {
+  /** Silence before a comment is sent, in ms, 10 or more. @defaultValue 15000 */
+  intervalMs?: number | undefined
+  /** The comment's text, without line breaks. @defaultValue 'keepalive' */
+  comment?: string | undefined
+  /**
+   * Answer 200 and start keepalives when the upstream has not answered within this many ms. Whatever it answers
+   * after that, other than an event stream, can only be told as a broken transfer. @defaultValue off
+   */
+  openAfterMs?: number | undefined
+}
+
+/** Limits in time; 0 means none. */
+export interface TimeoutOptions<TReq = IncomingMessage> {
+  /** To a connection with the upstream, TLS and any wait for a socket of a limited agent included. @defaultValue 10000 */
+  connectMs?: number | undefined
+  /** From the connection, or the last byte of the request's body, to the response headers. @defaultValue 120000 */
+  responseMs?: number | undefined
+  /** Silence of an open stream's upstream before it counts as lost. @defaultValue 0 */
+  idleMs?: number | undefined
+  /** Age at which a stream is ended, with a `retry:` so that the client comes back. A negative number from the function means at once. @defaultValue 0 */
+  lifetimeMs?: number | ((req: TReq) => number) | undefined
+  /** How long a client may take nothing of what waits for it before it is let go. @defaultValue 60000 */
+  writeMs?: number | undefined
+}
+
+/** Bounds in size and number. */
+export interface LimitOptions {
+  /** Size up to which an unfinished event is held back. A larger one is streamed as it comes, or, when a hook needs it whole, an error. @defaultValue 1 MiB */
+  eventBytes?: number | undefined
+  /** What may wait for one client before `stream.send()` refuses. @defaultValue 1 MiB */
+  bufferBytes?: number | undefined
+}
+
+type HpmOwned = 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
+
+/** An upstream: a URL, or http-proxy-middleware's object form (for unix sockets and TLS files). */
+export type Target = NonNullable<HpmOptions['target']>
+
+/** All options of `sseProxy()`: those of http-proxy-middleware beside the package's own. */
+export interface SseProxyOptions<
+  TReq extends IncomingMessage = IncomingMessage,
+  TRes extends ServerResponse = ServerResponse,
+> extends Omit<HpmOptions<TReq, TRes>, HpmOwned> {
+  /** The upstream. Required unless `router` is given. */
+  target?: Target | undefined
+  /** Keepalive comments: the interval in ms, `false` for none, or an object. @defaultValue 15000 */
+  keepalive?: number | false | KeepaliveOptions | undefined
+  /** `'event'` forwards whole events only; `'bytes'` whatever has come. @defaultValue 'event' */
+  framing?: 'event' | 'bytes' | undefined
+  /** Hooks that see, change, drop or add events. @defaultValue none */
+  transform?: TransformHook<TReq> | readonly TransformHook<TReq>[] | undefined
+  /** @see TimeoutOptions */
+  timeouts?: TimeoutOptions<TReq> | undefined
+  /** @see LimitOptions */
+  limits?: LimitOptions | undefined
+  /** What a client's leaving does to its upstream: end it, let it go on for a while, or let it finish. @defaultValue 'abort' */
+  onDisconnect?: 'abort' | 'drain' | { graceMs: number } | undefined
+  /** `'reconnect'` answers an EventSource that cannot be served with 200, `retry:` and the end, instead of a status it gives up on. @defaultValue 'status' */
+  unavailable?: 'status' | 'reconnect' | undefined
+  /** The `retry:` value in ms, or the range it is drawn from, sent where a client must be made to come back. @defaultValue [1000, 5000] */
+  clientRetryMs?: number | readonly [min: number, max: number] | undefined
+  /** The pseudonym in the `Via` request header; `false` sends none. @defaultValue 'sse-proxy-middleware' */
+  via?: string | false | undefined
+  /** A label for metrics and debug output. @defaultValue 'sse-proxy' */
+  name?: string | undefined
+  /** Called when the stream is open; a promise holds the events back. A throw breaks the stream off. */
+  onOpen?: ((stream: SseStream<TReq>) => void | Promise<void>) | undefined
+  /** Called when the upstream has ended cleanly, before the client's response ends; a promise holds that back. */
+  onEnd?: ((stream: SseStream<TReq>) => void | Promise<void>) | undefined
+  /** Called once when the stream is over. */
+  onClose?: ((stream: SseStream<TReq>, reason: CloseReason) => void) | undefined
+}

@@ -1,0 +1,39 @@
+// The answers of the package's own, for when there is none of an upstream's to give. Their texts are fixed: nothing
+// of the inside is told. Headers that the app has set, CORS among them, stay, so that a page can read the answer.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { SseProxyError } from './errors.ts'
+import type { ResolvedOptions } from './resolve-options.ts'
+import { serializeRetry } from './stream/events.ts'
+
+export function refuse(
+  req: IncomingMessage,
+  res: ServerResponse,
+  error: SseProxyError,
+  options: ResolvedOptions,
+): void {
+  res.setHeader('Cache-Control', 'no-store')
+  if (options.unavailable === 'reconnect' && wantsEventStream(req)) {
+    // EventSource gives up for good on any other status, and comes back after the end of a stream.
+    answer(res, 200, 'text/event-stream', serializeRetry(jittered(options.clientRetryMs)))
+  } else {
+    const { code, message, status } = error
+    answer(res, status, 'application/json; charset=utf-8', JSON.stringify({ error: { code, message } }))
+  }
+}
+
+function answer(res: ServerResponse, status: number, contentType: string, body: string): void {
+  res.statusCode = status
+  res.setHeader('Content-Type', contentType)
+  res.setHeader('Content-Length', Buffer.byteLength(body))
+  res.end(body)
+}
+
+function wantsEventStream(req: IncomingMessage): boolean {
+  return req.method === 'GET' && /\btext\/event-stream\b/i.test(req.headers.accept ?? '')
+}
+
+/** A value of the range, so that clients that were sent away together do not come back together. */
+export function jittered([min, max]: readonly [number, number]): number {
+  return Math.round(min + Math.random() * (max - min))
+}

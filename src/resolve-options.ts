@@ -1,0 +1,244 @@
+// From the options as written to the options as used: complete, checked, frozen. Nobody looks at the former after
+// this, and nobody repeats a default.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { callable, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
+import { ConfigError } from './errors.ts'
+import type { SseProxyOptions, Target, TransformHook } from './options.ts'
+import type { HpmOptions } from './upstream/http-proxy.ts'
+
+/** Every option of the package's own, in the order of the README's table. */
+export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
+  'target',
+  'keepalive',
+  'framing',
+  'transform',
+  'timeouts',
+  'limits',
+  'onDisconnect',
+  'unavailable',
+  'clientRetryMs',
+  'via',
+  'name',
+  'onOpen',
+  'onEnd',
+  'onClose',
+]
+
+const HPM_OPTIONS = [
+  'agent',
+  'auth',
+  'autoRewrite',
+  'ca',
+  'changeOrigin',
+  'cookieDomainRewrite',
+  'cookiePathRewrite',
+  'ejectPlugins',
+  'followRedirects',
+  'forward',
+  'headers',
+  'hostRewrite',
+  'http2',
+  'ignorePath',
+  'localAddress',
+  'logger',
+  'method',
+  'on',
+  'pathFilter',
+  'pathRewrite',
+  'plugins',
+  'prependPath',
+  'preserveHeaderKeyCase',
+  'protocolRewrite',
+  'router',
+  'secure',
+  'ssl',
+  'toProxy',
+  'upgradeTimeout',
+  'ws',
+  'xfwd',
+] as const
+
+const REPLACED: Readonly<Record<string, string>> = {
+  selfHandleResponse: 'use transform or the on.proxyRes handler instead',
+  proxyTimeout: 'use timeouts.responseMs (no answer) and timeouts.idleMs (silent stream) instead',
+  timeout: 'use timeouts.lifetimeMs (age) and timeouts.writeMs (client that does not read) instead',
+  buffer: 'a body that was already read by a body parser is sent again without it',
+}
+
+/** The options in use. Groups have all their members; 0 and false mean off. */
+export interface ResolvedOptions {
+  readonly hpm: HpmOptions
+  readonly target: Target | undefined
+  readonly keepalive: { readonly intervalMs: number; readonly bytes: Buffer; readonly openAfterMs: number } | false
+  readonly framing: 'event' | 'bytes'
+  readonly hooks: readonly TransformHook[]
+  readonly timeouts: {
+    readonly connectMs: number
+    readonly responseMs: number
+    readonly idleMs: number
+    readonly lifetimeMs: number | ((req: IncomingMessage) => number)
+    readonly writeMs: number
+  }
+  readonly limits: { readonly eventBytes: number; readonly bufferBytes: number }
+  /** How long the upstream may go on without its client: 0 ends it at once, Infinity lets it finish. */
+  readonly graceMs: number
+  readonly unavailable: 'status' | 'reconnect'
+  readonly clientRetryMs: readonly [min: number, max: number]
+  readonly via: string | false
+  readonly name: string
+  readonly onOpen: SseProxyOptions['onOpen']
+  readonly onEnd: SseProxyOptions['onEnd']
+  readonly onClose: SseProxyOptions['onClose']
+}
+
+const MIB = 1_048_576
+const DEFAULTS = {
+  keepaliveMs: 15_000,
+  comment: 'keepalive',
+  connectMs: 10_000,
+  responseMs: 120_000,
+  writeMs: 60_000,
+  eventBytes: MIB,
+  bufferBytes: MIB,
+  clientRetryMs: [1000, 5000],
+  via: 'sse-proxy-middleware',
+  name: 'sse-proxy',
+} as const
+
+export function resolveOptions<TReq extends IncomingMessage, TRes extends ServerResponse>(
+  input: SseProxyOptions<TReq, TRes>,
+): ResolvedOptions {
+  if (isObject(input)) refuseReplaced(input)
+  const given = group('', input, [...OWN_OPTIONS, ...HPM_OPTIONS])
+  const options = given as SseProxyOptions
+  const framing = oneOf('framing', options.framing ?? 'event', ['event', 'bytes'])
+  const hooks = resolveHooks(options.transform)
+  if (hooks.length > 0 && framing === 'bytes') {
+    throw new ConfigError("framing: 'bytes' cannot be used with transform, because hooks need whole events")
+  }
+  return Object.freeze({
+    hpm: Object.freeze(
+      Object.fromEntries(HPM_OPTIONS.flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]]))),
+    ),
+    target: resolveTarget(options),
+    keepalive: resolveKeepalive(options.keepalive),
+    framing,
+    hooks,
+    timeouts: resolveTimeouts(options.timeouts ?? {}),
+    limits: resolveLimits(options.limits ?? {}),
+    graceMs: resolveGrace(options.onDisconnect ?? 'abort'),
+    unavailable: oneOf('unavailable', options.unavailable ?? 'status', ['status', 'reconnect']),
+    clientRetryMs: resolveRange('clientRetryMs', options.clientRetryMs ?? DEFAULTS.clientRetryMs),
+    via: resolveVia(options.via ?? DEFAULTS.via),
+    name: text(
+      'name',
+      options.name ?? DEFAULTS.name,
+      /^[^\p{Cc}]{1,100}$/u,
+      'a label of 1 to 100 printable characters',
+    ),
+    onOpen: optionalFunction('onOpen', options.onOpen),
+    onEnd: optionalFunction('onEnd', options.onEnd),
+    onClose: optionalFunction('onClose', options.onClose),
+  })
+}
+
+function refuseReplaced(input: Record<string, unknown>): void {
+  for (const [key, way] of Object.entries(REPLACED)) {
+    if (input[key] !== undefined) throw new ConfigError(`${key}: this option is not available here; ${way}`)
+  }
+}
+
+function resolveTarget(options: SseProxyOptions): Target | undefined {
+  if (options.target === undefined) {
+    if (options.router !== undefined || options.forward !== undefined) return undefined
+    return refuse('target', "a URL such as 'http://localhost:8080/events' (or a router)", options.target)
+  }
+  return checkTarget('target', options.target)
+}
+
+const TARGET_EXPECTED = "an http or https URL such as 'http://localhost:8080/events'"
+
+function checkTarget(path: string, target: unknown): Target {
+  if (typeof target === 'string' || target instanceof URL) {
+    const url = URL.canParse(String(target)) ? new URL(target) : undefined
+    if (url && /^(https?|wss?):$/.test(url.protocol) && url.hostname !== '') return target
+    const schemeless = typeof target === 'string' && /^[\w.-]+(:\d+)?(\/|$)/.test(target)
+    return refuse(path, schemeless ? `a URL with its scheme, 'http://${target}'` : TARGET_EXPECTED, target)
+  }
+  if (isObject(target) && (target.socketPath || target.host || target.hostname || target.port)) return target
+  return refuse(path, `${TARGET_EXPECTED} or an object with host and port or socketPath`, target)
+}
+
+function resolveKeepalive(value: SseProxyOptions['keepalive']): ResolvedOptions['keepalive'] {
+  if (value === false) return false
+  const given = typeof value === 'number' ? { intervalMs: value } : (value ?? {})
+  const orElse = ', false or an object'
+  if (typeof value === 'number') integer('keepalive', value, 10, MAX_MS, orElse)
+  const options = group('keepalive', given, ['intervalMs', 'comment', 'openAfterMs'], ', a number of ms or false')
+  const comment = options.comment ?? DEFAULTS.comment
+  return Object.freeze({
+    intervalMs: integer('keepalive.intervalMs', options.intervalMs ?? DEFAULTS.keepaliveMs, 10, MAX_MS),
+    bytes: Buffer.from(`: ${text('keepalive.comment', comment, /^[^\r\n]*$/, 'a text without line breaks')}\n\n`),
+    openAfterMs: integer('keepalive.openAfterMs', options.openAfterMs ?? 0, 0, MAX_MS),
+  })
+}
+
+function resolveHooks(value: SseProxyOptions['transform']): readonly TransformHook[] {
+  const hooks = value === undefined ? [] : Array.isArray(value) ? value : [value]
+  hooks.forEach((hook, i) => {
+    callable(Array.isArray(value) ? `transform[${i}]` : 'transform', hook, 'a function or an array of functions')
+  })
+  return Object.freeze([...hooks])
+}
+
+function resolveTimeouts(value: unknown): ResolvedOptions['timeouts'] {
+  const given = group('timeouts', value, ['connectMs', 'responseMs', 'idleMs', 'lifetimeMs', 'writeMs'])
+  const ms = (key: string, otherwise: number) => integer(`timeouts.${key}`, given[key] ?? otherwise, 0, MAX_MS)
+  const lifetime = given.lifetimeMs
+  return Object.freeze({
+    connectMs: ms('connectMs', DEFAULTS.connectMs),
+    responseMs: ms('responseMs', DEFAULTS.responseMs),
+    idleMs: ms('idleMs', 0),
+    lifetimeMs:
+      typeof lifetime === 'function'
+        ? (lifetime as (req: IncomingMessage) => number)
+        : integer('timeouts.lifetimeMs', lifetime ?? 0, 0, MAX_MS, ' or a function of the request'),
+    writeMs: ms('writeMs', DEFAULTS.writeMs),
+  })
+}
+
+function resolveLimits(value: unknown): ResolvedOptions['limits'] {
+  const given = group('limits', value, ['eventBytes', 'bufferBytes'])
+  const bytes = (key: 'eventBytes' | 'bufferBytes') =>
+    integer(`limits.${key}`, given[key] ?? DEFAULTS[key], 1, Number.MAX_SAFE_INTEGER)
+  return Object.freeze({ eventBytes: bytes('eventBytes'), bufferBytes: bytes('bufferBytes') })
+}
+
+function resolveGrace(value: unknown): number {
+  if (value === 'abort') return 0
+  if (value === 'drain') return Number.POSITIVE_INFINITY
+  if (!isObject(value)) return refuse('onDisconnect', "'abort', 'drain' or { graceMs }", value)
+  return integer('onDisconnect.graceMs', group('onDisconnect', value, ['graceMs']).graceMs, 1, MAX_MS)
+}
+
+function resolveRange(path: string, value: unknown): readonly [number, number] {
+  if (typeof value === 'number') {
+    const only = integer(path, value, 0, MAX_MS, ' or [min, max]')
+    return Object.freeze([only, only] as const)
+  }
+  if (!Array.isArray(value) || value.length !== 2) return refuse(path, 'a number of ms or [min, max]', value)
+  const min = integer(`${path}[0]`, value[0], 0, MAX_MS)
+  const max = integer(`${path}[1]`, value[1], min, MAX_MS)
+  return Object.freeze([min, max] as const)
+}
+
+function resolveVia(value: unknown): string | false {
+  if (value === false) return false
+  return text('via', value, /^[\w!#$%&'*+.^`|~:-]+$/, 'a pseudonym without spaces or commas, or false')
+}
+
+function optionalFunction<T>(path: string, value: T): T {
+  if (value !== undefined) callable(path, value)
+  return value
+}

@@ -1,0 +1,175 @@
+// The one owner of the client's response. Nobody else writes to it, ends it or listens to it; here is known what of
+// it differs between HTTP/1.0, 1.1 and 2.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { constants, type ServerHttp2Stream } from 'node:http2'
+import type { Header } from '../open-upstream.ts'
+import type { HeadersSet } from './response-headers.ts'
+
+export interface ClientWriterOptions {
+  /** How long the client may take nothing of what waits for it; 0 waits for ever. */
+  readonly writeMs: number
+  /** The client has taken what was waiting. */
+  readonly onDrain: () => void
+  /** The client took nothing for `writeMs`. */
+  readonly onStall: () => void
+}
+
+export class ClientWriter {
+  readonly #req: IncomingMessage
+  readonly #res: ServerResponse
+  #writeMs = 0
+  #onDrain: (() => void) | undefined
+  #onStall: (() => void) | undefined
+  // Runs while the client leaves something waiting; cleared by 'drain', and by the end of the response.
+  #stallTimer: NodeJS.Timeout | undefined
+  // What waited when that timer was set: less is progress.
+  #waitingBytes = 0
+  #opened = false
+  #wroteBody = false
+
+  constructor(req: IncomingMessage, res: ServerResponse) {
+    this.#req = req
+    this.#res = res
+  }
+
+  /** Whether the client left, or the app answered in the proxy's place. */
+  get isOver(): boolean {
+    const res = this.#res
+    return res.destroyed || res.closed || res.writableEnded || this.#socketGone || (res.headersSent && !this.#opened)
+  }
+
+  /** Whether the client has its headers from here. */
+  get isOpen(): boolean {
+    return this.#opened
+  }
+
+  /** Whether anything of the body has been written. */
+  get wroteBody(): boolean {
+    return this.#wroteBody
+  }
+
+  get waitingBytes(): number {
+    return this.#res.writableLength
+  }
+
+  /** The headers that the app's middleware has set so far. */
+  get appHeaders(): HeadersSet {
+    return this.#res.getHeaders()
+  }
+
+  /** Calls back once when the client is gone, whatever state the response is in. */
+  onGone(callback: () => void): void {
+    this.#res.once('close', callback)
+    // A pipelined request has no socket of its own yet, and hears nothing when the connection goes.
+    if (this.#res.socket === null) this.#req.socket.once('close', callback)
+  }
+
+  /** Sets the head; it leaves with the first bytes of the body or with `flush`. */
+  open(status: number, statusMessage: string, headers: readonly Header[]): void {
+    const res = this.#res
+    this.#opened = true
+    res.statusCode = status
+    // HTTP/2 has no place for it.
+    if (statusMessage && this.#req.httpVersionMajor < 2) res.statusMessage = statusMessage
+    for (const [name, value] of headers) setHeader(res, name, value)
+  }
+
+  /** Sends the head if it has not left. */
+  flush(): void {
+    if (!this.#res.headersSent) this.#res.flushHeaders()
+  }
+
+  watch({ writeMs, onDrain, onStall }: ClientWriterOptions): void {
+    this.#writeMs = writeMs
+    this.#onDrain = onDrain
+    this.#onStall = onStall
+    this.#res.on('drain', this.#drained)
+  }
+
+  /** Returns false when the client is behind; `onDrain` follows. */
+  write(bytes: Buffer | string): boolean {
+    this.#wroteBody = true
+    if (this.#res.write(bytes)) return true
+    this.#guardStall()
+    return false
+  }
+
+  /** Ends the response as complete. */
+  end(): void {
+    this.#res.end()
+    if (!this.#res.writableFinished) this.#guardLastBytes()
+  }
+
+  /** Ends the response so that the client knows it for incomplete. What has been written still leaves. */
+  break(): void {
+    clearTimeout(this.#stallTimer)
+    const res = this.#res
+    if (res.destroyed) return
+    const stream = http2Stream(res)
+    if (stream) {
+      // One turn for what was written to become frames; after the reset it would be dropped.
+      setImmediate(() => stream.close(constants.NGHTTP2_INTERNAL_ERROR))
+      return
+    }
+    // Without chunks the end of the connection is the end of the body: only a reset says that it is not.
+    const { socket } = res
+    if (!res.chunkedEncoding && !res.hasHeader('content-length') && socket && 'resetAndDestroy' in socket) {
+      socket.resetAndDestroy()
+    } else if (socket && res.writableLength > 0) {
+      socket.destroySoon()
+      this.#guardLastBytes()
+    } else {
+      res.destroy()
+    }
+  }
+
+  /** Lets go of the client at once; what waits for it is dropped. */
+  destroy(): void {
+    clearTimeout(this.#stallTimer)
+    const stream = http2Stream(this.#res)
+    if (stream) stream.close(constants.NGHTTP2_CANCEL)
+    this.#res.destroy()
+  }
+
+  get #socketGone(): boolean {
+    return this.#res.socket?.destroyed === true
+  }
+
+  readonly #drained = (): void => {
+    clearTimeout(this.#stallTimer)
+    this.#stallTimer = undefined
+    this.#onDrain?.()
+  }
+
+  #guardStall(): void {
+    if (this.#stallTimer || this.#writeMs === 0) return
+    this.#waitingBytes = this.waitingBytes
+    this.#stallTimer = setTimeout(() => {
+      this.#stallTimer = undefined
+      if (this.waitingBytes < this.#waitingBytes) this.#guardStall()
+      else this.#onStall?.()
+    }, this.#writeMs)
+  }
+
+  /** The stream is over for everybody else, but its last bytes need the client to read. */
+  #guardLastBytes(): void {
+    this.#onDrain = undefined
+    this.#onStall = () => this.destroy()
+    clearTimeout(this.#stallTimer)
+    this.#stallTimer = undefined
+    this.#guardStall()
+    this.#res.once('close', () => clearTimeout(this.#stallTimer))
+  }
+}
+
+function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
+  return 'stream' in res ? (res.stream as ServerHttp2Stream) : undefined
+}
+
+/** A header that Node will not send is left out rather than ending the process. */
+function setHeader(res: ServerResponse, name: string, value: string | string[]): void {
+  try {
+    res.setHeader(name, value)
+  } catch {}
+}

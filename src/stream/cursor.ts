@@ -1,0 +1,116 @@
+// What has passed: how many events, and the id a client would resume from. [spec] An id counts when the blank line
+// of its block has passed, with or without data; one with NUL does not count; an empty one resets. `retry` counts
+// with its line.
+
+// Ids are kept for every stream and travel in headers; nothing real comes near this.
+const MAX_LINE = 8192
+
+export class Cursor {
+  lastEventId: string
+  events = 0
+  /** The reconnection time the upstream has asked for, in ms. */
+  retryMs: number | undefined
+  // Of a block whose end has not come yet; only where events are not held back.
+  #line = ''
+  #id: string | undefined
+  #hasData = false
+  #endedWithCr = false
+  #midway = false
+
+  constructor(lastEventId: string) {
+    this.lastEventId = lastEventId
+  }
+
+  /** Bytes that end where an event ends, or that do not, have gone to the client. */
+  pass(bytes: Buffer, whole: boolean): void {
+    const text = bytes.toString('latin1')
+    if (this.#midway || !whole) this.#passParts(text)
+    else this.#passWhole(text)
+    this.#midway = !whole
+  }
+
+  #passWhole(raw: string): void {
+    const text = raw.includes('\r') ? raw.replace(/\r\n?/g, '\n') : raw
+    for (let from = 0, to = text.indexOf('\n\n'); from < text.length; to = text.indexOf('\n\n', from)) {
+      const end = to === -1 ? text.length : to
+      if (startsWithData(text, from) || hasDataLine(text, from, end)) this.events++
+      from = end + 2
+    }
+    if (text.includes('id')) this.#takeLastId(text)
+    if (text.includes('retry')) this.#takeLastRetry(text)
+  }
+
+  #takeLastId(text: string): void {
+    for (const match of matchesBackwards(text, 'id')) {
+      if (match.includes('\0') || match.length > MAX_LINE) continue
+      this.lastEventId = utf8(match)
+      return
+    }
+  }
+
+  #takeLastRetry(text: string): void {
+    for (const match of matchesBackwards(text, 'retry')) {
+      if (!/^\d+$/.test(match)) continue
+      this.retryMs = Number(match)
+      return
+    }
+  }
+
+  #passParts(raw: string): void {
+    let text = this.#endedWithCr && raw[0] === '\n' ? raw.slice(1) : raw
+    this.#endedWithCr = raw.endsWith('\r')
+    if (text.includes('\r')) text = text.replace(/\r\n?/g, '\n')
+    let from = 0
+    for (let to = text.indexOf('\n'); to !== -1; to = text.indexOf('\n', from)) {
+      this.#passLine(this.#line + text.slice(from, Math.min(to, from + MAX_LINE)))
+      this.#line = ''
+      from = to + 1
+    }
+    if (this.#line.length <= MAX_LINE) this.#line += text.slice(from, from + MAX_LINE)
+  }
+
+  #passLine(line: string): void {
+    if (line === '') {
+      if (this.#id !== undefined) this.lastEventId = utf8(this.#id)
+      if (this.#hasData) this.events++
+      this.#id = undefined
+      this.#hasData = false
+      return
+    }
+    const [name, value] = fieldOf(line)
+    if (name === 'data') this.#hasData = true
+    else if (name === 'id' && !value.includes('\0') && line.length <= MAX_LINE) this.#id = value
+    else if (name === 'retry' && /^\d+$/.test(value)) this.retryMs = Number(value)
+  }
+}
+
+function fieldOf(line: string): [name: string, value: string] {
+  const colon = line.indexOf(':')
+  if (colon === -1) return [line, '']
+  return [line.slice(0, colon), line.slice(line[colon + 1] === ' ' ? colon + 2 : colon + 1)]
+}
+
+function startsWithData(text: string, at: number): boolean {
+  return text.startsWith('data', at) && (text[at + 4] === ':' || text[at + 4] === '\n')
+}
+
+function hasDataLine(text: string, from: number, end: number): boolean {
+  for (let at = text.indexOf('\ndata', from); at !== -1 && at < end; at = text.indexOf('\ndata', at + 1)) {
+    if (startsWithData(text, at + 1)) return true
+  }
+  return false
+}
+
+/** The values of the fields of this name, last first. */
+function* matchesBackwards(text: string, name: string): Generator<string> {
+  for (let at = text.lastIndexOf(name); at !== -1; at = at === 0 ? -1 : text.lastIndexOf(name, at - 1)) {
+    if (at > 0 && text[at - 1] !== '\n') continue
+    const end = text.indexOf('\n', at)
+    const [field, value] = fieldOf(text.slice(at, end === -1 ? text.length : end))
+    if (field === name) yield value
+  }
+}
+
+function utf8(latin1: string): string {
+  return Buffer.from(latin1, 'latin1').toString('utf8')
+}

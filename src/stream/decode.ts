@@ -1,0 +1,105 @@
+// Content codings of an upstream that compresses an event stream in spite of being asked not to. Every piece that
+// arrives is decoded at once, so that an event does not wait for the next one.
+
+import type { Transform } from 'node:stream'
+import zlib from 'node:zlib'
+import { type BodySink, headerOf, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
+
+type CreateDecoder = (firstByte: number) => Transform
+
+// Where Node has it; the types of older releases do not know it.
+const createZstd: unknown = Reflect.get(zlib, 'createZstdDecompress')
+
+const DECODERS: Readonly<Record<string, CreateDecoder | undefined>> = {
+  gzip: () => zlib.createGunzip(),
+  'x-gzip': () => zlib.createGunzip(),
+  // Some send the bare algorithm under this name; the first byte tells.
+  deflate: (firstByte) => ((firstByte & 0x0f) === 8 ? zlib.createInflate() : zlib.createInflateRaw()),
+  br: () => zlib.createBrotliDecompress(),
+  zstd: typeof createZstd === 'function' ? () => createZstd() as Transform : undefined,
+}
+
+/** The decoders that undo a Content-Encoding, outermost last; undefined when one of them is not known. */
+function decodersFor(contentEncoding: string): readonly CreateDecoder[] | undefined {
+  const decoders: CreateDecoder[] = []
+  for (const coding of contentEncoding.toLowerCase().split(',')) {
+    const name = coding.trim()
+    if (name === '' || name === 'identity') continue
+    const decoder = DECODERS[name]
+    if (!decoder) return undefined
+    decoders.unshift(decoder)
+  }
+  return decoders
+}
+
+/** The body in plain, or undefined when its coding is not known here. */
+export function decodedBody(response: UpstreamResponse): UpstreamBody | undefined {
+  const contentEncoding = headerOf(response, 'content-encoding')
+  if (contentEncoding === undefined) return response.body
+  return decodersFor(contentEncoding)?.reduce<UpstreamBody>(
+    (body, create) => new DecodedBody(body, create),
+    response.body,
+  )
+}
+
+class DecodedBody implements UpstreamBody, BodySink {
+  readonly #coded: UpstreamBody
+  readonly #create: CreateDecoder
+  #decoder: Transform | undefined
+  #sink: BodySink | undefined
+
+  constructor(coded: UpstreamBody, create: CreateDecoder) {
+    this.#coded = coded
+    this.#create = create
+  }
+
+  start(sink: BodySink): void {
+    this.#sink = sink
+    this.#coded.start(this)
+  }
+
+  pause(): void {
+    this.#decoder?.pause()
+    this.#coded.pause()
+  }
+
+  resume(): void {
+    this.#decoder?.resume()
+    this.#coded.resume()
+  }
+
+  destroy(): void {
+    this.#sink = undefined
+    this.#decoder?.destroy()
+    this.#coded.destroy()
+  }
+
+  onData(chunk: Buffer): void {
+    this.#decoder ??= this.#open(chunk[0] ?? 0)
+    if (!this.#decoder.write(chunk)) this.#coded.pause()
+  }
+
+  onEnd(): void {
+    if (this.#decoder) this.#decoder.end()
+    else this.#sink?.onEnd()
+  }
+
+  onBroken(cause: Error): void {
+    const sink = this.#sink
+    this.#sink = undefined
+    this.#decoder?.destroy()
+    sink?.onBroken(cause)
+  }
+
+  #open(firstByte: number): Transform {
+    const decoder = this.#create(firstByte)
+    decoder.on('data', (chunk: Buffer) => this.#sink?.onData(chunk))
+    decoder.on('drain', () => this.#coded.resume())
+    decoder.on('end', () => this.#sink?.onEnd())
+    decoder.on('error', (error) => {
+      this.onBroken(error)
+      this.#coded.destroy()
+    })
+    return decoder
+  }
+}

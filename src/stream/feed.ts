@@ -1,0 +1,254 @@
+// From an upstream's bytes to whole events that are ready for a client: joined as they were read, framed, counted,
+// through the hooks. It knows nothing of clients; whoever takes the events can pause it.
+
+import { StreamError } from '../errors.ts'
+import type { BodySink, UpstreamBody } from '../open-upstream.ts'
+import type { SseStream, TransformHook } from '../options.ts'
+import type { Cursor } from './cursor.ts'
+import { EventFramer } from './framing.ts'
+import { HookRunner } from './hooks.ts'
+
+/** Where events go. After `onEnd` or `onFailed` nothing more comes. */
+export interface FeedSink {
+  /** Bytes from the upstream have come, complete or not. */
+  onActivity(bytes: number): void
+  /** Bytes that may leave at once, together. */
+  onEvents(pieces: readonly Buffer[]): void
+  onEnd(): void
+  onFailed(error: StreamError): void
+}
+
+export interface FeedOptions {
+  readonly framing: 'event' | 'bytes'
+  readonly eventBytes: number
+  /** Silence after which the upstream counts as lost; 0 for none. */
+  readonly idleMs: number
+  readonly hooks: readonly TransformHook[]
+  readonly stream: SseStream
+  readonly cursor: Cursor
+  readonly stripsBom: () => boolean
+}
+
+export class Feed implements BodySink {
+  readonly #options: FeedOptions
+  readonly #sink: FeedSink
+  readonly #framer: EventFramer
+  readonly #hooks: HookRunner | undefined
+  #body: UpstreamBody | undefined
+  #delimited = true
+  // What one read of the upstream's socket brought; looked at together when the read is done.
+  #parts: Buffer[] = []
+  #scheduled = false
+  // What may leave, collected while events are looked at.
+  #out: Buffer[] = []
+  #collecting = false
+  // A hook is at work, or whoever holds the feed is: nothing may overtake the event it has.
+  #held = true
+  // `hold` has stopped the reading as well.
+  #stopped = false
+  // The one who takes the events cannot take more for now.
+  #paused = false
+  #outcome: 'complete' | Error | undefined
+  #over = false
+  #idleTimer: NodeJS.Timeout | undefined
+
+  constructor(options: FeedOptions, sink: FeedSink) {
+    this.#options = options
+    this.#sink = sink
+    const { hooks, stream, eventBytes, framing, stripsBom } = options
+    this.#framer = new EventFramer({
+      wholeEvents: framing === 'event',
+      eventBytes,
+      failsOversize: hooks.length > 0,
+      stripsBom,
+    })
+    if (hooks.length > 0) this.#hooks = new HookRunner({ hooks, stream, eventBytes, emit: this.#emit })
+  }
+
+  /** Whether something else may be sent now without cutting an event in two. */
+  get atBoundary(): boolean {
+    return this.#framer.atBoundary
+  }
+
+  /** Reads from this body; events are held until `release`. */
+  start(body: UpstreamBody, delimited: boolean): void {
+    this.#body = body
+    this.#delimited = delimited
+    this.#watchIdle()
+    body.start(this)
+  }
+
+  /** Stops reading until `release`. */
+  hold(): void {
+    this.#body?.pause()
+    this.#stopped = true
+  }
+
+  /** Lets the events go that `start` holds. */
+  release(): void {
+    this.#held = false
+    if (this.#stopped && !this.#paused) this.#body?.resume()
+    this.#work()
+  }
+
+  /** Makes the events end at a boundary, where they may be in the middle of one. */
+  cutAtBoundary(): void {
+    this.#framer.holdBack()
+  }
+
+  pause(): void {
+    this.#paused = true
+    this.#body?.pause()
+  }
+
+  resume(): void {
+    this.#paused = false
+    if (!this.#held) this.#body?.resume()
+    this.#idleTimer?.refresh()
+  }
+
+  /** Gives the upstream up; nothing more comes. */
+  stop(): void {
+    this.#body?.destroy()
+    this.#close()
+  }
+
+  /** Sends on what is through the hooks, so that something else can follow it. */
+  flush(): void {
+    this.#hooks?.flush()
+    this.#deliver()
+  }
+
+  onData(chunk: Buffer): void {
+    this.#parts.push(chunk)
+    this.#sink.onActivity(chunk.length)
+    this.#idleTimer?.refresh()
+    if (this.#scheduled) return
+    this.#scheduled = true
+    // After the read that brought it, before anything else: the chunks of one read leave as one write.
+    process.nextTick(this.#onReadDone)
+  }
+
+  onEnd(): void {
+    this.#outcome = 'complete'
+    this.#work()
+  }
+
+  onBroken(cause: Error): void {
+    this.#outcome = cause
+    this.#work()
+  }
+
+  readonly #onReadDone = (): void => {
+    this.#scheduled = false
+    this.#work()
+  }
+
+  #work(): void {
+    if (this.#held || this.#over) return
+    if (this.#parts.length > 0) this.#process(this.#parts)
+    if (!this.#held && !this.#over && this.#outcome !== undefined) this.#finish(this.#outcome)
+  }
+
+  #process(parts: readonly Buffer[]): void {
+    this.#parts = []
+    try {
+      const pieces = this.#framer.take(joined(parts))
+      if (pieces.length > 0) this.#pass(pieces)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #pass(pieces: readonly Buffer[]): void {
+    const whole = pieces.length === 1 && this.#framer.atBoundary
+    for (const piece of pieces) this.#options.cursor.pass(piece, whole)
+    const hooks = this.#hooks
+    if (hooks) this.#run(() => hooks.run(joined(pieces)))
+    else this.#sink.onEvents(pieces)
+  }
+
+  /** Runs hooks: what they let through together leaves together, what they think about holds the rest. */
+  #run(work: () => Promise<void> | undefined): void {
+    this.#collecting = true
+    let pending: Promise<void> | undefined
+    try {
+      pending = work()
+    } finally {
+      this.#collecting = false
+      this.#deliver()
+    }
+    if (!pending) return
+    this.#held = true
+    this.#body?.pause()
+    pending.then(
+      () => {
+        this.#held = false
+        if (!this.#paused) this.#body?.resume()
+        this.#work()
+      },
+      (error) => this.#fail(error),
+    )
+  }
+
+  readonly #emit = (bytes: Buffer): void => {
+    if (this.#collecting) this.#out.push(bytes)
+    else if (!this.#over) this.#sink.onEvents([bytes])
+  }
+
+  #deliver(): void {
+    if (this.#out.length === 0 || this.#over) return
+    const out = this.#out
+    this.#out = []
+    this.#sink.onEvents(out)
+  }
+
+  #finish(outcome: 'complete' | Error): void {
+    if (outcome !== 'complete') return this.#fail(new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', outcome))
+    const tail = this.#framer.takeTail()
+    if (tail.length > 0 && !this.#delimited) {
+      // Nothing told the end of the body from the end of the connection, and an event was in the middle.
+      return this.#fail(new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', new Error('cut in the middle of an event')))
+    }
+    if (tail.length > 0) {
+      const hooks = this.#hooks
+      try {
+        if (hooks) this.#run(() => hooks.runTail(joined(tail)))
+        else this.#sink.onEvents(tail)
+      } catch (error) {
+        return this.#fail(error)
+      }
+      if (this.#held || this.#over) return
+    }
+    this.#close()
+    this.#sink.onEnd()
+  }
+
+  #fail(error: unknown): void {
+    if (this.#over) return
+    this.stop()
+    this.#sink.onFailed(error instanceof StreamError ? error : new StreamError('ERR_SSE_PROXY_HOOK', error))
+  }
+
+  #close(): void {
+    this.#over = true
+    this.#parts = []
+    clearTimeout(this.#idleTimer)
+    this.#body = undefined
+  }
+
+  #watchIdle(): void {
+    const { idleMs } = this.#options
+    if (idleMs === 0) return
+    this.#idleTimer = setTimeout(() => {
+      // A silence that was asked for is none.
+      if (this.#paused || this.#held) this.#idleTimer?.refresh()
+      else this.#fail(new StreamError('ERR_SSE_PROXY_IDLE'))
+    }, idleMs)
+  }
+}
+
+function joined(pieces: readonly Buffer[]): Buffer {
+  const [first] = pieces
+  return pieces.length === 1 && first ? first : Buffer.concat(pieces)
+}

@@ -1,0 +1,168 @@
+// Where events end. Bytes come in as the network cut them and leave cut at the blank lines, otherwise unchanged.
+// [spec] A line ends with CR LF, LF or CR; a blank line ends an event. None of these bytes can be part of a longer
+// UTF-8 sequence, so bytes are searched as they are.
+
+import { StreamError } from '../errors.ts'
+
+const LF = 10
+const CR = 13
+const BLANK_LINE = Buffer.from('\n\n')
+const BOM = Buffer.from([0xef, 0xbb, 0xbf])
+// Held pieces below this size are joined, so that an event that drips in costs neither memory nor time.
+const JOIN_BYTES = 32_768
+
+export interface FramerOptions {
+  /** Whether unfinished events are held back at all. */
+  readonly wholeEvents: boolean
+  /** Size up to which an unfinished event is held back. */
+  readonly eventBytes: number
+  /** Whether a larger one is an error; it leaves as it comes otherwise. */
+  readonly failsOversize: boolean
+  /** Whether something was written to the client already, so that an upstream's BOM must not follow it. */
+  readonly stripsBom: () => boolean
+}
+
+export class EventFramer {
+  readonly #options: FramerOptions
+  // The start of an unfinished event, none of which has left.
+  #held: Buffer[] = []
+  #heldBytes = 0
+  // The last byte that came; the start of a stream counts as the start of a line.
+  #last = LF
+  // Whether nothing of this upstream has left yet.
+  #untouched = true
+  // Whether all that left ends where an event ends. False in the middle of one that is not held back.
+  #atBoundary = true
+  #wholeEvents: boolean
+
+  constructor(options: FramerOptions) {
+    this.#options = options
+    this.#wholeEvents = options.wholeEvents
+  }
+
+  /** From the next boundary on, unfinished events are held back in any case. */
+  holdBack(): void {
+    this.#wholeEvents = true
+  }
+
+  /** Whether something else may be written now without cutting an event in two. */
+  get atBoundary(): boolean {
+    return this.#atBoundary
+  }
+
+  /** Takes what came and gives what may leave now. */
+  take(chunk: Buffer): Buffer[] {
+    const afterCr = this.#last === CR && this.#atBoundary && this.#heldBytes === 0
+    let end = lastBoundary(chunk, this.#last, afterCr)
+    this.#last = chunk[chunk.length - 1] ?? this.#last
+    const { eventBytes, failsOversize } = this.#options
+    const unfinished = chunk.length - end + (end > 0 ? 0 : this.#heldBytes)
+    let atBoundary = end > 0 || this.#atBoundary
+    if (unfinished > 0 && (!this.#wholeEvents || !atBoundary || unfinished > eventBytes)) {
+      if (failsOversize) throw new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
+      end = chunk.length
+      atBoundary = false
+    }
+    return this.#release(chunk, end, atBoundary)
+  }
+
+  /** What is left at a clean end: an event that nobody finished. */
+  takeTail(): Buffer[] {
+    return this.#release(Buffer.alloc(0), 0, false, true)
+  }
+
+  /** Another upstream goes on; what the last one left unfinished is forgotten. */
+  restart(): void {
+    this.#held = []
+    this.#heldBytes = 0
+    this.#last = LF
+    this.#untouched = true
+  }
+
+  #release(chunk: Buffer, end: number, atBoundary: boolean, all = false): Buffer[] {
+    if (end === 0 && !all) {
+      this.#hold(chunk)
+      return []
+    }
+    let pieces = this.#held
+    if (end > 0) pieces.push(end === chunk.length ? chunk : chunk.subarray(0, end))
+    if (this.#untouched && pieces.length > 0) {
+      const first = Buffer.concat(pieces)
+      if (isBomPrefix(first) && !all) {
+        this.#held = [first]
+        this.#heldBytes = first.length
+        return []
+      }
+      this.#untouched = false
+      pieces = [first.indexOf(BOM) === 0 && this.#options.stripsBom() ? first.subarray(BOM.length) : first]
+    }
+    this.#held = []
+    this.#heldBytes = 0
+    this.#atBoundary = atBoundary
+    if (end < chunk.length) this.#hold(chunk.subarray(end))
+    return pieces
+  }
+
+  #hold(piece: Buffer): void {
+    if (piece.length === 0) return
+    const held = this.#held
+    // A copy lets go of the rest of the read, which may be much larger.
+    held.push(piece.length < JOIN_BYTES ? Buffer.from(piece) : piece)
+    this.#heldBytes += piece.length
+    // Pieces double in size from last to first, so that each byte is copied a logarithmic number of times.
+    for (let last = held.pop(), previous = held.pop(); last; previous = held.pop()) {
+      if (!previous || previous.length > last.length || previous.length >= JOIN_BYTES) {
+        if (previous) held.push(previous)
+        held.push(last)
+        return
+      }
+      last = Buffer.concat([previous, last])
+    }
+  }
+}
+
+function isBomPrefix(bytes: Buffer): boolean {
+  return bytes.length < BOM.length && BOM.subarray(0, bytes.length).equals(bytes)
+}
+
+/** The index after the last blank line in `chunk`, 0 where there is none. */
+function lastBoundary(chunk: Buffer, before: number, afterCr: boolean): number {
+  let end = chunk.lastIndexOf(BLANK_LINE) + BLANK_LINE.length
+  if (end < BLANK_LINE.length) end = 0
+  // Streams that end their lines with CR are rare: one native search shows that there is nothing to look for.
+  if (chunk.indexOf(CR, end) !== -1) end = Math.max(end, lastCrBoundary(chunk, end))
+  if (end > 0) return end
+  if (before === LF && chunk[0] === LF) return 1
+  if ((before === LF || before === CR) && chunk[0] === CR) return chunk[1] === LF ? 2 : 1
+  // The LF of a CR LF whose CR has ended an event already.
+  return afterCr && chunk[0] === LF ? 1 : 0
+}
+
+/** The same for blank lines that end with CR or CR LF. */
+function lastCrBoundary(chunk: Buffer, from: number): number {
+  for (let i = chunk.lastIndexOf(CR); i > 0 && i >= from; i--) {
+    if (chunk[i] === CR && (chunk[i - 1] === CR || chunk[i - 1] === LF)) return chunk[i + 1] === LF ? i + 2 : i + 1
+  }
+  return 0
+}
+
+/** The index after the first blank line at or after `from`, -1 where there is none; `from` is the start of a line. */
+export function nextBoundary(bytes: Buffer, from: number, hasCr: boolean): number {
+  if (!hasCr) {
+    if (bytes[from] === LF) return from + 1
+    const at = bytes.indexOf(BLANK_LINE, from)
+    return at === -1 ? -1 : at + BLANK_LINE.length
+  }
+  let lineStart = true
+  for (let i = from; i < bytes.length; i++) {
+    const byte = bytes[i]
+    if (byte !== LF && byte !== CR) {
+      lineStart = false
+      continue
+    }
+    if (byte === CR && bytes[i + 1] === LF) i++
+    if (lineStart) return i + 1
+    lineStart = true
+  }
+  return -1
+}

@@ -1,0 +1,40 @@
+// An answer that is no event stream, to its client: byte for byte, at the client's speed.
+
+import { type SseProxyError, StreamError } from '../errors.ts'
+import type { UpstreamResponse } from '../open-upstream.ts'
+import type { ClientWriter } from './client-writer.ts'
+
+export interface RelayOptions {
+  readonly writeMs: number
+  readonly onFailed: (error: SseProxyError) => void
+}
+
+export function relay(response: UpstreamResponse, writer: ClientWriter, { writeMs, onFailed }: RelayOptions): void {
+  const { body, status, statusMessage, headers } = response
+  writer.open(status, statusMessage, headers)
+  writer.watch({
+    writeMs,
+    onDrain: () => body.resume(),
+    onStall: () => {
+      body.destroy()
+      writer.destroy()
+      onFailed(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'))
+    },
+  })
+  let ended = false
+  body.start({
+    onData: (chunk) => {
+      if (!writer.write(chunk)) body.pause()
+    },
+    onEnd: () => {
+      ended = true
+      writer.end()
+    },
+    onBroken: (cause) => {
+      ended = true
+      writer.break()
+      onFailed(new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause))
+    },
+  })
+  if (!ended) writer.flush()
+}

@@ -1,0 +1,84 @@
+// The headers under which an event stream reaches the client: a function of what the upstream sent and of what the
+// app's own middleware has already set.
+
+import type { Header } from '../open-upstream.ts'
+
+// They describe bytes that are not the ones sent: comments are added, events may be changed.
+const ABOUT_THE_BODY = new Set([
+  'content-length',
+  'content-encoding',
+  'etag',
+  'last-modified',
+  'accept-ranges',
+  'content-md5',
+  'digest',
+  'content-digest',
+  'repr-digest',
+])
+
+// Where the app has set one of these, its word counts: it knows the page's origin, the upstream does not.
+const SECURITY = new Set([
+  'content-security-policy',
+  'content-security-policy-report-only',
+  'cross-origin-embedder-policy',
+  'cross-origin-opener-policy',
+  'cross-origin-resource-policy',
+  'origin-agent-cluster',
+  'permissions-policy',
+  'referrer-policy',
+  'strict-transport-security',
+  'x-content-type-options',
+  'x-dns-prefetch-control',
+  'x-download-options',
+  'x-frame-options',
+  'x-permitted-cross-domain-policies',
+  'x-xss-protection',
+])
+
+const CORS = 'access-control-'
+
+/** Reads a header of the app's; names are lower case. */
+export type HeadersSet = Readonly<Record<string, number | string | string[] | undefined>>
+
+export function eventStreamHeaders(upstream: readonly Header[], app: HeadersSet): Header[] {
+  // A policy of two halves from two hands would allow what neither meant to.
+  const appHasCors = Object.keys(app).some((name) => name.startsWith(CORS))
+  const headers: Header[] = []
+  let cacheControl = app['cache-control']
+  for (const header of upstream) {
+    const name = header[0].toLowerCase()
+    if (ABOUT_THE_BODY.has(name) || name === 'x-accel-buffering') continue
+    if (name.startsWith(CORS) ? appHasCors : SECURITY.has(name) && app[name] !== undefined) continue
+    if (name === 'cache-control') cacheControl = header[1]
+    else if (name === 'vary') headers.push([header[0], mergeVary(app.vary, header[1])])
+    else if (name === 'set-cookie') headers.push([header[0], [...list(app['set-cookie']), ...list(header[1])]])
+    else headers.push(header)
+  }
+  headers.push(['Cache-Control', streamCacheControl(cacheControl)], ['X-Accel-Buffering', 'no'])
+  return headers
+}
+
+/** No cache may answer with an old stream, and nothing on the way may compress or otherwise collect it. */
+export function streamCacheControl(existing: HeadersSet[string]): string {
+  const directives = list(existing)
+    .flatMap((value) => value.split(','))
+    .map((directive) => directive.trim())
+    .filter((directive) => directive !== '')
+  const has = (name: string) => directives.some((directive) => directive.toLowerCase() === name)
+  if (!has('no-store') && !has('no-cache')) directives.push('no-cache')
+  if (!has('no-transform')) directives.push('no-transform')
+  return directives.join(', ')
+}
+
+export function mergeVary(app: HeadersSet[string], upstream: HeadersSet[string]): string {
+  const names = [...list(app), ...list(upstream)].flatMap((value) => value.split(',')).map((name) => name.trim())
+  if (names.includes('*')) return '*'
+  return names
+    .filter((name, i) => name && names.findIndex((n) => n.toLowerCase() === name.toLowerCase()) === i)
+    .join(', ')
+}
+
+function list(value: HeadersSet[string]): string[] {
+  if (value === undefined) return []
+  return Array.isArray(value) ? value : [String(value)]
+}

@@ -1,0 +1,155 @@
+// The one place that knows http-proxy-middleware. It works on stand-ins; the app's handlers and plugins get the real
+// request and response in their place, and its error events of proxied requests go to the attempt they belong to.
+
+import { type IncomingMessage, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import {
+  createProxyMiddleware,
+  loggerPlugin,
+  type Options,
+  type Plugin,
+  proxyEventsPlugin,
+} from 'http-proxy-middleware'
+import { StandInRequest, StandInResponse } from './stand-ins.ts'
+
+/** http-proxy-middleware's own options. */
+export type HpmOptions<
+  TReq extends IncomingMessage = IncomingMessage,
+  TRes extends ServerResponse = ServerResponse,
+> = Options<TReq, TRes>
+
+/** An upstream as http-proxy-middleware takes it: a URL or its parts. */
+export type HpmTarget = NonNullable<HpmOptions['target']>
+
+type ProxyServer = Parameters<Plugin>[0]
+type ErrorListener = (error: Error, req?: IncomingMessage, res?: ServerResponse, target?: HpmTarget) => unknown
+
+export interface HttpProxy {
+  /** Sends a request through http-proxy-middleware; what becomes of it is told to the stand-in's taker. */
+  pass(req: StandInRequest, res: StandInResponse): void
+  /** Whether `pathFilter` lets the request in. */
+  accepts(req: IncomingMessage): true | Promise<boolean>
+  /** Tells the app's `on.error` and plugins; resolves when all of them have had their say. */
+  report(error: Error, req: IncomingMessage, res: ServerResponse, target?: HpmTarget): Promise<void>
+  upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
+}
+
+export function createHttpProxy(hpm: HpmOptions, fallback: HpmTarget | undefined): HttpProxy {
+  // `ws` would subscribe to upgrades only when the first response is over, which for a stream may be never.
+  const { pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
+  const seam = createSeam()
+  const middleware = createProxyMiddleware({
+    ...rest,
+    ...(typeof pathRewrite === 'function'
+      ? { pathRewrite: (path, req, res, options) => pathRewrite(path, original(req), original(res), options) }
+      : { pathRewrite }),
+    ...(typeof router === 'function'
+      ? { router: async (req, res, options) => router(original(req), original(res), options) }
+      : { router: router ?? ((_req, res) => chosenTarget(res) ?? fallback ?? '') }),
+    target: fallback,
+    // The default answer to errors writes into the response; the other defaults are kept.
+    ejectPlugins: true,
+    plugins: [
+      seam.plugin,
+      ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [loggerPlugin] : [])]),
+      ...plugins,
+    ],
+  } as Options)
+
+  return {
+    pass(req, res) {
+      const failed = (error: unknown) => {
+        if (error !== undefined) res.taker.onUnroutable(error)
+      }
+      // The seam: of a request, http-proxy-middleware uses just what StandInRequest has.
+      middleware(req as unknown as IncomingMessage, res, failed).catch(failed)
+    },
+    accepts: pathFilter === undefined ? () => true : createFilter(hpm),
+    async report(error, req, res, target) {
+      for (const listener of seam.errorListeners()) await listener(error, req, res, target)
+    },
+    upgrade(req, socket, head) {
+      // Every server's sockets are; its types promise less.
+      if (socket instanceof Socket) middleware.upgrade(req, socket, head)
+      else socket.destroy()
+    },
+  }
+}
+
+/** A plugin that stands between http-proxy-middleware and everybody who listens to it. */
+function createSeam(): { plugin: Plugin; errorListeners(): ErrorListener[] } {
+  let server: ProxyServer | undefined
+  return {
+    plugin(installed) {
+      server = installed
+      interceptPasses(installed)
+      interceptEvents(installed)
+      installed.on('error', closeFailedUpgrade)
+      guardUpgrades(installed)
+    },
+    errorListeners: () => (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade),
+  }
+}
+
+function interceptPasses(server: ProxyServer): void {
+  const web = server.web
+  server.web = (req, res, options = {}, head) => {
+    if (res instanceof StandInResponse && !res.taker.prepare(options, req)) return Promise.resolve()
+    return web.call(server, req, res, options, head)
+  }
+}
+
+function interceptEvents(server: ProxyServer): void {
+  const { emit: untouched } = server
+  const emit = (...args: unknown[]): boolean => Reflect.apply(untouched, server, args)
+  const intercepted = (event: string, ...args: unknown[]): boolean => {
+    const res = args.find((arg) => arg instanceof StandInResponse)
+    if (res === undefined) return emit(event, ...args)
+    if (event === 'error') return res.taker.onFailure(args[0])
+    const told = emit(event, ...args.map(original))
+    if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3])
+    else if (event === 'econnreset') res.taker.onFailure(args[0])
+    return told
+  }
+  Object.assign(server, { emit: intercepted })
+}
+
+function original<T>(value: T): T {
+  return value instanceof StandInRequest || value instanceof StandInResponse ? (value.client as T) : value
+}
+
+function chosenTarget(res: unknown): HpmTarget | undefined {
+  return res instanceof StandInResponse ? res.taker.target : undefined
+}
+
+/** Without an error handler of the app's, a WebSocket that cannot be proxied is closed. */
+function closeFailedUpgrade(_error: Error, _req?: unknown, res?: unknown): void {
+  if (res instanceof Socket) res.destroy()
+}
+
+/** A socket that fails without a listener would end the process. */
+function guardUpgrades(server: ProxyServer): void {
+  server.on('proxyReqWs', (_proxyReq, _req, socket) => ignoreErrors(socket))
+  server.on('open', ignoreErrors)
+  server.on('close', (_proxyRes, socket) => ignoreErrors(socket))
+}
+
+function ignoreErrors(socket: Socket): void {
+  socket.on('error', () => {})
+}
+
+/** Asks http-proxy-middleware itself: what it would route, it accepts. */
+function createFilter(hpm: HpmOptions): (req: IncomingMessage) => Promise<boolean> {
+  const accepted = new Error('accepted')
+  const probe = createProxyMiddleware({
+    ...(hpm.pathFilter !== undefined && { pathFilter: hpm.pathFilter }),
+    ...(hpm.logger && { logger: hpm.logger }),
+    router: () => Promise.reject(accepted),
+    ejectPlugins: true,
+  })
+  return (req) =>
+    new Promise((resolve) => {
+      void probe(req, new ServerResponse(req), (outcome) => resolve(outcome === accepted))
+    })
+}

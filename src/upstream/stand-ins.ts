@@ -1,0 +1,110 @@
+// What http-proxy-middleware gets in place of the client's request and response, once for each attempt. It rewrites
+// the one and takes over the other; the client's own stay as they are, for the next attempt and for their owner.
+
+import { EventEmitter } from 'node:events'
+import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import type { Readable, Writable } from 'node:stream'
+import type { HpmOptions, HpmTarget } from './http-proxy.ts'
+
+/** What an attempt decides about its pass and wants to know of it. */
+export interface PassTaker {
+  /** The upstream to use, unless a router chooses. */
+  readonly target: HpmTarget | undefined
+  /** The last word on the options and the path of this pass, when routing and rewriting are done; false stops it. */
+  prepare(options: HpmOptions, req: { url?: string | undefined }): boolean
+  /** A request to the upstream has a socket: the first one, then one for each redirect followed. */
+  onUpstreamRequest(request: unknown, options: unknown): void
+  /** Routing or rewriting failed, before anything was sent. */
+  onUnroutable(error: unknown): void
+  onFailure(error: unknown): true
+  /** The response's headers are complete and `body` is about to flow. */
+  onHead(body: Readable): void
+  /** Returns false to have the body paused. */
+  onData(chunk: Buffer): boolean
+  onEnd(): void
+  onBroken(error?: Error): void
+}
+
+/** The parts of a request that http-proxy-middleware reads, or may change, over HTTP/1.1 whatever the client speaks. */
+export class StandInRequest extends EventEmitter {
+  readonly client: IncomingMessage
+  url: string
+  readonly headers: OutgoingHttpHeaders
+  readonly method: string
+  readonly httpVersion = '1.1'
+  readonly httpVersionMajor = 1
+  readonly #send: (request: Writable) => void
+
+  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, send: (request: Writable) => void) {
+    super()
+    this.client = client
+    this.url = originForm(client.url ?? '/')
+    this.headers = headers
+    this.method = client.method ?? 'GET'
+    this.#send = send
+  }
+
+  get socket(): IncomingMessage['socket'] {
+    return this.client.socket
+  }
+
+  get connection(): IncomingMessage['socket'] {
+    return this.client.socket
+  }
+
+  get originalUrl(): unknown {
+    return 'originalUrl' in this.client ? this.client.originalUrl : undefined
+  }
+
+  get baseUrl(): unknown {
+    return 'baseUrl' in this.client ? this.client.baseUrl : undefined
+  }
+
+  /** The body, where it is not a stream. */
+  pipe(request: Writable): Writable {
+    this.#send(request)
+    return request
+  }
+}
+
+/** RFC 9112, section 3.2.2: a server must take a whole URL as the target too. */
+function originForm(url: string): string {
+  if (url[0] === '/') return url
+  const path = url.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '')
+  return path[0] === '/' ? path : `/${path === '*' ? '' : path}`
+}
+
+/** A response without a client: headers are collected as usual, the body goes to the attempt. */
+export class StandInResponse extends ServerResponse {
+  readonly client: ServerResponse
+  readonly taker: PassTaker
+
+  constructor(client: ServerResponse, taker: PassTaker) {
+    super(client.req)
+    this.client = client
+    this.taker = taker
+    this.on('pipe', (body: Readable) => taker.onHead(body))
+  }
+
+  /** The names of the headers as they were set. */
+  get rawHeaderNames(): string[] {
+    // Node's types lack it.
+    const names: unknown = Reflect.get(this, 'getRawHeaderNames')
+    return typeof names === 'function' ? names.call(this) : this.getHeaderNames()
+  }
+
+  override write(chunk: Buffer): boolean {
+    return this.taker.onData(chunk)
+  }
+
+  override end(): this {
+    this.taker.onEnd()
+    return this
+  }
+
+  override destroy(error?: Error): this {
+    this.destroyed = true
+    this.taker.onBroken(error)
+    return this
+  }
+}

@@ -1,0 +1,49 @@
+// Upstreams as http-proxy-middleware takes them, a URL or its parts, and what is derived from them.
+
+import type { HpmOptions, HpmTarget } from './http-proxy.ts'
+
+type Target = HpmTarget | undefined
+
+export function isSecure(target: Target): boolean {
+  const protocol = typeof target === 'string' ? target : target?.protocol
+  return /^(https|wss):?/.test(protocol ?? '')
+}
+
+/** The address for people and metrics: no credentials and no query, which may hold some. */
+export function upstreamLabel(target: Target): string {
+  if (target === undefined) return ''
+  if (typeof target === 'string' || target instanceof URL) {
+    const { protocol, host, pathname } = new URL(target)
+    return `${protocol}//${host}${pathname === '/' ? '' : pathname}`
+  }
+  if (target.socketPath) return `unix:${target.socketPath}`
+  const host = target.host ?? `${target.hostname ?? 'localhost'}${target.port ? `:${target.port}` : ''}`
+  return `${target.protocol ?? 'http:'}//${host}${target.pathname ?? ''}`
+}
+
+/**
+ * A route mounted at /events sees `/?x=1` of `/events?x=1`; joined to a target's path that would be `/stream/?x=1`.
+ * The query moves over to the target, so that it becomes `/stream?x=1`.
+ */
+export function queryOntoTarget(target: HpmTarget, options: HpmOptions, req: { url?: string | undefined }): HpmTarget {
+  const { ignorePath, toProxy, prependPath } = options
+  const query = req.url?.startsWith('/?') ? req.url.slice(2) : ''
+  if (query === '' || ignorePath || toProxy || prependPath === false) return target
+  if (typeof target !== 'string' && !(target instanceof URL)) {
+    if (!target.pathname || target.pathname === '/') return target
+    req.url = '/'
+    return { ...target, pathname: `${target.pathname}?${query}` }
+  }
+  const url = new URL(target)
+  if (url.pathname === '/') return target
+  req.url = '/'
+  url.search = url.search === '' ? query : `${url.search}&${query}`
+  return url
+}
+
+/** `prependPath: false`, which http-proxy-middleware 4.2 takes and does not heed. */
+export function withoutPath(target: HpmTarget): HpmTarget {
+  if (typeof target === 'string' || target instanceof URL) return new URL(target).origin
+  const { pathname: _, ...rest } = target
+  return rest
+}
