@@ -181,7 +181,6 @@ test('a page of another origin gets nothing without cors, whatever it asks', { s
   exchange.stream().send({ data: 'not for that page' })
 
   assert.deepEqual(await source.next(), { type: 'error', data: null, lastEventId: null, readyState: 2 })
-  await exchange.leftByPeer()
 })
 
 test('eight streams are open at once on one page over HTTP/2, on one connection', { skip }, async (t) => {
