@@ -1,0 +1,67 @@
+// What is published, and what the repository consists of.
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join, sep } from 'node:path'
+import { test } from 'node:test'
+import { packedForFile, root } from './packed.ts'
+
+const packed = packedForFile()
+
+test('the tarball holds the built sources, their declarations and four documents, nothing else', async () => {
+  const built = sources().flatMap((name) => [`dist/${name}.js`, `dist/${name}.d.ts`])
+  const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
+
+  const { files } = await packed()
+
+  assert.deepEqual(files, [...built, ...documents].sort())
+})
+
+test('no built file names a source file or a type that is not in the tarball', async () => {
+  const { files, folder } = await packed()
+
+  for (const name of files.filter((file) => file.endsWith('.js') || file.endsWith('.d.ts'))) {
+    const text = readFileSync(join(folder, name), 'utf8')
+    for (const [, specifier = ''] of text.matchAll(/(?:from|import\() ?['"](\.[^'"]+)['"]/g)) {
+      const target = join(name, '..', specifier).split(sep).join('/')
+      const candidates = [target, target.replace(/\.[jt]s$/, '.d.ts')]
+      assert.ok(
+        candidates.some((candidate) => files.includes(candidate)),
+        `${name} imports ${specifier}, which is not published`,
+      )
+    }
+  }
+})
+
+test('the top level of the repository is what a visitor expects', () => {
+  const ignored = readFileSync(join(root, '.gitignore'), 'utf8').split('\n')
+  const isIgnored = (name: string): boolean =>
+    ignored.some(
+      (line) => line === name || line === `${name}/` || (line.startsWith('*.') && name.endsWith(line.slice(1))),
+    )
+
+  const names = readdirSync(root).filter((name) => !name.startsWith('.') && !isIgnored(name))
+
+  assert.deepEqual(names.sort(), [
+    'CHANGELOG.md',
+    'LICENSE',
+    'README.md',
+    'demo',
+    'package-lock.json',
+    'package.json',
+    'src',
+    'test',
+    'tsconfig.json',
+  ])
+})
+
+test('the lock file names no place to download from', () => {
+  const lock = readFileSync(join(root, 'package-lock.json'), 'utf8')
+
+  assert.doesNotMatch(lock, /"resolved"/)
+})
+
+function sources(): string[] {
+  return readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => name.slice(0, -'.ts'.length).split(sep).join('/'))
+}

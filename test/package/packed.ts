@@ -1,0 +1,123 @@
+// The package as npm would publish it, and throw-away projects that have it installed. Nothing comes from the network:
+// what a project depends on is linked from this repository's own node_modules, and nothing else is there.
+import { execFile } from 'node:child_process'
+import { cp, mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join, relative } from 'node:path'
+import { after } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+export const root: string = fileURLToPath(new URL('../..', import.meta.url))
+const fixtures = fileURLToPath(new URL('fixtures', import.meta.url))
+
+export interface Packed {
+  /** The paths inside the tarball. */
+  files: string[]
+  /** Where the tarball is unpacked. */
+  folder: string
+  dependencies: string[]
+}
+
+/** Packs a copy of the repository, built from nothing, once for a test file. */
+export function packedForFile(): () => Promise<Packed> {
+  let temp: string | undefined
+  let packed: Promise<Packed> | undefined
+  after(() => temp && rm(temp, { recursive: true, force: true }))
+
+  return () => {
+    packed ??= mkdtemp(join(tmpdir(), 'packed-')).then((folder) => {
+      temp = folder
+      return pack(folder)
+    })
+    return packed
+  }
+}
+
+async function pack(temp: string): Promise<Packed> {
+  const copy = join(temp, 'repository')
+  const left = ['node_modules', 'dist', '.git']
+  await cp(root, copy, {
+    recursive: true,
+    filter: (path) => !(left.includes(basename(path)) && relative(root, dirname(path)) === ''),
+  })
+  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
+
+  const { stdout } = await run('npm', ['pack', '--json', '--silent', '--pack-destination', temp], {
+    cwd: copy,
+    timeout: 60_000,
+  }).catch(withOutput('the package does not build'))
+  // A list of one, or an object with the package's name as its key: npm has done both.
+  const [tarball] = Object.values(JSON.parse(stdout) as Record<string, Tarball>)
+  if (!tarball) throw new Error(`npm pack tells of no tarball: ${stdout}`)
+
+  await run('tar', ['-xzf', join(temp, tarball.filename), '-C', temp], { timeout: 30_000 })
+  const folder = join(temp, 'package')
+  const manifest = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>
+  }
+  return {
+    files: tarball.files.map(({ path }) => path).sort(),
+    folder,
+    dependencies: Object.keys(manifest.dependencies),
+  }
+}
+
+export interface ProjectOptions {
+  type: 'module' | 'commonjs'
+  /** The file of `fixtures/` that the project consists of. */
+  program: string
+  /** What it has installed beside the package and that package's own dependencies. */
+  installed?: string[]
+  tsconfig?: object
+}
+
+export interface Project {
+  folder: string
+  /** Runs a script of the project's and gives back what it printed; a failure carries its output. */
+  node(script: string): Promise<{ stdout: string; stderr: string }>
+  tsc(): Promise<void>
+}
+
+/** A project of its own, which lives as long as the packed tarball. */
+export async function installIn(packed: Packed, options: ProjectOptions): Promise<Project> {
+  const { type, program, installed = [], tsconfig } = options
+  // A real path, so that the package's imports are looked up from where it is installed, as they are for a user.
+  const folder = await realpath(await mkdtemp(join(dirname(packed.folder), 'project-')))
+  await writeFile(join(folder, 'package.json'), JSON.stringify({ name: 'project', private: true, type }))
+  await cp(join(fixtures, program), join(folder, program))
+  if (tsconfig) await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(tsconfig))
+
+  const modules = join(folder, 'node_modules')
+  await cp(packed.folder, join(modules, 'sse-proxy-middleware'), { recursive: true })
+  for (const name of [...packed.dependencies, ...installed]) {
+    await mkdir(dirname(join(modules, name)), { recursive: true })
+    await symlink(join(root, 'node_modules', name), join(modules, name))
+  }
+
+  return {
+    folder,
+    node: (script) => run(process.execPath, [script], { cwd: folder, timeout: 30_000 }),
+    async tsc() {
+      const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
+      const options = { cwd: folder, timeout: 60_000 }
+      await run(process.execPath, [compiler, '--project', folder], options).catch(
+        withOutput('the project does not compile'),
+      )
+    },
+  }
+}
+
+interface Tarball {
+  filename: string
+  files: { path: string }[]
+}
+
+/** The message of a failed program says only that it has failed; what it printed says why. */
+function withOutput(what: string): (error: { stdout?: string; stderr?: string }) => never {
+  return (error) => {
+    throw new Error(`${what}:\n${error.stdout}${error.stderr}`, { cause: error })
+  }
+}
