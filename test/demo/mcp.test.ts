@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Client } from '@modelcontextprotocol/sdk/client/index.js'
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
+import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
+import { ToolListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
+import { start } from '../../demo/recipes/mcp.ts'
+import { gate, within } from '../support/waiting.ts'
+
+const endpoint = (url: string) => new URL(`${url}/mcp`)
+
+test('the official client calls a tool, hears its progress, listens on the long stream and ends its session', async (t) => {
+  const recipe = await start()
+  t.after(() => recipe.close())
+  const transport = new StreamableHTTPClientTransport(endpoint(recipe.url), {
+    requestInit: { headers: { authorization: 'Bearer ada-token' } },
+  })
+  const client = new Client({ name: 'test', version: '1.0.0' })
+  const changed = gate()
+  client.setNotificationHandler(ToolListChangedNotificationSchema, () => changed.open())
+  t.after(() => client.close())
+
+  await within(client.connect(transport as Transport), 'the session')
+  const progress: number[] = []
+  const result = await within(
+    client.callTool({ name: 'count' }, undefined, { onprogress: (step) => progress.push(step.progress) }),
+    'the answer of the tool',
+  )
+  await within(changed.promise, 'a notification on the stream of the GET')
+  assert.equal(recipe.server.sessions, 1)
+  await within(transport.terminateSession(), 'the end of the session')
+
+  assert.deepEqual(result.content, [{ type: 'text', text: 'one, two, three' }])
+  assert.deepEqual(progress, [1, 2, 3])
+  assert.equal(recipe.server.sessions, 0)
+  assert.deepEqual([...recipe.server.users], ['ada'])
+})
+
+test('a stranger is turned away before the MCP server hears of it', async (t) => {
+  const recipe = await start()
+  t.after(() => recipe.close())
+
+  const answer = await fetch(endpoint(recipe.url), { method: 'POST', headers: { 'x-user': 'ada' }, body: '{}' })
+
+  assert.equal(answer.status, 401)
+  assert.equal(recipe.server.users.size, 0)
+})
+
+test('a page of the allowed origin may read the session header', async (t) => {
+  const recipe = await start()
+  t.after(() => recipe.close())
+
+  const answer = await fetch(endpoint(recipe.url), {
+    method: 'POST',
+    headers: {
+      origin: 'https://app.example',
+      authorization: 'Bearer ada-token',
+      accept: 'application/json, text/event-stream',
+      'content-type': 'application/json',
+    },
+    body: JSON.stringify({
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'initialize',
+      params: { protocolVersion: '2025-06-18', capabilities: {}, clientInfo: { name: 'page', version: '1' } },
+    }),
+  })
+  await answer.text()
+
+  assert.equal(answer.status, 200)
+  assert.match(answer.headers.get('content-type') ?? '', /^text\/event-stream/)
+  assert.ok(answer.headers.get('mcp-session-id'))
+  assert.equal(answer.headers.get('access-control-allow-origin'), 'https://app.example')
+  assert.equal(answer.headers.get('access-control-expose-headers'), 'mcp-session-id')
+})
