@@ -16,6 +16,8 @@ export interface RequestOptions {
   method?: string
   headers?: Headers
   body?: string | Buffer
+  /** The body follows with `send` and `finish`; over HTTP/1.1 the headers must give its length. */
+  sendsBodyLater?: boolean
   /** HTTP/2 only: the connection to use, which then stays open. */
   session?: ClientHttp2Session
 }
@@ -75,6 +77,10 @@ export abstract class Client {
     return this.#arrivals.next('a chunk', ms)
   }
 
+  /** Sends a part of the request's body. */
+  abstract send(bytes: string | Buffer): void
+  /** Says that the request's body is complete. */
+  abstract finish(): void
   /** Leaves at once: the socket is destroyed, or the HTTP/2 stream is reset. */
   abstract close(): void
   /** Stops reading, so that the kernel's buffers and then the proxy feel it. */
@@ -140,6 +146,13 @@ class Http1Client extends Client {
     this.socket.write(requestHead(`${method} ${pathname}${search}`, { host, ...headers }, body))
     if (body !== undefined) this.socket.write(body)
   }
+
+  send(bytes: string | Buffer): void {
+    this.socket.write(bytes)
+  }
+
+  /** The length in the headers says it. */
+  finish(): void {}
 
   close(): void {
     this.socket.destroy()
@@ -245,13 +258,13 @@ class Http2Client extends Client {
   readonly stream: ClientHttp2Stream
   readonly #ownSession: ClientHttp2Session | undefined
 
-  constructor(url: string, { method = 'GET', headers = {}, body, session }: RequestOptions) {
+  constructor(url: string, { method = 'GET', headers = {}, body, sendsBodyLater = false, session }: RequestOptions) {
     super()
     const { origin, pathname, search } = new URL(url)
     this.#ownSession = session === undefined ? openHttp2Session(origin) : undefined
     const connection = session ?? (this.#ownSession as ClientHttp2Session)
     const head = { ':method': method, ':path': `${pathname}${search}`, ...headers }
-    this.stream = connection.request(head, { endStream: body === undefined })
+    this.stream = connection.request(head, { endStream: body === undefined && !sendsBodyLater })
     this.stream.on('response', ({ ':status': status, ...fields }) => this.headIsIn(Number(status), fields as Headers))
     this.stream.on('data', (bytes: Buffer) => this.chunkIsIn(bytes))
     this.stream.on('error', () => {})
@@ -260,6 +273,14 @@ class Http2Client extends Client {
       this.#ownSession?.destroy()
     })
     if (body !== undefined) this.stream.end(body)
+  }
+
+  send(bytes: string | Buffer): void {
+    this.stream.write(bytes)
+  }
+
+  finish(): void {
+    this.stream.end()
   }
 
   close(): void {

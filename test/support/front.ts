@@ -12,6 +12,9 @@ import { type Client, type Protocol, type RequestOptions, request } from './clie
 export const hosts = ['express5', 'express4', 'connect', 'http', 'connect over http2', 'express5 over http2'] as const
 export type Host = (typeof hosts)[number]
 
+/** One host for each protocol, for the tests that are about the protocol and not about the framework. */
+export const hostsByProtocol = ['express5', 'connect over http2'] as const
+
 /** Any middleware of the Connect kind; the types of Express, Connect and Node agree on nothing narrower. */
 // biome-ignore lint/suspicious/noExplicitAny: each host has its own types for request and response
 export type Middleware = (req: any, res: any, next: (error?: unknown) => void) => unknown

@@ -26,10 +26,12 @@ export class Conversation {
     socket.on('data', (bytes: Buffer) => {
       this.received += bytes.toString('latin1')
     })
-    socket.once('close', () => {
+    const isOver = (): void => {
       this.isClosed = true
       this.#closed.open()
-    })
+    }
+    socket.once('end', isOver)
+    socket.once('close', isOver)
   }
 
   /** The request's head, once it is whole. */
@@ -52,6 +54,7 @@ export class Conversation {
     this.socket.end()
   }
 
+  /** Resolves when the peer has closed its side. */
   closed(ms?: number): Promise<void> {
     return within(this.#closed.promise, 'the connection to the raw upstream to close', ms)
   }
@@ -78,10 +81,6 @@ export class RawUpstream {
 
   get connections(): number {
     return this.#conversations.all.filter((conversation) => !conversation.isClosed).length
-  }
-
-  get open(): number {
-    return this.connections
   }
 
   next(ms?: number): Promise<Conversation> {

@@ -1,0 +1,112 @@
+// Nothing waits for something later: headers do not wait for the first event, an event does not wait for the next.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { hosts } from '../support/front.ts'
+import { proxied, type SseProxyOptions } from '../support/proxied.ts'
+
+const ways: { name: string; options: Partial<SseProxyOptions> }[] = [
+  { name: 'as it is', options: {} },
+  { name: "with framing 'bytes'", options: { framing: 'bytes' } },
+  { name: 'with a hook', options: { transform: () => {} } },
+]
+
+for (const host of hosts) {
+  test(`the response headers arrive before the first event exists (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, {}, { host })
+    const client = front.request()
+    const exchange = await upstream.next()
+
+    exchange.stream({ 'x-early': 'yes' })
+    await client.head()
+
+    assert.equal(client.status, 200)
+    assert.equal(client.headers['x-early'], 'yes')
+    assert.equal(client.text, '')
+  })
+
+  for (const { name, options } of ways) {
+    test(`each event arrives before the next one is sent, ${name} (${host})`, async (t) => {
+      const { upstream, front } = await proxied(t, options, { host })
+      const client = front.request()
+      const exchange = await upstream.next()
+      const stream = exchange.stream()
+
+      for (let count = 0; count < 50; count += 1) {
+        stream.send({ data: `number ${count}`, id: `${count}` })
+        await client.waitFor(`number ${count}\n\n`)
+      }
+      stream.end()
+
+      assert.equal(await client.ended(), 'clean')
+    })
+  }
+}
+
+for (const { name, options } of ways) {
+  test(`a complete event leaves while half of the next one is there, ${name}`, async (t) => {
+    const { upstream, front } = await proxied(t, options)
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+
+    stream.write('data: whole\n\ndata: ha')
+    await client.waitFor('data: whole\n\n')
+    stream.end('lf\n\n')
+
+    assert.equal(await client.whole(), 'data: whole\n\ndata: half\n\n')
+  })
+
+  test(`several events of one read leave together, ${name}`, async (t) => {
+    const { upstream, front } = await proxied(t, options)
+    const client = front.request()
+    const exchange = await upstream.next()
+
+    exchange.stream().write('data: 1\n\ndata: 2\n\ndata: 3\n\n')
+    await client.waitFor('data: 3\n\n')
+
+    assert.equal(client.text, 'data: 1\n\ndata: 2\n\ndata: 3\n\n')
+  })
+
+  test(`an event whose lines end with CR leaves without waiting for the byte after it, ${name}`, async (t) => {
+    const { upstream, front } = await proxied(t, options)
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+
+    stream.write('data: 1\r\r')
+    await client.waitFor('data: 1\r\r')
+    stream.write('data: 2\r\n\r')
+    await client.waitFor('data: 2\r\n\r')
+    stream.end('\ndata: 3\r\r')
+
+    assert.equal(await client.whole(), 'data: 1\r\rdata: 2\r\n\r\ndata: 3\r\r')
+  })
+
+  test(`an event that comes byte by byte leaves with its last byte, ${name}`, async (t) => {
+    const { upstream, front } = await proxied(t, options)
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+
+    for (const byte of Buffer.from('event: ü\ndata: x\n\n')) stream.write(Buffer.of(byte))
+    await client.waitFor('event: ü\ndata: x\n\n')
+
+    assert.equal(client.text, 'event: ü\ndata: x\n\n')
+  })
+}
+
+test('comments and blocks of nothing but an id leave at once, too', async (t) => {
+  const { upstream, front } = await proxied(t)
+  const client = front.request()
+  const exchange = await upstream.next()
+  const stream = exchange.stream()
+
+  stream.write(': hello\n\n')
+  await client.waitFor(': hello\n\n')
+  stream.write('id: 7\n\n')
+  await client.waitFor('id: 7\n\n')
+  stream.write('retry: 100\n\n')
+  await client.waitFor('retry: 100\n\n')
+
+  assert.equal(client.text, ': hello\n\nid: 7\n\nretry: 100\n\n')
+})

@@ -1,0 +1,119 @@
+// The middlewares that most apps have in front, as they come from npm.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import compression from 'compression'
+import cors from 'cors'
+import helmet from 'helmet'
+import { headerOf } from '../support/client.ts'
+import { hosts, type Middleware } from '../support/front.ts'
+import { proxied } from '../support/proxied.ts'
+
+const page = 'https://app.example'
+
+/** Lets in who has the token, after a look-up that takes a turn of the event loop. */
+const requireUser: Middleware = (req, res, next) => {
+  setImmediate(() => {
+    if (req.headers.authorization === 'Bearer good') return next()
+    res.statusCode = 401
+    res.end('who are you?')
+  })
+}
+
+for (const host of hosts) {
+  test(`compression() in front neither holds nor encodes the events (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, {}, { host, before: [compression({ threshold: 0 })] })
+    const client = front.request('', { headers: { 'accept-encoding': 'gzip, deflate, br' } })
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+
+    await client.head()
+    for (const data of ['one', 'two', 'three']) {
+      stream.send({ data })
+      await client.waitFor(`data: ${data}\n\n`)
+    }
+
+    assert.equal(client.headers['content-encoding'], undefined)
+    assert.match(headerOf(client, 'cache-control') ?? '', /no-transform/)
+  })
+
+  test(`the headers of helmet() win over those of the upstream (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, {}, { host, before: [helmet()] })
+    const client = front.request()
+    const exchange = await upstream.next()
+
+    exchange.stream({ 'content-security-policy': "default-src 'none'", 'x-frame-options': 'DENY', 'x-own': 'kept' })
+    await client.head()
+
+    assert.match(headerOf(client, 'content-security-policy') ?? '', /default-src 'self'/)
+    assert.equal(client.headers['x-frame-options'], 'SAMEORIGIN')
+    assert.equal(client.headers['x-content-type-options'], 'nosniff')
+    assert.equal(client.headers['x-own'], 'kept')
+  })
+
+  test(`the headers of cors() win over those of the upstream, and Vary is merged (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, {}, { host, before: [cors({ origin: page, credentials: true })] })
+    const client = front.request('', { headers: { origin: page } })
+    const exchange = await upstream.next()
+
+    exchange.stream({ 'access-control-allow-origin': '*', vary: 'Accept' })
+    await client.head()
+
+    assert.equal(client.headers['access-control-allow-origin'], page)
+    assert.equal(client.headers['access-control-allow-credentials'], 'true')
+    const vary = (headerOf(client, 'vary') ?? '').split(/,\s*/).map((name) => name.toLowerCase())
+    assert.ok(vary.includes('origin') && vary.includes('accept'), `Vary: ${vary}`)
+  })
+
+  test(`an answer of the proxy itself carries the headers of cors(), so that a page can read it (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, {}, { host, before: [cors({ origin: page })] })
+    await upstream.close()
+
+    const client = await front.open('', { headers: { origin: page } })
+
+    assert.equal(client.status, 502)
+    assert.equal(client.headers['access-control-allow-origin'], page)
+  })
+
+  test(`who is not let in does not reach the upstream (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, {}, { host, before: [requireUser] })
+
+    const refused = await front.open()
+    const admitted = front.request('', { headers: { authorization: 'Bearer good' } })
+    const exchange = await upstream.next()
+    exchange.stream().send({ data: 'welcome' })
+    await admitted.waitFor('welcome')
+
+    assert.equal(refused.status, 401)
+    assert.equal(upstream.exchanges.length, 1)
+  })
+
+  test(`all of them together let every event through at once (${host})`, async (t) => {
+    const before = [helmet(), cors({ origin: page }), compression({ threshold: 0 }), requireUser]
+    const { upstream, front } = await proxied(t, {}, { host, before })
+    const headers = { origin: page, authorization: 'Bearer good', 'accept-encoding': 'gzip' }
+    const client = front.request('', { headers })
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+
+    for (let count = 0; count < 20; count += 1) {
+      stream.send({ data: `${count}` })
+      await client.waitFor(`data: ${count}\n\n`)
+    }
+    stream.end()
+
+    assert.equal(await client.ended(), 'clean')
+    assert.equal(client.headers['access-control-allow-origin'], page)
+    assert.equal(client.headers['x-content-type-options'], 'nosniff')
+  })
+}
+
+test('an ordinary response is still compressed by compression()', async (t) => {
+  const { upstream, front } = await proxied(t, {}, { before: [compression({ threshold: 0 })] })
+  const client = front.request('', { headers: { 'accept-encoding': 'gzip' } })
+  const exchange = await upstream.next()
+
+  exchange.answer(200, { 'content-type': 'application/json' }, JSON.stringify({ text: 'x'.repeat(5_000) }))
+  await client.ended()
+
+  assert.equal(client.headers['content-encoding'], 'gzip')
+})

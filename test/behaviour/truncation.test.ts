@@ -1,0 +1,190 @@
+// An upstream that breaks off in the middle never looks like one that has finished.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { hostsByProtocol } from '../support/front.ts'
+import { proxied, rawProxied } from '../support/proxied.ts'
+import { type Conversation, chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
+import { gate } from '../support/waiting.ts'
+
+const first = 'data: one\n\n'
+
+const breaks: { name: string; then: (upstream: Conversation) => void }[] = [
+  { name: 'a reset in the middle of an event', then: (upstream) => sendAndReset(upstream, chunk('data: tw')) },
+  { name: 'a reset between two events', then: (upstream) => upstream.reset() },
+  { name: 'a FIN in the middle of an event', then: (upstream) => sendAndFinish(upstream, chunk('data: tw')) },
+  { name: 'a FIN between two events', then: (upstream) => upstream.finish() },
+  { name: 'a FIN in the middle of a chunk', then: (upstream) => sendAndFinish(upstream, '20\r\ndata: tw') },
+  { name: 'a chunk size that is no number', then: (upstream) => upstream.send('zz\r\ndata: two\n\n\r\n') },
+  { name: 'a chunk that is longer than its size', then: (upstream) => upstream.send('3\r\ndata: two\n\n\r\n') },
+]
+
+for (const host of hostsByProtocol) {
+  for (const { name, then } of breaks) {
+    test(`${name} breaks the client's transfer (${host})`, async (t) => {
+      const { upstream, front } = await rawProxied(t, {}, { host })
+      const client = front.request()
+      const conversation = await upstream.next()
+      conversation.send(streamHead)
+      conversation.send(chunk(first))
+      await client.waitFor(first)
+
+      then(conversation)
+
+      assert.equal(await client.ended(), 'broken')
+      assert.equal(client.text, first)
+      assert.equal(client.status, 200)
+    })
+
+    test(`${name} breaks the client's transfer when bytes pass as they come (${host})`, async (t) => {
+      const { upstream, front } = await rawProxied(t, { framing: 'bytes' }, { host })
+      const client = front.request()
+      const conversation = await upstream.next()
+      conversation.send(streamHead)
+      conversation.send(chunk(first))
+      await client.waitFor(first)
+
+      then(conversation)
+
+      assert.equal(await client.ended(), 'broken')
+      assert.match(client.text, /^data: one\n\n(data: tw|dat)?$/)
+    })
+  }
+
+  test(`a reset right after the response head breaks the client's transfer (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(streamHead)
+    await client.head()
+
+    conversation.reset()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, '')
+  })
+
+  test(`fewer bytes than Content-Length promised break the client's transfer (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(`HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 1000\r\n\r\n${first}`)
+    await client.waitFor(first)
+
+    conversation.finish()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, first)
+  })
+
+  test(`an upstream that falls silent for idleMs is a loss, not an end (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, { timeouts: { idleMs: 100 } }, { host })
+    const client = front.request()
+    const exchange = await upstream.next()
+    exchange.stream().write(`${first}data: tw`)
+
+    const ending = await client.ended()
+
+    assert.equal(ending, 'broken')
+    assert.equal(client.text, first)
+    await exchange.leftByPeer()
+  })
+
+  test(`an error handler that writes a page cannot make a broken stream look complete (${host})`, async (t) => {
+    const answerEverything = (_error: unknown, _req: unknown, res: unknown): void => {
+      const response = res as import('node:http').ServerResponse
+      if (!response.headersSent) response.writeHead(502)
+      response.end('the page of an error handler')
+    }
+    const { upstream, front } = await rawProxied(t, { on: { error: answerEverything } }, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(streamHead)
+    conversation.send(chunk(first))
+    await client.waitFor(first)
+
+    sendAndReset(conversation, chunk('data: tw'))
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, first)
+  })
+
+  test(`a broken ordinary response breaks the client's transfer as well (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send('HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n')
+    conversation.send(chunk('{"half":'))
+    await client.waitFor('{"half":')
+
+    conversation.reset()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, '{"half":')
+  })
+
+  test(`a stream without length or chunks that is closed inside an event is broken (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(`HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n${first}data: tw`)
+    await client.waitFor(first)
+
+    conversation.finish()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, first)
+  })
+
+  test(`a stream without length or chunks that is closed after an event has ended (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(`HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n${first}`)
+    await client.waitFor(first)
+
+    conversation.finish()
+
+    assert.equal(await client.ended(), 'clean')
+    assert.equal(client.text, first)
+  })
+
+  test(`a complete stream ends cleanly, its unfinished tail included (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(streamHead)
+    conversation.send(chunk(`${first}data: tail`))
+    await client.waitFor(first)
+
+    conversation.send(lastChunk)
+
+    assert.equal(await client.ended(), 'clean')
+    assert.equal(client.text, `${first}data: tail`)
+  })
+}
+
+test('a reset while a hook is at work breaks the transfer after the event that the hook releases', async (t) => {
+  const hook = gate()
+  const { upstream, front } = await rawProxied(t, { transform: () => hook.promise })
+  const client = front.request()
+  const conversation = await upstream.next()
+  conversation.send(streamHead)
+  conversation.send(chunk(`${first}data: tw`))
+  await client.head()
+
+  conversation.reset()
+  hook.open()
+
+  assert.equal(await client.ended(), 'broken')
+  assert.match(client.text, /^(data: one\n\n)?$/)
+})
+
+function sendAndReset(conversation: Conversation, bytes: Buffer): void {
+  // The reset must not overtake the bytes: it is sent once the kernel has taken them.
+  conversation.socket.write(bytes, () => conversation.reset())
+}
+
+function sendAndFinish(conversation: Conversation, bytes: Buffer | string): void {
+  conversation.send(bytes)
+  conversation.finish()
+}
