@@ -22,6 +22,10 @@ export function integer(path: string, value: unknown, min: number, max: number, 
   return refuse(path, `an integer from ${min} to ${max}${orElse}`, value)
 }
 
+export function flag(path: string, value: unknown): boolean {
+  return typeof value === 'boolean' ? value : refuse(path, 'true or false', value)
+}
+
 export function oneOf<T extends string>(path: string, value: unknown, allowed: readonly T[], orElse = ''): T {
   const found = allowed.find((candidate) => candidate === value)
   return found ?? refuse(path, `${allowed.map((name) => `'${name}'`).join(' or ')}${orElse}`, value)

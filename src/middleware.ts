@@ -17,8 +17,10 @@ import { relay } from './stream/relay.ts'
 import { eventStreamHeaders } from './stream/response-headers.ts'
 import { Session, type SessionObserver } from './stream/session.ts'
 import { createAgents } from './upstream/agents.ts'
-import { type AttemptContext, openTarget } from './upstream/attempt.ts'
 import { createHttpProxy, type HttpProxy } from './upstream/http-proxy.ts'
+import { createOpener, type OpenerContext, type OpenerObserver } from './upstream/opener.ts'
+import type { Member } from './upstream/pool.ts'
+import { startProbes } from './upstream/probe.ts'
 import { requestBody } from './upstream/request-body.ts'
 
 type Next = (error?: unknown) => void
@@ -30,15 +32,16 @@ interface Visit {
   readonly next: Next
   readonly writer: ClientWriter
   readonly controller: AbortController
+  open?: OpenUpstream
   /** Once it is, or is told to be, an event stream. */
   session?: Session
 }
 
-export class Middleware implements SessionObserver {
+export class Middleware implements SessionObserver, OpenerObserver {
   readonly upgrade: HttpProxy['upgrade']
   readonly #options: ResolvedOptions
   readonly #proxy: HttpProxy
-  readonly #attempts: AttemptContext
+  readonly #opener: OpenerContext
   readonly #sessions = new Set<Session>()
   readonly #debug: createDebug.Debugger
   readonly #idPrefix = randomBytes(4).toString('hex')
@@ -48,17 +51,22 @@ export class Middleware implements SessionObserver {
   constructor(options: ResolvedOptions) {
     const { connectMs, responseMs } = options.timeouts
     this.#options = options
-    this.#proxy = createHttpProxy(options.hpm, options.target)
+    this.#proxy = createHttpProxy(options.hpm, options.fallback)
     this.upgrade = this.#proxy.upgrade
-    this.#attempts = {
+    const { pool, retry, probe } = options.upstreams
+    this.#opener = {
       proxy: this.#proxy,
       agents: createAgents(),
+      pool,
+      retry,
+      observer: this,
       via: options.via,
       xfwd: options.hpm.xfwd === true,
       connectMs,
       responseMs,
     }
     this.#debug = createDebug(`sse-proxy:${options.name}`)
+    if (pool && probe) startProbes(pool.members, probe, options.hpm, (member) => this.ejected(member))
   }
 
   handle(req: IncomingMessage, res: ServerResponse, next: Next = () => {}): void {
@@ -93,6 +101,22 @@ export class Middleware implements SessionObserver {
     }
   }
 
+  retried(_req: IncomingMessage, upstream: string | undefined, error: Error, attempt: number, delayMs: number): void {
+    this.#debug('retry %d in %d ms: %s: %s', attempt, delayMs, upstream, error.message)
+  }
+
+  ejected(member: Member): void {
+    this.#debug('%s is left alone after %d failures', member.url, member.health.failures)
+  }
+
+  resuming(session: Session, upstream: string, attempt: number): void {
+    this.#debug('%s: lost %s, try %d to go on', session.context.id, upstream, attempt)
+  }
+
+  resumed(session: Session): void {
+    this.#debug('%s: goes on with %s', session.context.id, session.upstream)
+  }
+
   failed(error: SseProxyError, session: Session): void {
     void this.#report(error, session.context)
   }
@@ -103,8 +127,8 @@ export class Middleware implements SessionObserver {
     writer.onGone(() => (visit.session ? visit.session.clientLeft() : controller.abort('client-left')))
     const early = this.#openEarlyLater(visit)
     try {
-      const open = this.#opener(visit)
-      this.#pass(visit, await open({ signal: controller.signal }))
+      visit.open = this.#createOpen(visit)
+      this.#pass(visit, await visit.open({ signal: controller.signal }))
     } catch (error) {
       await this.#refuse(visit, toSseProxyError(error))
     } finally {
@@ -113,9 +137,9 @@ export class Middleware implements SessionObserver {
   }
 
   /** The function that gets this request an answer. */
-  #opener({ req, res }: Visit): OpenUpstream {
-    const exchange = { req, res, body: requestBody(req) }
-    return (request) => openTarget(this.#attempts, exchange, undefined, request)
+  #createOpen({ req, res }: Visit): OpenUpstream {
+    const keepBytes = this.#opener.retry ? this.#options.limits.bodyBytes : 0
+    return createOpener(this.#opener, { req, res, body: requestBody(req, keepBytes) })
   }
 
   #openEarlyLater(visit: Visit): NodeJS.Timeout | undefined {
@@ -155,8 +179,9 @@ export class Middleware implements SessionObserver {
     }
   }
 
-  #createSession({ req, res, writer, controller }: Visit): Session {
+  #createSession({ req, res, writer, controller, open }: Visit): Session {
     return new Session({
+      open: open ?? (() => Promise.reject(new UpstreamError('ERR_SSE_PROXY_NO_UPSTREAM'))),
       id: `${this.#idPrefix}-${(this.#ids++).toString(36)}`,
       req,
       res,

@@ -32,11 +32,15 @@ export interface UpstreamResponse {
   readonly body: UpstreamBody
   /** Whether the body says where it ends. One that ends with its connection may have been cut without a sign. */
   readonly delimited: boolean
+  /** A Set-Cookie of the package's own for the client. */
+  readonly cookie?: string
 }
 
 export interface OpenRequest {
   /** Sent as Last-Event-ID in place of the client's own. */
   readonly lastEventId?: string
+  /** The upstream that has just failed this stream: another one is better, where there is one. */
+  readonly avoid?: string
   /** Gives up, in whatever state the request is. */
   readonly signal: AbortSignal
 }

@@ -47,6 +47,8 @@ export interface SseStream<TReq = IncomingMessage> {
   readonly lastEventId: string
   /** `Date.now()` when the upstream's answer was there. */
   readonly openedAt: number
+  /** How often the upstream was lost and the stream went on all the same. */
+  readonly resumes: number
   /** Events that came from the upstream so far. */
   readonly events: number
   /** Bytes sent to the client so far, headers not counted. */
@@ -98,6 +100,97 @@ export interface LimitOptions {
   eventBytes?: number | undefined
   /** What may wait for one client before `stream.send()` refuses. @defaultValue 1 MiB */
   bufferBytes?: number | undefined
+  /** How much of a request's body is kept for another attempt. @defaultValue 1 MiB */
+  bodyBytes?: number | undefined
+}
+
+/** An upstream among which `balance` chooses. */
+export interface BalanceCandidate {
+  /** The upstream's URL without credentials. */
+  readonly url: string
+  readonly weight: number
+  /** Requests that it is serving. */
+  readonly active: number
+  readonly healthy: boolean
+}
+
+/** Chooses one of the candidates: those that may be asked, never none. */
+export type BalanceFunction<TReq = IncomingMessage> = (
+  candidates: readonly BalanceCandidate[],
+  req: TReq,
+) => BalanceCandidate
+
+/** Ties clients to upstreams: by something they bring, or by a signed cookie for those who bring nothing. */
+export type StickyOptions<TReq = IncomingMessage> =
+  | 'ip'
+  | ((
+      | { by?: 'ip' | undefined }
+      | { header: string }
+      | { cookie: string }
+      | { query: string }
+      | { key: (req: TReq) => string | undefined }
+    ) & {
+      /** How long a key stays where it was after its last use, although the targets have changed. @defaultValue 0 */
+      ttlMs?: number | undefined
+    })
+  | {
+      /** The name of the cookie. */
+      issueCookie: string
+      /** Signs it: 16 characters or more, the same in all processes. */
+      secret: string
+      /** How long it holds. @defaultValue 1 day */
+      ttlMs?: number | undefined
+    }
+
+/** When an upstream is left alone for a while. */
+export interface HealthOptions {
+  /** Failures in a row that eject it. @defaultValue 3 */
+  failures?: number | undefined
+  /** How long the first time; each time after that twice as long. @defaultValue 10000 */
+  ejectMs?: number | undefined
+  /** The longest. @defaultValue 300000 */
+  maxEjectMs?: number | undefined
+  /** Requests of the package's own that find out. @defaultValue none */
+  probe?:
+    | {
+        /** What is asked for; an answer below 400 passes. */
+        path: string
+        /** @defaultValue 10000 */
+        intervalMs?: number | undefined
+        /** @defaultValue 2000 */
+        timeoutMs?: number | undefined
+        /** Passed probes in a row that bring an upstream back. @defaultValue 2 */
+        rise?: number | undefined
+        /** Failed probes in a row that eject it. @defaultValue 3 */
+        fall?: number | undefined
+      }
+    | undefined
+}
+
+/** Further attempts before the client has headers. */
+export interface RetryOptions {
+  /** Attempts after the first. @defaultValue the other targets once each, at most 3 */
+  attempts?: number | undefined
+  /** Wait before an upstream is asked again; doubles each time, with jitter. Another upstream is asked at once. @defaultValue 100 */
+  backoffMs?: number | undefined
+  /** The longest wait, also where a Retry-After asks for more. @defaultValue 2000 */
+  maxBackoffMs?: number | undefined
+  /** Answers to a GET or HEAD that are worth another attempt. @defaultValue [502, 503, 504] */
+  statuses?: readonly number[] | undefined
+}
+
+/** Going on with another upstream connection in the same client response. */
+export interface ResumeOptions {
+  /** Tries in a row without an event. @defaultValue 10 */
+  attempts?: number | undefined
+  /** Wait before the first try, unless the upstream set a `retry:`; doubles each time, with jitter. @defaultValue 100 */
+  delayMs?: number | undefined
+  /** The longest wait. @defaultValue 5000 */
+  maxDelayMs?: number | undefined
+  /** Whether a clean end is followed by a resume too. @defaultValue false */
+  onEnd?: boolean | undefined
+  /** Whether streams without ids are resumed, although events may be missed. @defaultValue false */
+  withoutIds?: boolean | undefined
 }
 
 type HpmOwned = 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
@@ -105,13 +198,30 @@ type HpmOwned = 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | '
 /** An upstream: a URL, or http-proxy-middleware's object form (for unix sockets and TLS files). */
 export type Target = NonNullable<HpmOptions['target']>
 
+/** One of several upstreams. */
+export interface WeightedTarget {
+  url: Target
+  /** Its share, relative to the others'. @defaultValue 1 */
+  weight?: number | undefined
+}
+
 /** All options of `sseProxy()`: those of http-proxy-middleware beside the package's own. */
 export interface SseProxyOptions<
   TReq extends IncomingMessage = IncomingMessage,
   TRes extends ServerResponse = ServerResponse,
 > extends Omit<HpmOptions<TReq, TRes>, HpmOwned> {
-  /** The upstream. Required unless `router` is given. */
-  target?: Target | undefined
+  /** The upstream, or several. Required unless `router` is given. */
+  target?: Target | WeightedTarget | readonly (Target | WeightedTarget)[] | undefined
+  /** Which of several upstreams takes a request. @defaultValue 'least-streams' */
+  balance?: 'least-streams' | 'round-robin' | 'random' | BalanceFunction<TReq> | undefined
+  /** @see StickyOptions @defaultValue off */
+  sticky?: StickyOptions<TReq> | undefined
+  /** @see HealthOptions */
+  health?: HealthOptions | false | undefined
+  /** @see RetryOptions @defaultValue off for one target */
+  retry?: RetryOptions | false | undefined
+  /** @see ResumeOptions @defaultValue off */
+  resume?: boolean | ResumeOptions | undefined
   /** Keepalive comments: the interval in ms, `false` for none, or an object. @defaultValue 15000 */
   keepalive?: number | false | KeepaliveOptions | undefined
   /** `'event'` forwards whole events only; `'bytes'` whatever has come. @defaultValue 'event' */

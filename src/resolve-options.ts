@@ -2,14 +2,21 @@
 // this, and nobody repeats a default.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { callable, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
+import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
 import { ConfigError } from './errors.ts'
 import type { SseProxyOptions, Target, TransformHook } from './options.ts'
+import { type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
+import type { ResumePolicy } from './stream/resume.ts'
 import type { HpmOptions } from './upstream/http-proxy.ts'
 
 /** Every option of the package's own, in the order of the README's table. */
 export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'target',
+  'balance',
+  'sticky',
+  'health',
+  'retry',
+  'resume',
   'keepalive',
   'framing',
   'transform',
@@ -69,7 +76,10 @@ const REPLACED: Readonly<Record<string, string>> = {
 /** The options in use. Groups have all their members; 0 and false mean off. */
 export interface ResolvedOptions {
   readonly hpm: HpmOptions
-  readonly target: Target | undefined
+  /** What http-proxy-middleware is created with; where a router chooses, also where it does not. */
+  readonly fallback: Target | undefined
+  readonly upstreams: ResolvedUpstreams
+  readonly resume: ResumePolicy | false
   readonly keepalive: { readonly intervalMs: number; readonly bytes: Buffer; readonly openAfterMs: number } | false
   readonly framing: 'event' | 'bytes'
   readonly hooks: readonly TransformHook[]
@@ -80,7 +90,7 @@ export interface ResolvedOptions {
     readonly lifetimeMs: number | ((req: IncomingMessage) => number)
     readonly writeMs: number
   }
-  readonly limits: { readonly eventBytes: number; readonly bufferBytes: number }
+  readonly limits: { readonly eventBytes: number; readonly bufferBytes: number; readonly bodyBytes: number }
   /** How long the upstream may go on without its client: 0 ends it at once, Infinity lets it finish. */
   readonly graceMs: number
   readonly unavailable: 'status' | 'reconnect'
@@ -101,6 +111,8 @@ const DEFAULTS = {
   writeMs: 60_000,
   eventBytes: MIB,
   bufferBytes: MIB,
+  bodyBytes: MIB,
+  resume: { attempts: 10, delayMs: 100, maxDelayMs: 5000 },
   clientRetryMs: [1000, 5000],
   via: 'sse-proxy-middleware',
   name: 'sse-proxy',
@@ -121,7 +133,9 @@ export function resolveOptions<TReq extends IncomingMessage, TRes extends Server
     hpm: Object.freeze(
       Object.fromEntries(HPM_OPTIONS.flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]]))),
     ),
-    target: resolveTarget(options),
+    fallback: fallbackTarget(options),
+    upstreams: resolveUpstreams(options),
+    resume: resolveResume(options.resume ?? false, framing),
     keepalive: resolveKeepalive(options.keepalive),
     framing,
     hooks,
@@ -147,27 +161,6 @@ function refuseReplaced(input: Record<string, unknown>): void {
   for (const [key, way] of Object.entries(REPLACED)) {
     if (input[key] !== undefined) throw new ConfigError(`${key}: this option is not available here; ${way}`)
   }
-}
-
-function resolveTarget(options: SseProxyOptions): Target | undefined {
-  if (options.target === undefined) {
-    if (options.router !== undefined || options.forward !== undefined) return undefined
-    return refuse('target', "a URL such as 'http://localhost:8080/events' (or a router)", options.target)
-  }
-  return checkTarget('target', options.target)
-}
-
-const TARGET_EXPECTED = "an http or https URL such as 'http://localhost:8080/events'"
-
-function checkTarget(path: string, target: unknown): Target {
-  if (typeof target === 'string' || target instanceof URL) {
-    const url = URL.canParse(String(target)) ? new URL(target) : undefined
-    if (url && /^(https?|wss?):$/.test(url.protocol) && url.hostname !== '') return target
-    const schemeless = typeof target === 'string' && /^[\w.-]+(:\d+)?(\/|$)/.test(target)
-    return refuse(path, schemeless ? `a URL with its scheme, 'http://${target}'` : TARGET_EXPECTED, target)
-  }
-  if (isObject(target) && (target.socketPath || target.host || target.hostname || target.port)) return target
-  return refuse(path, `${TARGET_EXPECTED} or an object with host and port or socketPath`, target)
 }
 
 function resolveKeepalive(value: SseProxyOptions['keepalive']): ResolvedOptions['keepalive'] {
@@ -209,10 +202,46 @@ function resolveTimeouts(value: unknown): ResolvedOptions['timeouts'] {
 }
 
 function resolveLimits(value: unknown): ResolvedOptions['limits'] {
-  const given = group('limits', value, ['eventBytes', 'bufferBytes'])
-  const bytes = (key: 'eventBytes' | 'bufferBytes') =>
+  const given = group('limits', value, ['eventBytes', 'bufferBytes', 'bodyBytes'])
+  const bytes = (key: 'eventBytes' | 'bufferBytes' | 'bodyBytes') =>
     integer(`limits.${key}`, given[key] ?? DEFAULTS[key], 1, Number.MAX_SAFE_INTEGER)
-  return Object.freeze({ eventBytes: bytes('eventBytes'), bufferBytes: bytes('bufferBytes') })
+  return Object.freeze({
+    eventBytes: bytes('eventBytes'),
+    bufferBytes: bytes('bufferBytes'),
+    bodyBytes: bytes('bodyBytes'),
+  })
+}
+
+function fallbackTarget({ target }: SseProxyOptions): Target | undefined {
+  const first = isList(target) ? target[0] : target
+  return first !== undefined && typeof first === 'object' && 'url' in first ? first.url : first
+}
+
+function isList<T>(value: T | readonly T[]): value is readonly T[] {
+  return Array.isArray(value)
+}
+
+function resolveResume(value: unknown, framing: 'event' | 'bytes'): ResumePolicy | false {
+  if (value === false) return false
+  if (framing === 'bytes') {
+    throw new ConfigError("framing: 'bytes' cannot be used with resume, because what has left may end inside an event")
+  }
+  const options = value === true ? {} : value
+  const given = group(
+    'resume',
+    options,
+    ['attempts', 'delayMs', 'maxDelayMs', 'onEnd', 'withoutIds'],
+    ', true or false',
+  )
+  const { resume } = DEFAULTS
+  const delayMs = integer('resume.delayMs', given.delayMs ?? resume.delayMs, 0, MAX_MS)
+  return Object.freeze({
+    attempts: integer('resume.attempts', given.attempts ?? resume.attempts, 1, MAX_MS),
+    delayMs,
+    maxDelayMs: integer('resume.maxDelayMs', given.maxDelayMs ?? Math.max(resume.maxDelayMs, delayMs), delayMs, MAX_MS),
+    onEnd: flag('resume.onEnd', given.onEnd ?? false),
+    withoutIds: flag('resume.withoutIds', given.withoutIds ?? false),
+  })
 }
 
 function resolveGrace(value: unknown): number {

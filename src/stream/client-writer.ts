@@ -2,9 +2,12 @@
 // it differs between HTTP/1.0, 1.1 and 2.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { constants, type ServerHttp2Stream } from 'node:http2'
-import type { Header } from '../open-upstream.ts'
+import type { ServerHttp2Stream } from 'node:http2'
+import type { UpstreamResponse } from '../open-upstream.ts'
 import type { HeadersSet } from './response-headers.ts'
+
+/** What of an answer goes before its body. */
+export type ResponseHead = Pick<UpstreamResponse, 'status' | 'statusMessage' | 'headers' | 'cookie'>
 
 export interface ClientWriterOptions {
   /** How long the client may take nothing of what waits for it; 0 waits for ever. */
@@ -58,21 +61,26 @@ export class ClientWriter {
     return this.#res.getHeaders()
   }
 
-  /** Calls back once when the client is gone, whatever state the response is in. */
+  /** Calls back once when the response is over, above all because the client is gone, in whatever state it is. */
   onGone(callback: () => void): void {
-    this.#res.once('close', callback)
+    const gone = () => {
+      this.#stopWaiting()
+      callback()
+    }
+    this.#res.once('close', gone)
     // A pipelined request has no socket of its own yet, and hears nothing when the connection goes.
-    if (this.#res.socket === null) this.#req.socket.once('close', callback)
+    if (this.#res.socket === null) this.#req.socket.once('close', gone)
   }
 
   /** Sets the head; it leaves with the first bytes of the body or with `flush`. */
-  open(status: number, statusMessage: string, headers: readonly Header[]): void {
+  open({ status, statusMessage, headers, cookie }: ResponseHead): void {
     const res = this.#res
     this.#opened = true
     res.statusCode = status
     // HTTP/2 has no place for it.
     if (statusMessage && this.#req.httpVersionMajor < 2) res.statusMessage = statusMessage
     for (const [name, value] of headers) setHeader(res, name, value)
+    if (cookie !== undefined) res.setHeader('Set-Cookie', [...listOf(res.getHeader('set-cookie')), cookie])
   }
 
   /** Sends the head if it has not left. */
@@ -97,19 +105,21 @@ export class ClientWriter {
 
   /** Ends the response as complete. */
   end(): void {
+    this.#stopWaiting()
     this.#res.end()
     if (!this.#res.writableFinished) this.#guardLastBytes()
   }
 
   /** Ends the response so that the client knows it for incomplete. What has been written still leaves. */
   break(): void {
-    clearTimeout(this.#stallTimer)
+    this.#stopWaiting()
     const res = this.#res
     if (res.destroyed) return
     const stream = http2Stream(res)
     if (stream) {
-      // One turn for what was written to become frames; after the reset it would be dropped.
-      setImmediate(() => stream.close(constants.NGHTTP2_INTERNAL_ERROR))
+      // One turn for what was written to become frames; the reset drops the rest. With an error, since without one
+      // an end of the stream would go out first.
+      setImmediate(() => stream.destroy(new Error('the upstream was lost')))
       return
     }
     // Without chunks the end of the connection is the end of the body: only a reset says that it is not.
@@ -126,10 +136,10 @@ export class ClientWriter {
 
   /** Lets go of the client at once; what waits for it is dropped. */
   destroy(): void {
-    clearTimeout(this.#stallTimer)
+    this.#stopWaiting()
     const stream = http2Stream(this.#res)
-    if (stream) stream.close(constants.NGHTTP2_CANCEL)
-    this.#res.destroy()
+    if (stream) stream.destroy(new Error('the client does not read'))
+    else this.#res.destroy()
   }
 
   get #socketGone(): boolean {
@@ -137,9 +147,13 @@ export class ClientWriter {
   }
 
   readonly #drained = (): void => {
+    this.#stopWaiting()
+    this.#onDrain?.()
+  }
+
+  #stopWaiting(): void {
     clearTimeout(this.#stallTimer)
     this.#stallTimer = undefined
-    this.#onDrain?.()
   }
 
   #guardStall(): void {
@@ -156,10 +170,7 @@ export class ClientWriter {
   #guardLastBytes(): void {
     this.#onDrain = undefined
     this.#onStall = () => this.destroy()
-    clearTimeout(this.#stallTimer)
-    this.#stallTimer = undefined
-    this.#guardStall()
-    this.#res.once('close', () => clearTimeout(this.#stallTimer))
+    if (!this.#res.closed) this.#guardStall()
   }
 }
 
@@ -172,4 +183,9 @@ function setHeader(res: ServerResponse, name: string, value: string | string[]):
   try {
     res.setHeader(name, value)
   } catch {}
+}
+
+function listOf(value: number | string | string[] | undefined): string[] {
+  if (value === undefined) return []
+  return Array.isArray(value) ? value : [String(value)]
 }

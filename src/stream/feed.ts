@@ -2,11 +2,12 @@
 // through the hooks. It knows nothing of clients; whoever takes the events can pause it.
 
 import { StreamError } from '../errors.ts'
-import type { BodySink, UpstreamBody } from '../open-upstream.ts'
+import type { BodySink, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { SseStream, TransformHook } from '../options.ts'
 import type { Cursor } from './cursor.ts'
 import { EventFramer } from './framing.ts'
 import { HookRunner } from './hooks.ts'
+import type { Resumed, Resumer } from './resume.ts'
 
 /** Where events go. After `onEnd` or `onFailed` nothing more comes. */
 export interface FeedSink {
@@ -14,6 +15,8 @@ export interface FeedSink {
   onActivity(bytes: number): void
   /** Bytes that may leave at once, together. */
   onEvents(pieces: readonly Buffer[]): void
+  /** Another upstream goes on. */
+  onResumed(response: UpstreamResponse): void
   onEnd(): void
   onFailed(error: StreamError): void
 }
@@ -27,6 +30,8 @@ export interface FeedOptions {
   readonly stream: SseStream
   readonly cursor: Cursor
   readonly stripsBom: () => boolean
+  /** Finds another upstream when one is lost; undefined where resume is off. */
+  readonly resumer: Resumer | undefined
 }
 
 export class Feed implements BodySink {
@@ -35,6 +40,7 @@ export class Feed implements BodySink {
   readonly #framer: EventFramer
   readonly #hooks: HookRunner | undefined
   #body: UpstreamBody | undefined
+  #upstream = ''
   #delimited = true
   // What one read of the upstream's socket brought; looked at together when the read is done.
   #parts: Buffer[] = []
@@ -70,9 +76,10 @@ export class Feed implements BodySink {
     return this.#framer.atBoundary
   }
 
-  /** Reads from this body; events are held until `release`. */
-  start(body: UpstreamBody, delimited: boolean): void {
+  /** Reads this answer's body, in plain; events are held until `release`. */
+  start({ upstream, delimited }: UpstreamResponse, body: UpstreamBody): void {
     this.#body = body
+    this.#upstream = upstream
     this.#delimited = delimited
     this.#watchIdle()
     body.start(this)
@@ -204,12 +211,11 @@ export class Feed implements BodySink {
   }
 
   #finish(outcome: 'complete' | Error): void {
-    if (outcome !== 'complete') return this.#fail(new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', outcome))
+    const lost = outcome === 'complete' ? this.#cutShort() : lossOf(outcome)
+    const { resumer } = this.#options
+    if (resumer?.shouldResume(lost ? 'lost' : 'complete') && this.#framer.atBoundary) return this.#resume(resumer, lost)
+    if (lost) return this.#fail(lost)
     const tail = this.#framer.takeTail()
-    if (tail.length > 0 && !this.#delimited) {
-      // Nothing told the end of the body from the end of the connection, and an event was in the middle.
-      return this.#fail(new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', new Error('cut in the middle of an event')))
-    }
     if (tail.length > 0) {
       const hooks = this.#hooks
       try {
@@ -218,8 +224,45 @@ export class Feed implements BodySink {
       } catch (error) {
         return this.#fail(error)
       }
-      if (this.#held || this.#over) return
+      // Held by a hook that thinks about the tail: this is come back to, with nothing left.
+      if (this.#held) return
     }
+    this.#end()
+  }
+
+  /** Where nothing tells the end of a body from the end of its connection, an event in the middle does. */
+  #cutShort(): StreamError | undefined {
+    return this.#delimited || !this.#framer.isMidway ? undefined : lossOf(new Error('cut in the middle of an event'))
+  }
+
+  /** Holds everything until there is another upstream; what the last one left unfinished is forgotten. */
+  #resume(resumer: Resumer, lost: StreamError | undefined): void {
+    this.#held = true
+    this.#outcome = undefined
+    this.#body = undefined
+    clearTimeout(this.#idleTimer)
+    this.#framer.restart()
+    resumer.resume(lost ?? new Error('the upstream ended'), this.#upstream).then(
+      (resumed) => this.#goOn(resumed),
+      (failure) => {
+        if (lost) this.#fail(lossOf(failure))
+        else this.#end()
+      },
+    )
+  }
+
+  #goOn(resumed: Resumed): void {
+    if (resumed === 'ended') return this.#end()
+    const { response, body } = resumed
+    if (this.#over) return body.destroy()
+    this.#held = false
+    this.#sink.onResumed(response)
+    this.start(response, body)
+    if (this.#paused) body.pause()
+  }
+
+  #end(): void {
+    if (this.#over) return
     this.#close()
     this.#sink.onEnd()
   }
@@ -242,10 +285,18 @@ export class Feed implements BodySink {
     if (idleMs === 0) return
     this.#idleTimer = setTimeout(() => {
       // A silence that was asked for is none.
-      if (this.#paused || this.#held) this.#idleTimer?.refresh()
-      else this.#fail(new StreamError('ERR_SSE_PROXY_IDLE'))
+      if (this.#paused || this.#held) {
+        this.#idleTimer?.refresh()
+      } else {
+        this.#body?.destroy()
+        this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE'))
+      }
     }, idleMs)
   }
+}
+
+function lossOf(cause: unknown): StreamError {
+  return cause instanceof StreamError ? cause : new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause)
 }
 
 function joined(pieces: readonly Buffer[]): Buffer {

@@ -50,6 +50,11 @@ export class EventFramer {
     return this.#atBoundary
   }
 
+  /** Whether an event has begun that is not over. */
+  get isMidway(): boolean {
+    return this.#heldBytes > 0 || !this.#atBoundary
+  }
+
   /** Takes what came and gives what may leave now. */
   take(chunk: Buffer): Buffer[] {
     const afterCr = this.#last === CR && this.#atBoundary && this.#heldBytes === 0

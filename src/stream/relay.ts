@@ -10,8 +10,8 @@ export interface RelayOptions {
 }
 
 export function relay(response: UpstreamResponse, writer: ClientWriter, { writeMs, onFailed }: RelayOptions): void {
-  const { body, status, statusMessage, headers } = response
-  writer.open(status, statusMessage, headers)
+  const { body } = response
+  writer.open(response)
   writer.watch({
     writeMs,
     onDrain: () => body.resume(),

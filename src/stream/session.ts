@@ -3,7 +3,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type SseProxyError, StreamError } from '../errors.ts'
-import type { UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
+import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
 import type { ResolvedOptions } from '../resolve-options.ts'
 import type { ClientWriter } from './client-writer.ts'
@@ -11,11 +11,14 @@ import { Cursor } from './cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
 import { eventStreamHeaders } from './response-headers.ts'
+import { Resumer } from './resume.ts'
 import { StreamHandle } from './stream-handle.ts'
 
 /** Who counts, publishes and reports what becomes of sessions. */
 export interface SessionObserver {
   opened(session: Session): void
+  resuming(session: Session, upstream: string, attempt: number): void
+  resumed(session: Session): void
   closed(session: Session, reason: CloseReason): void
   failed(error: SseProxyError, session: Session): void
 }
@@ -29,6 +32,8 @@ export interface SessionContext {
   readonly options: ResolvedOptions
   /** Aborted when the session is over; whatever works for it hangs on its signal. */
   readonly controller: AbortController
+  /** Opens the upstream anew when it is lost. */
+  readonly open: OpenUpstream
   /** The id the client came with. */
   readonly lastEventId: string
   readonly observer: SessionObserver
@@ -43,6 +48,7 @@ export class Session implements FeedSink {
   readonly handle: SseStream
   upstream = ''
   bytes = 0
+  resumes = 0
   #feed: Feed | undefined
   #reason: CloseReason | undefined
   // The upstream goes on although the client is gone.
@@ -72,7 +78,7 @@ export class Session implements FeedSink {
   /** Answers before the upstream has, so that nothing on the way takes the silence for a dead connection. */
   openEarly(): void {
     const { writer } = this.context
-    this.#open([['Content-Type', 'text/event-stream']])
+    this.#open({ statusMessage: '', headers: [['Content-Type', 'text/event-stream']] })
     writer.flush()
   }
 
@@ -81,7 +87,7 @@ export class Session implements FeedSink {
     const { writer, options, observer } = this.context
     const { framing, limits, timeouts, hooks } = options
     this.upstream = response.upstream
-    if (!writer.isOpen) this.#open(response.headers, response.statusMessage)
+    if (!writer.isOpen) this.#open(response)
     this.#feed = new Feed(
       {
         framing,
@@ -91,11 +97,12 @@ export class Session implements FeedSink {
         stream: this.handle,
         cursor: this.cursor,
         stripsBom: () => writer.wroteBody,
+        resumer: this.#createResumer(),
       },
       this,
     )
     observer.opened(this)
-    this.#feed.start(body, response.delimited)
+    this.#feed.start(response, body)
     this.#callHook(
       () => {
         this.#limitLifetime()
@@ -114,6 +121,12 @@ export class Session implements FeedSink {
     if (this.#feed?.atBoundary) this.#atBoundary()
   }
 
+  onResumed({ upstream }: UpstreamResponse): void {
+    this.upstream = upstream
+    this.resumes++
+    this.context.observer.resumed(this)
+  }
+
   onEnd(): void {
     this.#callHook(
       () => this.context.options.onEnd?.(this.handle),
@@ -129,9 +142,9 @@ export class Session implements FeedSink {
   /** Breaks the client's transfer, and says why to those who watch. */
   fail(error: SseProxyError, reason: CloseReason): void {
     if (this.isOver) return
-    // In this order: whoever is told may try to write an apology into the stream.
+    // Whoever is told may try to write an apology into the stream, so it is over by then.
     this.#finish(reason, reason === 'slow-client' ? 'destroy' : 'break')
-    this.context.observer.failed(error, this)
+    setImmediate(() => this.context.observer.failed(error, this))
   }
 
   send(event: StreamEvent): boolean {
@@ -170,15 +183,28 @@ export class Session implements FeedSink {
     if (this.#behind) this.#caughtUp()
   }
 
-  #open(headers: UpstreamResponse['headers'], statusMessage = ''): void {
+  #open(head: Pick<UpstreamResponse, 'statusMessage' | 'headers' | 'cookie'>): void {
     const { writer, options } = this.context
-    writer.open(200, statusMessage, eventStreamHeaders(headers, writer.appHeaders))
+    writer.open({ ...head, status: 200, headers: eventStreamHeaders(head.headers, writer.appHeaders) })
     writer.watch({
       writeMs: options.timeouts.writeMs,
       onDrain: () => this.#caughtUp(),
       onStall: () => this.fail(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'), 'slow-client'),
     })
     if (options.keepalive) this.#keepAlive(options.keepalive.intervalMs, options.keepalive.bytes)
+  }
+
+  #createResumer(): Resumer | undefined {
+    const { options, open, controller, req, observer } = this.context
+    // What a client sent once must not be done twice.
+    if (!options.resume || (req.method !== 'GET' && req.method !== 'HEAD')) return undefined
+    return new Resumer({
+      policy: options.resume,
+      open,
+      cursor: this.cursor,
+      signal: controller.signal,
+      onAttempt: (upstream, attempt) => observer.resuming(this, upstream, attempt),
+    })
   }
 
   #keepAlive(intervalMs: number, comment: Buffer): void {

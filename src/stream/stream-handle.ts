@@ -28,6 +28,10 @@ export class StreamHandle implements SseStream {
     return this.#session.cursor.lastEventId
   }
 
+  get resumes(): number {
+    return this.#session.resumes
+  }
+
   get events(): number {
     return this.#session.cursor.events
   }

@@ -8,7 +8,7 @@ import type { BodySink, Header, OpenRequest, UpstreamBody, UpstreamResponse } fr
 import type { Agents } from './agents.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
-import { describeBody, type RequestBody, sendBody } from './request-body.ts'
+import { describeBody, isReplayable, isStreaming, openBody, type RequestBody, sendBody } from './request-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
 
@@ -35,17 +35,21 @@ export async function openTarget(
   exchange: Exchange,
   target: HpmTarget | undefined,
   request: OpenRequest,
+  onOver?: OnOver,
 ): Promise<UpstreamResponse> {
   // A body that streams by can be sent once only, so it does not go where the connection may turn out dead.
   const once = exchange.body.kind === 'stream'
-  const first = new Attempt(context, exchange, target, request, once)
+  const first = new Attempt(context, exchange, target, request, once, onOver)
   try {
     return await first.response
   } catch (error) {
-    if (!first.diedOnReuse || request.signal.aborted) throw error
-    return new Attempt(context, exchange, target, request, true).response
+    if (!first.diedOnReuse || request.signal.aborted || !isReplayable(exchange.body)) throw error
+    return new Attempt(context, exchange, target, request, true, onOver).response
   }
 }
+
+/** How an answer ended that had begun. Called once for each. */
+export type OnOver = (outcome: 'complete' | 'broken' | 'given-up') => void
 
 class Attempt implements PassTaker, UpstreamBody {
   readonly target: HpmTarget | undefined
@@ -53,6 +57,7 @@ class Attempt implements PassTaker, UpstreamBody {
   readonly #context: AttemptContext
   readonly #body: RequestBody
   readonly #fresh: boolean
+  readonly #onOver: OnOver | undefined
   readonly #signal: AbortSignal
   readonly #standIn: StandInResponse
   #upstream: string | undefined
@@ -77,8 +82,10 @@ class Attempt implements PassTaker, UpstreamBody {
     target: HpmTarget | undefined,
     { lastEventId, signal }: OpenRequest,
     fresh: boolean,
+    onOver: OnOver | undefined,
   ) {
     this.target = target
+    this.#onOver = onOver
     this.#context = context
     this.#body = body
     this.#fresh = fresh
@@ -125,7 +132,8 @@ class Attempt implements PassTaker, UpstreamBody {
     options.agent ??= this.#fresh ? agents.fresh(secure) : agents.pooled(secure)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
-    if (this.#body.kind === 'stream') options.buffer = this.#body.source
+    const body = openBody(this.#body)
+    if (body) options.buffer = body
     this.#upstream = upstreamLabel(target)
     return true
   }
@@ -142,7 +150,7 @@ class Attempt implements PassTaker, UpstreamBody {
     if (redirected || !socket?.connecting) this.#awaitAnswer()
     else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => this.#awaitAnswer())
     // An upload may take its time; the wait for an answer begins with its last byte.
-    if (this.#body.kind === 'stream') request.once('finish', () => this.#awaitAnswer())
+    if (isStreaming(this.#body)) request.once('finish', () => this.#awaitAnswer())
   }
 
   onUnroutable(error: unknown): void {
@@ -210,7 +218,10 @@ class Attempt implements PassTaker, UpstreamBody {
 
   destroy(): void {
     this.#sink = undefined
-    this.#outcome ??= new Error('given up')
+    if (this.#outcome === undefined) {
+      this.#outcome = new Error('given up')
+      this.#onOver?.('given-up')
+    }
     this.#tearDown()
   }
 
@@ -243,7 +254,7 @@ class Attempt implements PassTaker, UpstreamBody {
     const reject = this.#reject
     if (!reject) return
     this.#settle()
-    this.#finish(error)
+    this.#outcome = error
     this.#tearDown()
     reject(error)
   }
@@ -258,6 +269,7 @@ class Attempt implements PassTaker, UpstreamBody {
   #finish(outcome: 'complete' | Error): void {
     if (this.#outcome !== undefined) return
     this.#outcome = outcome
+    this.#onOver?.(outcome === 'complete' ? 'complete' : 'broken')
     this.#signal.removeEventListener('abort', this.#onAbort)
     if (this.#sink) this.#tell(this.#sink, outcome)
   }
@@ -268,7 +280,6 @@ class Attempt implements PassTaker, UpstreamBody {
   }
 
   readonly #onAbort = (): void => {
-    this.#sink = undefined
     this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#upstream, this.#signal.reason))
     this.destroy()
   }

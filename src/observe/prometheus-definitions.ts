@@ -1,0 +1,118 @@
+// Which Prometheus metrics there are: the name, the type, the help text and where in the statistics the numbers are.
+// Labels have values from a bounded set only: names of proxies, reasons, codes, URLs of upstreams.
+
+import type { HistogramSnapshot } from './histogram.ts'
+import type { ProxyStats, UpstreamStats } from './stats.ts'
+
+export interface MetricDefinition {
+  /** Without the prefix. */
+  readonly name: string
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly help: string
+  /** What becomes of the numbers of several processes. */
+  readonly aggregator: 'sum' | 'average'
+  readonly read: (stats: ProxyStats) => readonly Sample[]
+}
+
+/** One number of a metric. */
+export interface Sample {
+  readonly value: number
+  readonly labels?: Readonly<Record<string, string | number>>
+  /** What a histogram's parts have behind the metric's name. */
+  readonly suffix?: '_bucket' | '_sum' | '_count'
+}
+
+export const DEFINITIONS: readonly MetricDefinition[] = [
+  gauge('streams_active', 'Event streams that are open now.', (stats) => [{ value: stats.active }]),
+  counter('streams_opened_total', 'Event streams that were opened.', (stats) => [{ value: stats.opened }]),
+  counter('streams_closed_total', 'Event streams that are over, by reason.', (stats) => by('reason', stats.closed)),
+  counter('refused_total', 'Requests that were refused, by reason.', (stats) => by('reason', stats.refused)),
+  counter('errors_total', 'Failures, by error code.', (stats) => by('code', stats.errors)),
+  counter('retries_total', 'Attempts after the first, before the client had headers.', (stats) => [
+    { value: stats.retries },
+  ]),
+  counter('resumes_total', 'Event streams that went on with another upstream connection.', (stats) => [
+    { value: stats.resumes },
+  ]),
+  counter('keepalives_total', 'Keepalive comments sent to clients.', (stats) => [{ value: stats.keepalives }]),
+  counter('events_total', 'Events that came in from upstreams and went out to clients.', (stats) =>
+    by('direction', { in: stats.eventsIn, out: stats.eventsOut }),
+  ),
+  counter('bytes_total', 'Bytes of event streams that came in from upstreams and went out to clients.', (stats) =>
+    by('direction', { in: stats.bytesIn, out: stats.bytesOut }),
+  ),
+  gauge('upstream_active', 'Requests that an upstream is serving now.', (stats) =>
+    byUpstream(stats, ({ active }) => active, sum),
+  ),
+  {
+    ...gauge('upstream_healthy', 'Whether an upstream may be asked now: 1 or 0, in a cluster the mean.', (stats) =>
+      byUpstream(stats, ({ healthy }) => (healthy ? 1 : 0), Math.max),
+    ),
+    aggregator: 'average',
+  },
+  counter('upstream_requests_total', 'Requests that an upstream was given.', (stats) =>
+    byUpstream(stats, ({ requests }) => requests, sum),
+  ),
+  gauge('shared_streams', 'Upstream streams open now that serve several clients.', ({ shared }) => [
+    { value: shared.streams },
+  ]),
+  gauge('shared_clients', 'Clients that hang on shared upstream streams now.', ({ shared }) => [
+    { value: shared.clients },
+  ]),
+  histogram(
+    'time_to_headers_seconds',
+    'From a request to the headers of its event stream.',
+    (stats) => stats.timeToHeadersSeconds,
+  ),
+  histogram(
+    'time_to_first_event_seconds',
+    'From a request to the first event of its stream.',
+    (stats) => stats.timeToFirstEventSeconds,
+  ),
+  histogram('event_gap_seconds', 'Between two events of a stream.', (stats) => stats.eventGapSeconds),
+  histogram('stream_lifetime_seconds', 'How long event streams were open.', (stats) => stats.lifetimeSeconds),
+]
+
+function gauge(name: string, help: string, read: MetricDefinition['read']): MetricDefinition {
+  return { name, type: 'gauge', help, aggregator: 'sum', read }
+}
+
+function counter(name: string, help: string, read: MetricDefinition['read']): MetricDefinition {
+  return { name, type: 'counter', help, aggregator: 'sum', read }
+}
+
+function histogram(name: string, help: string, read: (stats: ProxyStats) => HistogramSnapshot): MetricDefinition {
+  return { name, type: 'histogram', help, aggregator: 'sum', read: (stats) => parts(read(stats)) }
+}
+
+function parts({ buckets, sum, count }: HistogramSnapshot): Sample[] {
+  return [
+    ...buckets.map((bucket): Sample => ({ value: bucket.count, labels: { le: bucket.le }, suffix: '_bucket' })),
+    { value: count, labels: { le: '+Inf' }, suffix: '_bucket' },
+    { value: sum, suffix: '_sum' },
+    { value: count, suffix: '_count' },
+  ]
+}
+
+function by(label: string, values: Readonly<Record<string, number>>): Sample[] {
+  return Object.entries(values).map(([key, value]) => ({ value, labels: { [label]: key } }))
+}
+
+/** One number a URL: a scrape in which the same series comes twice is refused as a whole. */
+function byUpstream(
+  { upstreams }: ProxyStats,
+  read: (upstream: UpstreamStats) => number,
+  merge: (a: number, b: number) => number,
+): Sample[] {
+  const values: Record<string, number> = {}
+  for (const upstream of upstreams) {
+    const value = read(upstream)
+    const other = values[upstream.url]
+    values[upstream.url] = other === undefined ? value : merge(other, value)
+  }
+  return by('upstream', values)
+}
+
+function sum(a: number, b: number): number {
+  return a + b
+}

@@ -1,0 +1,147 @@
+// What one proxy has done since it was created. Whoever does a thing raises its number here; `proxy.stats()` and the
+// Prometheus metrics read them. Only numbers that nobody else holds are kept: what is open now is asked for.
+
+import type { SseProxyErrorCode } from '../errors.ts'
+import type { CloseReason } from '../options.ts'
+import { Histogram, type HistogramSnapshot } from './histogram.ts'
+
+/** Why a request was not let in, or found nobody to serve it. */
+export type RefusalReason = 'full' | 'client-limit' | 'draining' | 'no-upstream'
+
+/** The state of one upstream, as this process sees it. */
+export interface UpstreamStats {
+  /** Without credentials. */
+  readonly url: string
+  /** Requests that it is serving now. */
+  readonly active: number
+  /** Whether it may be asked now. */
+  readonly healthy: boolean
+  /** Its share where the targets have weights. */
+  readonly weight?: number
+  /** Failures in a row, up to now. */
+  readonly failures: number
+  /** Ejections in a row, up to now; each lasts twice as long as the one before. */
+  readonly ejections: number
+  /** When it may be asked again, as `Date.now()`; absent where it may be asked now or has to pass its probes first. */
+  readonly ejectedUntil?: number
+  /** Requests that it was given since the start. */
+  readonly requests: number
+}
+
+/** Upstream streams that serve several clients. */
+export interface SharedStats {
+  /** Shared streams that are open now. */
+  readonly streams: number
+  /** Clients that hang on them now. */
+  readonly clients: number
+}
+
+/** What `proxy.stats()` returns: plain, fit for JSON, and never changed afterwards. All but the first few count from the start. */
+export interface ProxyStats {
+  /** The option `name`. */
+  readonly name: string
+  /** Streams that are open now. */
+  readonly active: number
+  /** Streams that were opened. */
+  readonly opened: number
+  /** Requests that were refused, by reason; every reason is there. */
+  readonly refused: Readonly<Record<RefusalReason, number>>
+  /** Streams that are over, by reason; every reason is there. */
+  readonly closed: Readonly<Record<CloseReason, number>>
+  /** Failures, by code; only codes that occurred are there. */
+  readonly errors: Readonly<Partial<Record<SseProxyErrorCode, number>>>
+  /** Attempts after the first, for clients that had no headers yet. */
+  readonly retries: number
+  /** Streams that went on with another upstream connection. */
+  readonly resumes: number
+  /** Keepalive comments sent. */
+  readonly keepalives: number
+  /** Events that came from upstreams. */
+  readonly eventsIn: number
+  /** Events sent to clients. */
+  readonly eventsOut: number
+  /** Bytes of event streams that came from upstreams. */
+  readonly bytesIn: number
+  /** Bytes of event streams sent to clients. */
+  readonly bytesOut: number
+  readonly upstreams: readonly UpstreamStats[]
+  readonly shared: SharedStats
+  /** From a client's request to the headers of its event stream. */
+  readonly timeToHeadersSeconds: HistogramSnapshot
+  /** From a client's request to the first event of its stream. */
+  readonly timeToFirstEventSeconds: HistogramSnapshot
+  /** Between two events of a stream. */
+  readonly eventGapSeconds: HistogramSnapshot
+  /** How long streams were open. */
+  readonly lifetimeSeconds: HistogramSnapshot
+}
+
+/** What is open now, known to those who hold it. */
+export type OpenNow = Pick<ProxyStats, 'active' | 'upstreams' | 'shared'>
+
+// From an answer out of memory to the longest wait that `timeouts.responseMs` grants by default.
+const ANSWER_SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
+// From a model's tokens to silence; 15 and 60 are what keepalives and load balancers go by.
+const GAP_SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30, 60, 120, 300]
+// From a connection that did not hold to a page that stays open for a day.
+const LIFETIME_SECONDS = [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14_400, 43_200, 86_400]
+
+export class Stats {
+  readonly name: string
+  opened = 0
+  retries = 0
+  resumes = 0
+  keepalives = 0
+  eventsIn = 0
+  eventsOut = 0
+  bytesIn = 0
+  bytesOut = 0
+  readonly refused: Record<RefusalReason, number> = { full: 0, 'client-limit': 0, draining: 0, 'no-upstream': 0 }
+  readonly closed: Record<CloseReason, number> = {
+    'client-left': 0,
+    'upstream-ended': 0,
+    'upstream-lost': 0,
+    'slow-client': 0,
+    drained: 0,
+    expired: 0,
+    'hook-failed': 0,
+    closed: 0,
+  }
+  readonly errors: Partial<Record<SseProxyErrorCode, number>> = {}
+  readonly timeToHeaders: Histogram = new Histogram(ANSWER_SECONDS)
+  readonly timeToFirstEvent: Histogram = new Histogram(ANSWER_SECONDS)
+  readonly eventGap: Histogram = new Histogram(GAP_SECONDS)
+  readonly lifetime: Histogram = new Histogram(LIFETIME_SECONDS)
+
+  constructor(name: string) {
+    this.name = name
+  }
+
+  countError(code: SseProxyErrorCode): void {
+    this.errors[code] = (this.errors[code] ?? 0) + 1
+  }
+
+  snapshot({ active, upstreams, shared }: OpenNow): ProxyStats {
+    return {
+      name: this.name,
+      active,
+      opened: this.opened,
+      refused: { ...this.refused },
+      closed: { ...this.closed },
+      errors: { ...this.errors },
+      retries: this.retries,
+      resumes: this.resumes,
+      keepalives: this.keepalives,
+      eventsIn: this.eventsIn,
+      eventsOut: this.eventsOut,
+      bytesIn: this.bytesIn,
+      bytesOut: this.bytesOut,
+      upstreams,
+      shared,
+      timeToHeadersSeconds: this.timeToHeaders.snapshot(),
+      timeToFirstEventSeconds: this.timeToFirstEvent.snapshot(),
+      eventGapSeconds: this.eventGap.snapshot(),
+      lifetimeSeconds: this.lifetime.snapshot(),
+    }
+  }
+}

@@ -1,0 +1,203 @@
+// The options about upstreams, checked and made into what upstream/ works with: who they are, how one is chosen, when
+// it is left alone, when another attempt is made.
+
+import type { IncomingMessage } from 'node:http'
+import { callable, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
+import { ConfigError } from './errors.ts'
+import type { BalanceFunction, SseProxyOptions, Target } from './options.ts'
+import { type Balance, custom, leastStreams, random, roundRobin } from './upstream/balance.ts'
+import type { HealthPolicy, ProbePolicy } from './upstream/health.ts'
+import { Member, Pool, type StickyPolicy } from './upstream/pool.ts'
+import type { RetryPolicy } from './upstream/retry.ts'
+import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './upstream/sticky.ts'
+import { upstreamLabel } from './upstream/target.ts'
+
+/** Where requests go and how failures are met. */
+export interface ResolvedUpstreams {
+  /** Absent where a router chooses. */
+  readonly pool: Pool | undefined
+  readonly retry: RetryPolicy | false
+  readonly probe: ProbePolicy | undefined
+}
+
+const DEFAULTS = {
+  failures: 3,
+  ejectMs: 10_000,
+  maxEjectMs: 300_000,
+  probe: { intervalMs: 10_000, timeoutMs: 2000, rise: 2, fall: 3 },
+  maxAttempts: 3,
+  backoffMs: 100,
+  maxBackoffMs: 2000,
+  statuses: [502, 503, 504],
+  cookieTtlMs: 86_400_000,
+} as const
+
+export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
+  const targets = resolveTargets(options)
+  const { policy, probe } = resolveHealth(options.health ?? {})
+  if (targets.length === 0) {
+    for (const key of ['balance', 'sticky', 'health'] as const) {
+      if (options[key] !== undefined) throw new ConfigError(`${key}: cannot be used without target: the router chooses`)
+    }
+    return { pool: undefined, retry: resolveRetry(options.retry, 0), probe: undefined }
+  }
+  const members = targets.map(({ target, weight }) => new Member(target, upstreamLabel(target), weight, policy))
+  return {
+    pool: new Pool(members, resolveBalance(options.balance ?? 'least-streams'), resolveSticky(options.sticky)),
+    retry: resolveRetry(options.retry, members.length - 1),
+    probe,
+  }
+}
+
+function resolveTargets({ target, router, forward }: SseProxyOptions): { target: Target; weight: number }[] {
+  if (target === undefined) {
+    if (router !== undefined || forward !== undefined) return []
+    return refuse('target', "a URL such as 'http://localhost:8080/events' (or a router)", target)
+  }
+  if (!Array.isArray(target)) return router === undefined ? [checkTarget('target', target)] : routed(target)
+  if (target.length === 0) return refuse('target', 'at least one upstream', target)
+  if (router !== undefined) throw new ConfigError('target: several targets cannot be used with router, which chooses')
+  const targets = target.map((item: unknown, i) => checkTarget(`target[${i}]`, item))
+  const labels = targets.map((item) => upstreamLabel(item.target))
+  labels.forEach((label, i) => {
+    if (labels.indexOf(label) !== i) refuse(`target[${i}]`, 'an upstream that is not in the list yet', label)
+  })
+  return targets
+}
+
+/** With a router the target is only where requests go that it does not place. */
+function routed(target: unknown): [] {
+  checkTarget('target', target)
+  return []
+}
+
+const TARGET_EXPECTED = "an http or https URL such as 'http://localhost:8080/events'"
+
+function checkTarget(path: string, value: unknown): { target: Target; weight: number } {
+  if (!isObject(value) || !('url' in value)) return { target: checkUrl(path, value), weight: 1 }
+  const { url, weight = 1 } = group(path, value, ['url', 'weight'])
+  if (typeof weight !== 'number' || !(weight > 0) || weight === Number.POSITIVE_INFINITY) {
+    return refuse(`${path}.weight`, 'a number above 0', weight)
+  }
+  return { target: checkUrl(`${path}.url`, url), weight }
+}
+
+function checkUrl(path: string, target: unknown): Target {
+  if (typeof target === 'string' || target instanceof URL) {
+    const url = URL.canParse(String(target)) ? new URL(target) : undefined
+    if (url && /^(https?|wss?):$/.test(url.protocol) && url.hostname !== '') return target
+    const schemeless = typeof target === 'string' && /^[\w.-]+(:\d+)?(\/|$)/.test(target)
+    return refuse(path, schemeless ? `a URL with its scheme, 'http://${target}'` : TARGET_EXPECTED, target)
+  }
+  if (isObject(target) && (target.socketPath || target.host || target.hostname || target.port)) return target
+  return refuse(path, `${TARGET_EXPECTED} or an object with host and port or socketPath`, target)
+}
+
+function resolveBalance(value: unknown): Balance<Member> {
+  if (typeof value === 'function') return custom(value as BalanceFunction)
+  const name = oneOf('balance', value, ['least-streams', 'round-robin', 'random'], ' or a function')
+  return { 'least-streams': leastStreams<Member>, 'round-robin': roundRobin<Member>, random: random<Member> }[name]()
+}
+
+const STICKY_EXPECTED = "'ip', { header }, { cookie }, { query }, { key } or { issueCookie, secret }"
+
+function resolveSticky(value: unknown): StickyPolicy | undefined {
+  if (value === undefined) return undefined
+  const options = value === 'ip' ? { by: 'ip' } : value
+  if (!isObject(options)) return refuse('sticky', STICKY_EXPECTED, value)
+  if ('issueCookie' in options) return { readKey: undefined, memory: undefined, cookie: resolveCookie(options) }
+  const given = group('sticky', options, ['by', 'header', 'cookie', 'query', 'key', 'ttlMs'])
+  const ttlMs = integer('sticky.ttlMs', given.ttlMs ?? 0, 0, MAX_MS)
+  return {
+    readKey: resolveReadKey(given, value),
+    memory: ttlMs > 0 ? new KeyMemory(ttlMs) : undefined,
+    cookie: undefined,
+  }
+}
+
+const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
+
+function resolveCookie(options: Record<string, unknown>): StickyCookie {
+  const { issueCookie, secret, ttlMs } = group('sticky', options, ['issueCookie', 'secret', 'ttlMs'])
+  return new StickyCookie(
+    text('sticky.issueCookie', issueCookie, TOKEN, 'the name of a cookie'),
+    text('sticky.secret', secret, /^.{16,}$/s, 'a secret of 16 characters or more'),
+    integer('sticky.ttlMs', ttlMs ?? DEFAULTS.cookieTtlMs, 1000, Number.MAX_SAFE_INTEGER),
+  )
+}
+
+function resolveReadKey(given: Record<string, unknown>, value: unknown): ReadKey {
+  const ways = Object.keys(given).filter((name) => name !== 'ttlMs' && given[name] !== undefined)
+  const [way] = ways
+  if (ways.length !== 1 || way === undefined) return refuse('sticky', `one of ${STICKY_EXPECTED}`, value)
+  if (way === 'by') {
+    oneOf('sticky.by', given.by, ['ip'])
+    return clientIp
+  }
+  if (way === 'key') return callable('sticky.key', given.key as ReadKey)
+  const name = text(`sticky.${way}`, given[way], way === 'query' ? /./ : TOKEN, `the name of a ${way}`)
+  if (way === 'cookie') return (req) => cookieOf(req, name)
+  if (way === 'query') return (req) => new URLSearchParams(req.url?.split('?')[1]).get(name) ?? undefined
+  return (req) => String(req.headers[name.toLowerCase()] ?? '')
+}
+
+/** The address the app takes for the client's: Express knows about proxies in front that it was told to trust. */
+export function clientIp(req: IncomingMessage): string {
+  const trusted: unknown = Reflect.get(req, 'ip')
+  return typeof trusted === 'string' ? trusted : (req.socket.remoteAddress ?? '')
+}
+
+function resolveHealth(value: unknown): { policy: HealthPolicy | false; probe: ProbePolicy | undefined } {
+  if (value === false) return { policy: false, probe: undefined }
+  const given = group('health', value, ['failures', 'ejectMs', 'maxEjectMs', 'probe'], ' or false')
+  const ejectMs = integer('health.ejectMs', given.ejectMs ?? DEFAULTS.ejectMs, 1, MAX_MS)
+  return {
+    policy: {
+      failures: integer('health.failures', given.failures ?? DEFAULTS.failures, 1, MAX_MS),
+      ejectMs,
+      maxEjectMs: integer(
+        'health.maxEjectMs',
+        given.maxEjectMs ?? Math.max(DEFAULTS.maxEjectMs, ejectMs),
+        ejectMs,
+        MAX_MS,
+      ),
+    },
+    probe: given.probe === undefined ? undefined : resolveProbe(given.probe),
+  }
+}
+
+function resolveProbe(value: unknown): ProbePolicy {
+  const given = group('health.probe', value, ['path', 'intervalMs', 'timeoutMs', 'rise', 'fall'])
+  const whole = (key: keyof typeof DEFAULTS.probe) =>
+    integer(`health.probe.${key}`, given[key] ?? DEFAULTS.probe[key], 1, MAX_MS)
+  return {
+    path: text('health.probe.path', given.path, /^\/[^\s#]*$/, "a path such as '/health'"),
+    intervalMs: whole('intervalMs'),
+    timeoutMs: whole('timeoutMs'),
+    rise: whole('rise'),
+    fall: whole('fall'),
+  }
+}
+
+function resolveRetry(value: unknown, others: number): RetryPolicy | false {
+  if (value === false || (value === undefined && others === 0)) return false
+  const given = group('retry', value ?? {}, ['attempts', 'backoffMs', 'maxBackoffMs', 'statuses'], ' or false')
+  const backoffMs = integer('retry.backoffMs', given.backoffMs ?? DEFAULTS.backoffMs, 0, MAX_MS)
+  const attempts = Math.min(Math.max(others, 1), DEFAULTS.maxAttempts)
+  return {
+    attempts: integer('retry.attempts', given.attempts ?? attempts, 0, 100),
+    backoffMs,
+    maxBackoffMs: integer(
+      'retry.maxBackoffMs',
+      given.maxBackoffMs ?? Math.max(DEFAULTS.maxBackoffMs, backoffMs),
+      0,
+      MAX_MS,
+    ),
+    statuses: resolveStatuses(given.statuses ?? DEFAULTS.statuses),
+  }
+}
+
+function resolveStatuses(value: unknown): readonly number[] {
+  if (!Array.isArray(value)) return refuse('retry.statuses', 'an array of HTTP statuses', value)
+  return value.map((status: unknown, i) => integer(`retry.statuses[${i}]`, status, 300, 599))
+}

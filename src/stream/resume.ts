@@ -1,0 +1,89 @@
+// What happens when an open stream loses its upstream: whether another connection can take its place without the
+// client noticing, when it is tried, and which answers will do.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
+import type { Cursor } from './cursor.ts'
+import { decodedBody } from './decode.ts'
+
+/** See the option `resume`. */
+export interface ResumePolicy {
+  readonly attempts: number
+  readonly delayMs: number
+  readonly maxDelayMs: number
+  readonly onEnd: boolean
+  readonly withoutIds: boolean
+}
+
+/** Another upstream's events, or the word that there will be none. */
+export type Resumed = { readonly response: UpstreamResponse; readonly body: UpstreamBody } | 'ended'
+
+export interface ResumerOptions {
+  readonly policy: ResumePolicy
+  readonly open: OpenUpstream
+  readonly cursor: Cursor
+  readonly signal: AbortSignal
+  readonly onAttempt: (upstream: string, attempt: number) => void
+}
+
+export class Resumer {
+  readonly #options: ResumerOptions
+  // Tries since an event has come, which says that things are well again.
+  #tries = 0
+  #eventsBefore = 0
+
+  constructor(options: ResumerOptions) {
+    this.#options = options
+  }
+
+  /** Whether to go on, after a loss or after a clean end. */
+  shouldResume(outcome: 'complete' | 'lost'): boolean {
+    const { policy, cursor, signal } = this.#options
+    if (signal.aborted || (outcome === 'complete' && !policy.onEnd)) return false
+    // Without an id the upstream would start anew, or from now: both are wrong unless the app says otherwise.
+    return cursor.lastEventId !== '' || policy.withoutIds
+  }
+
+  /** Tries until there is a stream again; rejects with the last failure when there is to be none. */
+  async resume(lost: Error, upstream: string): Promise<Resumed> {
+    const { policy, open, cursor, signal } = this.#options
+    if (cursor.events > this.#eventsBefore) this.#tries = 0
+    this.#eventsBefore = cursor.events
+    let failure: unknown = lost
+    while (this.#tries < policy.attempts) {
+      const delayMs = resumeDelay(this.#tries++, cursor.retryMs, policy)
+      this.#options.onAttempt(upstream, this.#tries)
+      try {
+        await sleep(delayMs, undefined, { signal })
+        const response = await open({ lastEventId: cursor.lastEventId, avoid: upstream, signal })
+        const resumed = judge(response)
+        if (resumed) return resumed
+        failure = new Error(`the upstream answered a resume with status ${response.status}`)
+      } catch (error) {
+        failure = error
+      }
+      if (signal.aborted) break
+    }
+    throw failure
+  }
+}
+
+/** What an answer to a resume means; undefined where another try may do better. */
+function judge(response: UpstreamResponse): Resumed | undefined {
+  const body = isEventStream(response) ? decodedBody(response) : undefined
+  if (body) return { response, body }
+  response.body.destroy()
+  // The client's own reconnect is to meet this answer, which it alone can read.
+  return response.status === 204 || (response.status >= 400 && response.status < 500) ? 'ended' : undefined
+}
+
+/** The upstream's own `retry:` where it gave one, doubled with each try, jittered. */
+export function resumeDelay(
+  tries: number,
+  retryMs: number | undefined,
+  { delayMs, maxDelayMs }: Pick<ResumePolicy, 'delayMs' | 'maxDelayMs'>,
+  chance: () => number = Math.random,
+): number {
+  const ceiling = Math.min((retryMs ?? delayMs) * 2 ** tries, maxDelayMs)
+  return Math.round(ceiling * (0.5 + chance() / 2))
+}

@@ -1,0 +1,115 @@
+// The function that gets a request an answer: choose an upstream, make an attempt, and where that failed without harm
+// make another. Here an upstream's streams are counted and its failures noted.
+
+import type { IncomingMessage } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { UpstreamError } from '../errors.ts'
+import { isEventStream, type OpenRequest, type OpenUpstream, type UpstreamResponse } from '../open-upstream.ts'
+import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
+import { EARLY_DEATH_MS } from './health.ts'
+import type { Member, Pool } from './pool.ts'
+import { isReplayable } from './request-body.ts'
+import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay } from './retry.ts'
+
+/** Who is told what happens before a client has its headers. */
+export interface OpenerObserver {
+  retried(req: IncomingMessage, upstream: string | undefined, error: Error, attempt: number, delayMs: number): void
+  ejected(member: Member): void
+}
+
+export interface OpenerContext extends AttemptContext {
+  /** Absent where a router chooses. */
+  readonly pool: Pool | undefined
+  readonly retry: RetryPolicy | false
+  readonly observer: OpenerObserver
+}
+
+/** Statuses with which an upstream, or a proxy before it, says that it cannot do its work. */
+const FAILING = new Set([502, 503, 504])
+
+export function createOpener(context: OpenerContext, exchange: Exchange): OpenUpstream {
+  const { pool, retry, observer } = context
+  const { req } = exchange
+  const method = req.method ?? 'GET'
+
+  return async (request) => {
+    const tried = new Set<Member>()
+    for (let attempt = 0; ; attempt++) {
+      const member = pool?.choose(req, { tried, avoid: request.avoid })
+      const outcome = await ask(context, exchange, member, request)
+      const mayRetry = retry && attempt < retry.attempts && !request.signal.aborted
+      if (outcome instanceof UpstreamError) {
+        if (!mayRetry || !mayRetryFailure(outcome, method, isReplayable(exchange.body))) throw outcome
+      } else if (!mayRetry || !mayRetryAnswer(outcome, method, retry)) {
+        const cookie = member && pool?.cookieFor(req, member)
+        return cookie === undefined ? outcome : { ...outcome, cookie }
+      }
+
+      if (member) tried.add(member)
+      const answer = outcome instanceof UpstreamError ? undefined : outcome
+      const error =
+        outcome instanceof UpstreamError ? outcome : new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', outcome.upstream)
+      answer?.body.destroy()
+      // Another upstream is asked at once; the same one is given time.
+      const delayMs = pool && tried.size < pool.members.length ? 0 : retryDelay(attempt, answer, retry)
+      observer.retried(req, error.upstream, error, attempt + 1, delayMs)
+      await pause(delayMs, request.signal)
+    }
+  }
+}
+
+/** One attempt, with what it means for the upstream's books. */
+async function ask(
+  context: OpenerContext,
+  exchange: Exchange,
+  member: Member | undefined,
+  request: OpenRequest,
+): Promise<UpstreamResponse | UpstreamError> {
+  const { pool, observer } = context
+  if (!member || !pool) return openTarget(context, exchange, undefined, request).catch(asUpstreamError)
+
+  const failed = () => {
+    if (member.health.failed(Date.now())) observer.ejected(member)
+  }
+  let survived: NodeJS.Timeout | undefined
+  let early = true
+  const onOver = (outcome: 'complete' | 'broken' | 'given-up') => {
+    clearTimeout(survived)
+    pool.release(member)
+    if (outcome === 'broken' && early) failed()
+    else if (outcome === 'complete' && early) member.health.succeeded(Date.now())
+  }
+  try {
+    const response = await openTarget(context, exchange, member.target, request, onOver)
+    if (FAILING.has(response.status)) {
+      early = false
+      failed()
+    } else if (pool.members.length > 1 && isEventStream(response)) {
+      survived = setTimeout(() => {
+        early = false
+        member.health.succeeded(Date.now())
+      }, EARLY_DEATH_MS).unref()
+    } else {
+      early = false
+      member.health.succeeded(Date.now())
+    }
+    return response
+  } catch (error) {
+    pool.release(member)
+    if (!request.signal.aborted) failed()
+    return asUpstreamError(error)
+  }
+}
+
+function asUpstreamError(error: unknown): UpstreamError {
+  return error instanceof UpstreamError ? error : new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', undefined, error)
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms === 0) return
+  try {
+    await sleep(ms, undefined, { signal })
+  } catch (error) {
+    throw new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', undefined, error)
+  }
+}

@@ -1,0 +1,53 @@
+// Whether and when another attempt is made for a request whose client has no headers yet. Pure decisions.
+
+import type { UpstreamError } from '../errors.ts'
+import { headerOf, type UpstreamResponse } from '../open-upstream.ts'
+
+export interface RetryPolicy {
+  /** Attempts after the first. */
+  readonly attempts: number
+  readonly backoffMs: number
+  readonly maxBackoffMs: number
+  readonly statuses: readonly number[]
+}
+
+/** Errors of which the request has not reached the upstream. */
+const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL'])
+
+/** Whether a failed attempt may be followed by another without doing something twice that was meant once. */
+export function mayRetryFailure(error: UpstreamError, method: string, replayable: boolean): boolean {
+  if (error.code === 'ERR_SSE_PROXY_APP' || error.code === 'ERR_SSE_PROXY_NO_UPSTREAM') return false
+  if (method === 'GET' || method === 'HEAD') return true
+  return replayable && (wasNotSent(error) || error.code !== 'ERR_SSE_PROXY_BAD_ANSWER')
+}
+
+function wasNotSent({ code, cause }: UpstreamError): boolean {
+  if (code === 'ERR_SSE_PROXY_CONNECT_TIMEOUT') return true
+  return cause instanceof Error && 'code' in cause && NOT_SENT.has(String(cause.code))
+}
+
+/** Whether an answer is one of those that another upstream may give better. */
+export function mayRetryAnswer({ status }: UpstreamResponse, method: string, { statuses }: RetryPolicy): boolean {
+  return statuses.includes(status) && (method === 'GET' || method === 'HEAD')
+}
+
+/** How long to wait before asking an upstream again: what it said, else twice as long each time, with jitter. */
+export function retryDelay(
+  attempt: number,
+  response: UpstreamResponse | undefined,
+  { backoffMs, maxBackoffMs }: RetryPolicy,
+  chance: () => number = Math.random,
+): number {
+  const asked = response && retryAfterMs(headerOf(response, 'retry-after'))
+  if (asked !== undefined) return Math.min(asked, maxBackoffMs)
+  const ceiling = Math.min(backoffMs * 2 ** attempt, maxBackoffMs)
+  return Math.round(ceiling * (0.5 + chance() / 2))
+}
+
+/** RFC 9110, section 10.2.3: seconds or a date. */
+export function retryAfterMs(header: string | undefined, now: number = Date.now()): number | undefined {
+  if (header === undefined) return undefined
+  if (/^\s*\d+\s*$/.test(header)) return Number(header) * 1000
+  const date = Date.parse(header)
+  return Number.isNaN(date) ? undefined : Math.max(0, date - now)
+}
