@@ -8,7 +8,7 @@ import cors from 'cors'
 import express from 'express'
 import http2Express from 'http2-express'
 import { sseProxy } from 'sse-proxy-middleware'
-import { browserForFile, withoutBrowser } from '../support/browser.ts'
+import { browserForFile, withoutBrowser, withoutTls } from '../support/browser.ts'
 import { certificate } from '../support/certificate.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
 import { within } from '../support/waiting.ts'
@@ -183,7 +183,7 @@ test('a page of another origin gets nothing without cors, whatever it asks', { s
   assert.deepEqual(await source.next(), { type: 'error', data: null, lastEventId: null, readyState: 2 })
 })
 
-test('eight streams are open at once on one page over HTTP/2, on one connection', { skip }, async (t) => {
+test('eight streams are open at once on one page over HTTP/2, on one connection', { skip: withoutTls }, async (t) => {
   const upstream = await upstreamFor(t)
   const app = await startApp(t, (events) => events.use(sseProxy({ target: upstream.url })), { isHttp2: true })
   const page = await browser.open(t, app.url)

@@ -28,6 +28,14 @@ export const withoutBrowser: string | false =
     ? 'the packaged Chromium runs on Linux x64 only: set CHROMIUM_PATH to use another'
     : false
 
+/** Why the browser cannot open an https page here, or false: its certificate store needs a library that is not packaged. */
+export const withoutTls: string | false =
+  withoutBrowser ||
+  (process.env.CHROMIUM_PATH === undefined &&
+  !libraryFolders().some((folder) => existsSync(join(folder, 'libsqlite3.so.0')))
+    ? 'the packaged Chromium needs libsqlite3.so.0 for https (Debian: apt-get install libsqlite3-0)'
+    : false)
+
 /** What an EventSource of a page has dispatched: a message, a named event, `open` or `error`. */
 export interface PageEvent {
   type: string
@@ -223,6 +231,11 @@ async function unpackedChromium(): Promise<string> {
     if (!existsSync(unpacked)) throw error
   }
   return unpacked
+}
+
+function libraryFolders(): string[] {
+  const own = process.env.LD_LIBRARY_PATH?.split(':').filter(Boolean) ?? []
+  return [...own, '/usr/lib/x86_64-linux-gnu', '/lib/x86_64-linux-gnu', '/usr/lib64', '/lib64', '/usr/lib', '/lib']
 }
 
 /** In a process of its own, because the temp folder is the whole process's. */
