@@ -22,8 +22,7 @@ export class Histogram {
   readonly #bounds: Float64Array
   // One for each bound. Doubles, which count on where 32 bits would start again.
   readonly #counts: Float64Array
-  // In an array of its own because a number field may become a new object with each change.
-  readonly #sum = new Float64Array(1)
+  #sum = 0
 
   /** @param bounds in seconds, ascending */
   constructor(bounds: readonly number[]) {
@@ -36,7 +35,7 @@ export class Histogram {
     let index = 0
     while (value > (this.#bounds[index] ?? 0)) index++
     this.#counts[index] = (this.#counts[index] ?? 0) + times
-    this.#sum[0] = (this.#sum[0] ?? 0) + value * times
+    this.#sum += value * times
   }
 
   snapshot(): HistogramSnapshot {
@@ -47,6 +46,6 @@ export class Histogram {
       // JSON has no Infinity.
       if (le !== Number.POSITIVE_INFINITY) buckets.push({ le, count })
     }
-    return { count, sum: this.#sum[0] ?? 0, buckets }
+    return { count, sum: this.#sum, buckets }
   }
 }

@@ -24,7 +24,7 @@ export interface UpstreamStats {
   readonly ejections: number
   /** When it may be asked again, as `Date.now()`; absent where it may be asked now or has to pass its probes first. */
   readonly ejectedUntil?: number
-  /** Requests that it was given since the start. */
+  /** Requests that it was given. */
   readonly requests: number
 }
 
@@ -36,7 +36,7 @@ export interface SharedStats {
   readonly clients: number
 }
 
-/** What `proxy.stats()` returns: plain, fit for JSON, and never changed afterwards. All but the first few count from the start. */
+/** What `proxy.stats()` returns: plain, fit for JSON, and never changed afterwards. Counts are from the proxy's creation on. */
 export interface ProxyStats {
   /** The option `name`. */
   readonly name: string
@@ -64,6 +64,7 @@ export interface ProxyStats {
   readonly bytesIn: number
   /** Bytes of event streams sent to clients. */
   readonly bytesOut: number
+  /** In the order of the option `target`. */
   readonly upstreams: readonly UpstreamStats[]
   readonly shared: SharedStats
   /** From a client's request to the headers of its event stream. */
