@@ -1,0 +1,258 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { Cursor } from '../../src/stream/cursor.ts'
+import { EventFramer } from '../../src/stream/framing.ts'
+import { type Interpretation, interpret } from '../support/oracle.ts'
+import {
+  BOM,
+  boundaries,
+  cutsOf,
+  everyMix,
+  fixtures,
+  forAll,
+  inBytes,
+  inTwo,
+  meanings,
+  randomPieces,
+  randomStream,
+} from './fixtures.ts'
+
+/** What a cursor should know when this much has passed. */
+function known({ events, lastEventId, retry }: Interpretation): unknown {
+  return { events: events.length, lastEventId, retryMs: retry }
+}
+
+function knownBy({ events, lastEventId, retryMs }: Cursor): unknown {
+  return { events, lastEventId, retryMs }
+}
+
+/** Passes whole events, `count` blocks at a time. */
+function passWhole(bytes: Buffer, count: number): void {
+  const meaning = meanings(bytes)
+  const ends = boundaries(bytes)
+  const cursor = new Cursor('')
+  let from = 0
+  for (let i = count - 1; i < ends.length; i += count) {
+    const end = ends[i]!
+    cursor.pass(bytes.subarray(from, end), true)
+    from = end
+    assert.deepEqual(knownBy(cursor), known(meaning[end]!), `after ${end} bytes`)
+  }
+}
+
+/** Passes pieces as they are; `whole` says so where one ends with an event, as far as anybody looked. */
+function passPieces(pieces: readonly Buffer[], looksAt: (index: number) => boolean = () => true): void {
+  const bytes = Buffer.concat(pieces)
+  const meaning = meanings(bytes)
+  const ends = new Set(boundaries(bytes))
+  const cursor = new Cursor('')
+  let passed = 0
+  for (const [i, piece] of pieces.entries()) {
+    passed += piece.length
+    cursor.pass(piece, ends.has(passed) && looksAt(i))
+    assert.deepEqual(knownBy(cursor), known(meaning[passed]!), `after ${passed} bytes`)
+  }
+}
+
+test('whole events: id, count and retry are what the standard says, after every block of every fixture', () => {
+  for (const { name, bytes } of [...fixtures, ...everyMix]) {
+    for (const count of [1, 2, 3, Math.max(1, boundaries(bytes).length)]) {
+      named(`${name}, ${count} at a time`, () => passWhole(bytes, count))
+    }
+  }
+})
+
+test('whole events: the same over random streams', () => {
+  forAll(fc.tuple(randomStream, fc.integer({ min: 1, max: 4 })), ([bytes, count]) => passWhole(bytes, count))
+})
+
+test('bytes as they come: id, count and retry are what the standard says, after every piece of every cut', () => {
+  for (const { name, bytes } of fixtures) {
+    const cuts = bytes.length <= 60 ? cutsOf(bytes, 24) : [[bytes], inBytes(bytes), ...inTwo(bytes)]
+    for (const pieces of cuts) named(name, () => passPieces(pieces))
+  }
+  for (const { name, bytes } of everyMix) {
+    for (const pieces of [[bytes], inBytes(bytes)]) named(name, () => passPieces(pieces))
+  }
+})
+
+test('bytes as they come: the same over random streams', () => {
+  forAll(randomPieces, (pieces) => passPieces(pieces))
+})
+
+test('bytes as they come: the same when only some ends of events are known for what they are', () => {
+  forAll(fc.tuple(randomPieces, fc.array(fc.boolean(), { minLength: 1 })), ([pieces, looks]) =>
+    passPieces(pieces, (i) => looks[i % looks.length] ?? true),
+  )
+})
+
+test('behind a framer: what has left is what counts', () => {
+  forAll(randomPieces, (pieces) => {
+    const framer = new EventFramer({
+      wholeEvents: true,
+      eventBytes: 20,
+      failsOversize: false,
+      stripsBom: () => false,
+    })
+    const cursor = new Cursor('')
+    let left = Buffer.alloc(0)
+
+    for (const piece of pieces) {
+      const released = framer.take(piece)
+      for (const bytes of released) cursor.pass(bytes, released.length === 1 && framer.atBoundary)
+      left = Buffer.concat([left, ...released])
+      assert.deepEqual(knownBy(cursor), known(interpret(left)))
+    }
+  })
+})
+
+function named(name: string, check: () => void): void {
+  try {
+    check()
+  } catch (error) {
+    throw new Error(name, { cause: error })
+  }
+}
+
+for (const whole of [true, false]) {
+  const how = whole ? 'whole events' : 'bytes as they come'
+
+  test(`${how}: the client's own id counts until another one has passed`, () => {
+    const cursor = new Cursor('own')
+
+    cursor.pass(Buffer.from('data: a\n\n'), whole)
+    assert.equal(cursor.lastEventId, 'own')
+    cursor.pass(Buffer.from('id: 1\n\n'), whole)
+    assert.equal(cursor.lastEventId, '1')
+  })
+
+  test(`${how}: an empty id takes the client's own back`, () => {
+    const cursor = new Cursor('own')
+
+    cursor.pass(Buffer.from('id\ndata: a\n\n'), whole)
+
+    assert.equal(cursor.lastEventId, '')
+  })
+
+  test(`${how}: an id with NUL is none, and the one before it stays`, () => {
+    const cursor = new Cursor('own')
+
+    cursor.pass(Buffer.from('id: 1\nid: 2\0\ndata: a\n\nid: \0\n\n'), whole)
+
+    assert.equal(cursor.lastEventId, '1')
+  })
+
+  test(`${how}: ids are UTF-8`, () => {
+    const cursor = new Cursor('')
+
+    cursor.pass(Buffer.from('id: é日😀\n\n'), whole)
+
+    assert.equal(cursor.lastEventId, 'é日😀')
+  })
+
+  test(`${how}: an id behind a byte order mark counts`, () => {
+    const cursor = new Cursor('')
+
+    cursor.pass(Buffer.from(`${BOM}id: 1\n\n`), whole)
+
+    assert.equal(cursor.lastEventId, '1')
+  })
+
+  test(`${how}: an event behind a byte order mark counts`, () => {
+    const cursor = new Cursor('')
+
+    cursor.pass(Buffer.from(`${BOM}data: a\n\n`), whole)
+
+    assert.equal(cursor.events, 1)
+  })
+
+  test(`${how}: a retry behind a byte order mark counts`, () => {
+    const cursor = new Cursor('')
+
+    cursor.pass(Buffer.from(`${BOM}retry: 7\n\n`), whole)
+
+    assert.equal(cursor.retryMs, 7)
+  })
+
+  test(`${how}: a very long id is taken whole or not at all`, () => {
+    for (const length of [8000, 8180, 8187, 8188, 8189, 8192, 8193, 20_000, 200_000]) {
+      const id = 'x'.repeat(length)
+      const cursor = new Cursor('own')
+
+      cursor.pass(Buffer.from(`id: ${id}\ndata: a\n\n`), whole)
+
+      assert.ok([id, 'own'].includes(cursor.lastEventId), `of ${length} characters ${cursor.lastEventId.length} stay`)
+      assert.equal(cursor.events, 1)
+    }
+  })
+
+  test(`${how}: a very long line costs no event and no id after it`, () => {
+    for (const length of [8000, 8192, 20_000, 200_000]) {
+      for (const field of ['data: ', 'data:', ': ', 'x: ', 'retry: 1', 'event: ']) {
+        const bytes = Buffer.from(`${field}${'1'.repeat(length)}\nid: 1\ndata: b\n\n`)
+        const cursor = new Cursor('')
+
+        cursor.pass(bytes, whole)
+
+        assert.deepEqual([cursor.events, cursor.lastEventId], [1, '1'], `${field}, ${length} characters`)
+      }
+    }
+  })
+}
+
+test('bytes as they come: the start of an id is no id', () => {
+  const cursor = new Cursor('own')
+
+  for (const piece of ['data: a\nid: 1', '2', '3', '\n']) {
+    cursor.pass(Buffer.from(piece), false)
+    assert.equal(cursor.lastEventId, 'own')
+  }
+  cursor.pass(Buffer.from('\n'), true)
+
+  assert.equal(cursor.lastEventId, '123')
+})
+
+test('bytes as they come: a very long id in many pieces is taken whole or not at all', () => {
+  for (const length of [8188, 8189, 8192, 8193, 20_000]) {
+    for (const pieceBytes of [1, 1000, 8192]) {
+      const id = 'x'.repeat(length)
+      const bytes = Buffer.from(`id: ${id}\ndata: a\n\n`)
+      const cursor = new Cursor('own')
+
+      for (let at = 0; at < bytes.length; at += pieceBytes) cursor.pass(bytes.subarray(at, at + pieceBytes), false)
+
+      assert.ok([id, 'own'].includes(cursor.lastEventId), `of ${length} characters ${cursor.lastEventId.length} stay`)
+      assert.equal(cursor.events, 1)
+    }
+  }
+})
+
+const BOUND_MS = 10_000
+
+test('a MiB without a line end, byte by byte, takes time in proportion to its size', () => {
+  const cursor = new Cursor('')
+  const byte = Buffer.from('x')
+  const start = performance.now()
+
+  for (let i = 0; i < 1_048_576; i++) {
+    cursor.pass(byte, false)
+    if (i % 4096 === 0) assert.ok(performance.now() - start < BOUND_MS, `only ${i} bytes in ${BOUND_MS} ms`)
+  }
+  cursor.pass(Buffer.from('\n\nid: 1\ndata: a\n\n'), true)
+
+  assert.deepEqual([cursor.events, cursor.lastEventId], [1, '1'])
+})
+
+test('text that looks like a field over and over takes time in proportion to its size', () => {
+  for (const text of ['id', 'retry', 'data', 'idid: ', 'retry: ']) {
+    const bytes = Buffer.from(`data: ${text.repeat(300_000)}\n\n`)
+    const cursor = new Cursor('own')
+    const start = performance.now()
+
+    cursor.pass(bytes, true)
+
+    assert.ok(performance.now() - start < BOUND_MS)
+    assert.deepEqual([cursor.events, cursor.lastEventId], [1, 'own'])
+  }
+})
