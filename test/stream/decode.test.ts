@@ -1,0 +1,304 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import zlib from 'node:zlib'
+import type { BodySink, Header, UpstreamBody, UpstreamResponse } from '../../src/open-upstream.ts'
+import { decodedBody } from '../../src/stream/decode.ts'
+
+const EVENTS = ['id: 1\ndata: a\n\n', 'data: é\r\n\r\n', `data: ${'x'.repeat(100_000)}\n\n`, ': bye\n\n']
+const WHOLE = EVENTS.join('')
+
+/** A body that a test sends by hand. */
+class HandBody implements UpstreamBody {
+  sink: BodySink | undefined
+  paused = false
+  destroyed = false
+
+  start(sink: BodySink): void {
+    this.sink = sink
+  }
+
+  pause(): void {
+    this.paused = true
+  }
+
+  resume(): void {
+    this.paused = false
+  }
+
+  destroy(): void {
+    this.destroyed = true
+    this.sink = undefined
+  }
+}
+
+/** What comes out, and a wait for it. */
+class Received implements BodySink {
+  text = ''
+  ended = false
+  broken: Error | undefined
+  endings = 0
+  #awaited: (() => void) | undefined
+
+  onData(chunk: Buffer): void {
+    this.text += chunk.toString('latin1')
+    this.#awaited?.()
+  }
+
+  onEnd(): void {
+    this.ended = true
+    this.endings++
+    this.#awaited?.()
+  }
+
+  onBroken(cause: Error): void {
+    this.broken = cause
+    this.endings++
+    this.#awaited?.()
+  }
+
+  async until(isThere: () => boolean): Promise<void> {
+    while (!isThere()) await new Promise<void>((resolve) => (this.#awaited = resolve))
+  }
+
+  get utf8(): string {
+    return Buffer.from(this.text, 'latin1').toString()
+  }
+}
+
+function responseOf(body: UpstreamBody, contentEncoding?: string): UpstreamResponse {
+  const headers: Header[] = [['Content-Type', 'text/event-stream']]
+  if (contentEncoding !== undefined) headers.push(['Content-Encoding', contentEncoding])
+  return { status: 200, statusMessage: '', headers, upstream: '', body, delimited: true }
+}
+
+function decoding(contentEncoding: string): { coded: HandBody; received: Received; body: UpstreamBody } {
+  const coded = new HandBody()
+  const body = decodedBody(responseOf(coded, contentEncoding))
+  assert.ok(body)
+  const received = new Received()
+  body.start(received)
+  return { coded, received, body }
+}
+
+/** What a server does that flushes after each event: the bytes of each one by itself. */
+async function flushed(encoder: zlib.Gzip | zlib.BrotliCompress, events: readonly string[]): Promise<Buffer[]> {
+  const pieces: Buffer[] = []
+  let piece: Buffer[] = []
+  encoder.on('data', (chunk: Buffer) => piece.push(chunk))
+  for (const event of events) {
+    encoder.write(event)
+    await new Promise<void>((resolve) => encoder.flush(resolve))
+    pieces.push(Buffer.concat(piece))
+    piece = []
+  }
+  encoder.end()
+  await new Promise((resolve) => encoder.once('end', resolve))
+  pieces.push(Buffer.concat(piece))
+  return pieces
+}
+
+const zstd: unknown = Reflect.get(zlib, 'createZstdCompress')
+const ENCODERS: Readonly<Record<string, (() => zlib.Gzip) | undefined>> = {
+  gzip: () => zlib.createGzip(),
+  'x-gzip': () => zlib.createGzip(),
+  deflate: () => zlib.createDeflate(),
+  'deflate without its wrapper': () => zlib.createDeflateRaw(),
+  br: () => zlib.createBrotliCompress(),
+  zstd: typeof zstd === 'function' ? () => zstd() as zlib.Gzip : undefined,
+}
+
+for (const [name, encoder] of Object.entries(ENCODERS)) {
+  const coding = name.split(' ')[0]!
+  describe(name, { skip: encoder ? false : 'this Node cannot' }, () => {
+    if (!encoder) return
+
+    test('each event comes out before the next one goes in', async () => {
+      const { coded, received } = decoding(coding)
+      const pieces = await flushed(encoder(), EVENTS)
+
+      let sent = ''
+      for (const [i, event] of EVENTS.entries()) {
+        coded.sink?.onData(pieces[i]!)
+        sent += event
+        await received.until(() => received.utf8 === sent)
+      }
+      coded.sink?.onData(pieces.at(-1)!)
+      coded.sink?.onEnd()
+      await received.until(() => received.ended)
+
+      assert.equal(received.utf8, WHOLE)
+      assert.equal(received.endings, 1)
+    })
+
+    test('it may come byte by byte', async () => {
+      const { coded, received } = decoding(coding)
+      const bytes = Buffer.concat(await flushed(encoder(), EVENTS))
+
+      for (const byte of bytes) coded.sink?.onData(Buffer.of(byte))
+      coded.sink?.onEnd()
+      await received.until(() => received.ended)
+
+      assert.equal(received.utf8, WHOLE)
+    })
+
+    test('an end in the middle is a break, not an end', async () => {
+      const { coded, received } = decoding(coding)
+      const bytes = Buffer.concat(await flushed(encoder(), EVENTS))
+
+      coded.sink?.onData(bytes.subarray(0, -3))
+      coded.sink?.onEnd()
+      await received.until(() => received.endings > 0)
+
+      assert.equal(received.ended, false)
+      assert.ok(received.broken)
+      assert.equal(received.endings, 1)
+    })
+
+    test('what is no such coding is a break, and the connection is given up', async () => {
+      const { coded, received } = decoding(coding)
+
+      coded.sink?.onData(Buffer.from('data: plain text after all\n\n'.repeat(10)))
+      await received.until(() => received.endings > 0)
+
+      assert.ok(received.broken)
+      assert.equal(received.endings, 1)
+      assert.ok(coded.destroyed)
+    })
+  })
+}
+
+test('no coding: the body itself', () => {
+  for (const contentEncoding of [undefined, '', 'identity', 'Identity', ' identity , identity']) {
+    const coded = new HandBody()
+
+    assert.equal(decodedBody(responseOf(coded, contentEncoding)), coded)
+  }
+})
+
+test('a coding that nobody knows: no body, so that the answer passes as it is', () => {
+  for (const contentEncoding of [
+    'compress',
+    'gzip, compress',
+    'x',
+    'gzip;q=1',
+    'constructor',
+    'toString',
+    '__proto__',
+  ]) {
+    assert.equal(decodedBody(responseOf(new HandBody(), contentEncoding)), undefined, contentEncoding)
+  }
+})
+
+test('names are compared without case', async () => {
+  const { coded, received } = decoding('GZip')
+
+  coded.sink?.onData(zlib.gzipSync(WHOLE))
+  coded.sink?.onEnd()
+  await received.until(() => received.ended)
+
+  assert.equal(received.utf8, WHOLE)
+})
+
+test('codings are undone from the last to the first', async () => {
+  const { coded, received } = decoding('deflate, gzip , br')
+
+  coded.sink?.onData(zlib.brotliCompressSync(zlib.gzipSync(zlib.deflateSync(WHOLE))))
+  coded.sink?.onEnd()
+  await received.until(() => received.ended)
+
+  assert.equal(received.utf8, WHOLE)
+  assert.equal(received.endings, 1)
+})
+
+test('a body that ends without a byte has ended', () => {
+  const { coded, received } = decoding('gzip')
+
+  coded.sink?.onEnd()
+
+  assert.equal(received.ended, true)
+  assert.equal(received.endings, 1)
+})
+
+test('a lost upstream is a break with its cause', async () => {
+  const { coded, received } = decoding('gzip')
+  const cause = new Error('reset')
+
+  coded.sink?.onData(zlib.gzipSync(WHOLE).subarray(0, 5))
+  coded.sink?.onBroken(cause)
+  await received.until(() => received.endings > 0)
+
+  assert.equal(received.broken, cause)
+  assert.equal(received.endings, 1)
+})
+
+test('events that came before the upstream was lost still come out', async () => {
+  const { coded, received } = decoding('gzip')
+  const [first] = await flushed(zlib.createGzip(), EVENTS)
+
+  coded.sink?.onData(first!)
+  coded.sink?.onBroken(new Error('reset'))
+  await received.until(() => received.broken !== undefined)
+
+  assert.equal(received.utf8, EVENTS[0])
+  assert.equal(received.endings, 1)
+})
+
+test('after destroy nothing comes out, and the connection is given up', async () => {
+  const { coded, received, body } = decoding('gzip')
+
+  coded.sink?.onData(zlib.gzipSync(WHOLE))
+  body.destroy()
+  await new Promise((resolve) => setTimeout(resolve, 20))
+
+  assert.equal(received.text, '')
+  assert.equal(received.endings, 0)
+  assert.ok(coded.destroyed)
+})
+
+test('while paused nothing comes out, and little is taken in', async () => {
+  const { coded, received, body } = decoding('gzip')
+  // Random, so that it does not become small.
+  const zipped = zlib.gzipSync(Buffer.from(Array.from({ length: 1_048_576 }, (_, i) => (i * 7919 * (i >> 3)) & 0xff)))
+
+  body.pause()
+  assert.ok(coded.paused)
+  let taken = 0
+  for (let quietTurns = 0; quietTurns < 5 && taken < zipped.length; quietTurns++) {
+    while (!coded.paused && taken < zipped.length) {
+      coded.sink?.onData(zipped.subarray(taken, taken + 4096))
+      taken += 4096
+      quietTurns = 0
+    }
+    await new Promise((resolve) => setTimeout(resolve, 2))
+  }
+  assert.equal(received.text, '')
+  assert.ok(taken < 131_072, `${taken} bytes were taken in`)
+
+  body.resume()
+  while (taken < zipped.length) {
+    coded.sink?.onData(zipped.subarray(taken, taken + 4096))
+    taken += 4096
+  }
+  coded.sink?.onEnd()
+  await received.until(() => received.ended)
+  assert.equal(received.text.length, 1_048_576)
+})
+
+test('a body that grows much when it is decoded comes out piece by piece, and can be paused', async () => {
+  const { coded, received, body } = decoding('gzip')
+  const mib = 1_048_576
+  const zipped = zlib.gzipSync(Buffer.alloc(64 * mib))
+  const onData = received.onData.bind(received)
+  received.onData = (chunk) => {
+    if (received.text === '') body.pause()
+    onData(chunk)
+  }
+
+  coded.sink?.onData(zipped)
+  await received.until(() => received.text !== '')
+  await new Promise((resolve) => setTimeout(resolve, 20))
+
+  assert.ok(coded.paused)
+  assert.ok(received.text.length <= mib, `${received.text.length} bytes came out`)
+  body.destroy()
+})
