@@ -25,6 +25,8 @@ export interface RequestOptions {
 /** What is common to both protocols: the answer as it has come so far. */
 export abstract class Client {
   status = 0
+  /** Bytes of the body so far. */
+  length = 0
   headers: Headers = {}
   readonly chunks: Buffer[] = []
   ending: Ending | undefined
@@ -72,6 +74,12 @@ export abstract class Client {
     if (!isThere()) throw new Error(`the answer ended (${this.ending}) without ${inVain()}`)
   }
 
+  /** Resolves when the body so far has at least so many bytes. */
+  async waitForLength(bytes: number, ms?: number): Promise<void> {
+    await until(() => this.length >= bytes || this.ending !== undefined, () => `${bytes} bytes, got ${this.length}`, ms)
+    if (this.length < bytes) throw new Error(`the answer ended (${this.ending}) after ${this.length} bytes`)
+  }
+
   /** The next chunk that has not been taken: a chunk of the chunked coding, or a DATA frame. */
   nextChunk(ms?: number): Promise<Buffer> {
     return this.#arrivals.next('a chunk', ms)
@@ -96,6 +104,7 @@ export abstract class Client {
 
   protected chunkIsIn(bytes: Buffer): void {
     this.chunks.push(bytes)
+    this.length += bytes.length
     this.#arrivals.add(bytes)
   }
 
