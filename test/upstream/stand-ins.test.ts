@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict'
+import { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
+import { describe, test } from 'node:test'
+import { StandInRequest } from '../../src/upstream/stand-ins.ts'
+
+function standIn(url: string | undefined): StandInRequest {
+  const client = new IncomingMessage(new Socket())
+  if (url !== undefined) client.url = url
+  client.method = 'GET'
+  return new StandInRequest(client, {}, (request) => request.end())
+}
+
+describe('the URL of a request is a path, in whatever form it came (RFC 9112, 3.2)', () => {
+  for (const [url, expected] of [
+    ['/', '/'],
+    ['/a?x=1', '/a?x=1'],
+    ['//evil.example/a', '//evil.example/a'],
+    ['/a?u=http://b/c', '/a?u=http://b/c'],
+    ['http://app.example/a?x=1', '/a?x=1'],
+    ['HTTPS://app.example:8443/a', '/a'],
+    ['http://user:secret@app.example/a', '/a'],
+    ['http://app.example', '/'],
+    ['http://app.example?x=1', '/?x=1'],
+    ['http://app.example#x', '/#x'],
+    ['*', '/'],
+    ['', '/'],
+    ['a', '/a'],
+    ['app.example:443', '/app.example:443'],
+  ] as const) {
+    test(`${JSON.stringify(url)}: ${expected}`, () => {
+      assert.equal(standIn(url).url, expected)
+    })
+  }
+})
+
+test('the request of the client stays as it is when the stand-in is rewritten', () => {
+  const request = standIn('/a')
+
+  request.url = '/b'
+  request.headers['x-a'] = '1'
+
+  assert.equal(request.client.url, '/a')
+  assert.deepEqual(request.client.headers, {})
+})
