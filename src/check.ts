@@ -58,12 +58,15 @@ export function group(path: string, value: unknown, known: readonly string[], or
   return value
 }
 
+// A longer list would drown the message.
+const MANY = 20
+
 function hint(key: string, known: readonly string[]): string {
   const wanted = key.toLowerCase()
   const ranked = known.map((name) => ({ name, distance: editDistance(wanted, name.toLowerCase()) }))
   const nearest = ranked.sort((a, b) => a.distance - b.distance)[0]
   if (nearest && nearest.distance <= Math.max(2, key.length / 3)) return `, did you mean ${nearest.name}?`
-  return `; known are ${known.join(', ')}`
+  return known.length > MANY ? '' : `; known are ${known.join(', ')}`
 }
 
 function editDistance(a: string, b: string): number {

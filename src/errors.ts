@@ -2,7 +2,7 @@
 // message is fixed, because it may be sent to a client: hosts, ports and system errors stay in `cause`.
 
 /** What went wrong, for programs. The README explains each. */
-export type SseProxyErrorCode = 'ERR_SSE_PROXY_OPTION' | UpstreamErrorCode | StreamErrorCode
+export type SseProxyErrorCode = 'ERR_SSE_PROXY_OPTION' | AdmissionErrorCode | UpstreamErrorCode | StreamErrorCode
 
 /** The base of every error of this package. */
 export class SseProxyError extends Error {
@@ -22,6 +22,25 @@ export class SseProxyError extends Error {
 export class ConfigError extends TypeError {
   override readonly name: string = 'ConfigError'
   readonly code: SseProxyErrorCode = 'ERR_SSE_PROXY_OPTION'
+}
+
+/** The codes of an AdmissionError. */
+export type AdmissionErrorCode = 'ERR_SSE_PROXY_FULL' | 'ERR_SSE_PROXY_CLIENT_LIMIT' | 'ERR_SSE_PROXY_DRAINING'
+
+const REFUSALS: Readonly<Record<AdmissionErrorCode, readonly [status: number, message: string]>> = {
+  ERR_SSE_PROXY_FULL: [503, 'There are too many streams open.'],
+  ERR_SSE_PROXY_CLIENT_LIMIT: [429, 'This client has too many streams open.'],
+  ERR_SSE_PROXY_DRAINING: [503, 'This server is about to stop.'],
+}
+
+/** The request was not let in. */
+export class AdmissionError extends SseProxyError {
+  override readonly name: string = 'AdmissionError'
+
+  constructor(code: AdmissionErrorCode) {
+    const [status, message] = REFUSALS[code]
+    super(code, status, message)
+  }
 }
 
 /** The codes of an UpstreamError. */

@@ -1,6 +1,9 @@
 // Everything that `import ... from 'sse-proxy-middleware'` offers.
 
+export type { DrainOptions, DrainResult } from './drain.ts'
 export {
+  AdmissionError,
+  type AdmissionErrorCode,
   ConfigError,
   SseProxyError,
   type SseProxyErrorCode,
@@ -10,15 +13,35 @@ export {
   type UpstreamErrorCode,
 } from './errors.ts'
 export type {
+  CloseMessage,
+  EjectMessage,
+  ErrorMessage,
+  OpenMessage,
+  ResumeMessage,
+  RetryMessage,
+} from './observe/channels.ts'
+export type { HistogramBucket, HistogramSnapshot } from './observe/histogram.ts'
+export type { ProxyStats, RefusalReason, SharedStats, UpstreamStats } from './observe/stats.ts'
+export type {
+  BalanceCandidate,
+  BalanceFunction,
   CloseReason,
+  HealthOptions,
   HookResult,
   KeepaliveOptions,
   LimitOptions,
+  ReplayOptions,
+  ResumeOptions,
+  RetryOptions,
+  ShareOptions,
   SseProxyOptions,
   SseStream,
+  StickyOptions,
   StreamEvent,
+  StreamGap,
   Target,
   TimeoutOptions,
   TransformHook,
+  WeightedTarget,
 } from './options.ts'
 export { type SseProxy, sseProxy } from './sse-proxy.ts'

@@ -95,7 +95,13 @@ export interface TimeoutOptions<TReq = IncomingMessage> {
 }
 
 /** Bounds in size and number. */
-export interface LimitOptions {
+export interface LimitOptions<TReq = IncomingMessage> {
+  /** Streams, and requests on their way to one, at a time; 503 past it. @defaultValue none */
+  streams?: number | undefined
+  /** The same for each client; 429 past it. @defaultValue none */
+  streamsPerClient?: number | undefined
+  /** What tells clients apart. @defaultValue the client's IP address, as Express knows it where it trusts a proxy */
+  clientKey?: ((req: TReq) => string) | undefined
   /** Size up to which an unfinished event is held back. A larger one is streamed as it comes, or, when a hook needs it whole, an error. @defaultValue 1 MiB */
   eventBytes?: number | undefined
   /** What may wait for one client before `stream.send()` refuses. @defaultValue 1 MiB */
@@ -193,6 +199,44 @@ export interface ResumeOptions {
   withoutIds?: boolean | undefined
 }
 
+/** One upstream stream for all clients that ask for the same. Only for GET; events are forwarded whole. */
+export interface ShareOptions<TReq = IncomingMessage> {
+  /**
+   * What tells streams apart; undefined keeps a request unshared.
+   * @defaultValue host, URL, Authorization, Cookie, and the headers that the upstream's Vary names
+   */
+  key?: ((req: TReq) => string | undefined) | undefined
+  /** How long the upstream is kept when the last client has left. @defaultValue 10000 */
+  lingerMs?: number | undefined
+  /** Hooks that run for each client, with its own request, after those of `transform`, which run once. @defaultValue none */
+  transform?: TransformHook<TReq> | readonly TransformHook<TReq>[] | undefined
+  /** What is kept for clients that come back; whatever comes first bounds it. */
+  replay?: ReplayOptions | undefined
+  /** Told when a client asks to go on from an id that is not kept any more. */
+  onGap?: ((stream: SseStream<TReq>, gap: StreamGap) => void) | undefined
+}
+
+/** The last events of a shared stream. */
+export interface ReplayOptions {
+  /** @defaultValue 1000 */
+  events?: number | undefined
+  /** @defaultValue 1 MiB */
+  bytes?: number | undefined
+  /** @defaultValue 300000 */
+  ageMs?: number | undefined
+  /** `'assign'` gives every event an id of the package's own, for upstreams that have none. @defaultValue 'upstream' */
+  ids?: 'upstream' | 'assign' | undefined
+  /** How many of them a client gets that names no id. @defaultValue 0 */
+  initial?: number | undefined
+}
+
+/** What a client has missed for good: everything between these two. */
+export interface StreamGap {
+  readonly requestedId: string
+  /** The id before the first event it gets, also in the response header `Last-Event-ID`. */
+  readonly resumedAfterId: string
+}
+
 type HpmOwned = 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
 
 /** An upstream: a URL, or http-proxy-middleware's object form (for unix sockets and TLS files). */
@@ -231,7 +275,9 @@ export interface SseProxyOptions<
   /** @see TimeoutOptions */
   timeouts?: TimeoutOptions<TReq> | undefined
   /** @see LimitOptions */
-  limits?: LimitOptions | undefined
+  limits?: LimitOptions<TReq> | undefined
+  /** @see ShareOptions @defaultValue off */
+  share?: boolean | ShareOptions<TReq> | undefined
   /** What a client's leaving does to its upstream: end it, let it go on for a while, or let it finish. @defaultValue 'abort' */
   onDisconnect?: 'abort' | 'drain' | { graceMs: number } | undefined
   /** `'reconnect'` answers an EventSource that cannot be served with 200, `retry:` and the end, instead of a status it gives up on. @defaultValue 'status' */

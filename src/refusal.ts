@@ -13,9 +13,12 @@ export function refuse(
   options: ResolvedOptions,
 ): void {
   res.setHeader('Cache-Control', 'no-store')
+  const retryMs = jittered(options.clientRetryMs)
+  if (error.status === 503 || error.status === 429) res.setHeader('Retry-After', Math.max(1, Math.ceil(retryMs / 1000)))
+  if (error.code === 'ERR_SSE_PROXY_DRAINING' && req.httpVersionMajor < 2) res.setHeader('Connection', 'close')
   if (options.unavailable === 'reconnect' && wantsEventStream(req)) {
     // EventSource gives up for good on any other status, and comes back after the end of a stream.
-    answer(res, 200, 'text/event-stream', serializeRetry(jittered(options.clientRetryMs)))
+    answer(res, 200, 'text/event-stream', serializeRetry(retryMs))
   } else {
     const { code, message, status } = error
     answer(res, status, 'application/json; charset=utf-8', JSON.stringify({ error: { code, message } }))

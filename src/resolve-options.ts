@@ -2,10 +2,12 @@
 // this, and nobody repeats a default.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { AdmissionPolicy } from './admission.ts'
 import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
 import { ConfigError } from './errors.ts'
-import type { SseProxyOptions, Target, TransformHook } from './options.ts'
-import { type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
+import type { ShareOptions, SseProxyOptions, Target, TransformHook } from './options.ts'
+import { clientIp, type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
+import type { ReplayPolicy } from './stream/replay.ts'
 import type { ResumePolicy } from './stream/resume.ts'
 import type { HpmOptions } from './upstream/http-proxy.ts'
 
@@ -22,6 +24,7 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'transform',
   'timeouts',
   'limits',
+  'share',
   'onDisconnect',
   'unavailable',
   'clientRetryMs',
@@ -70,6 +73,12 @@ const REPLACED: Readonly<Record<string, string>> = {
   selfHandleResponse: 'use transform or the on.proxyRes handler instead',
   proxyTimeout: 'use timeouts.responseMs (no answer) and timeouts.idleMs (silent stream) instead',
   timeout: 'use timeouts.lifetimeMs (age) and timeouts.writeMs (client that does not read) instead',
+  onProxyReq: 'use on.proxyReq instead',
+  onProxyRes: 'use on.proxyRes instead',
+  onProxyReqWs: 'use on.proxyReqWs instead',
+  onError: 'use on.error instead',
+  logLevel: 'use logger, or the environment variable DEBUG=sse-proxy:* instead',
+  logProvider: 'use logger instead',
   buffer: 'a body that was already read by a body parser is sent again without it',
 }
 
@@ -90,7 +99,12 @@ export interface ResolvedOptions {
     readonly lifetimeMs: number | ((req: IncomingMessage) => number)
     readonly writeMs: number
   }
-  readonly limits: { readonly eventBytes: number; readonly bufferBytes: number; readonly bodyBytes: number }
+  readonly limits: AdmissionPolicy & {
+    readonly eventBytes: number
+    readonly bufferBytes: number
+    readonly bodyBytes: number
+  }
+  readonly share: ResolvedShare | false
   /** How long the upstream may go on without its client: 0 ends it at once, Infinity lets it finish. */
   readonly graceMs: number
   readonly unavailable: 'status' | 'reconnect'
@@ -100,6 +114,15 @@ export interface ResolvedOptions {
   readonly onOpen: SseProxyOptions['onOpen']
   readonly onEnd: SseProxyOptions['onEnd']
   readonly onClose: SseProxyOptions['onClose']
+}
+
+/** See the option `share`. */
+export interface ResolvedShare {
+  readonly key: ((req: IncomingMessage) => string | undefined) | undefined
+  readonly lingerMs: number
+  readonly transform: readonly TransformHook[]
+  readonly replay: ReplayPolicy & { readonly ids: 'upstream' | 'assign'; readonly initial: number }
+  readonly onGap: ShareOptions['onGap']
 }
 
 const MIB = 1_048_576
@@ -114,6 +137,8 @@ const DEFAULTS = {
   bodyBytes: MIB,
   resume: { attempts: 10, delayMs: 100, maxDelayMs: 5000 },
   clientRetryMs: [1000, 5000],
+  lingerMs: 10_000,
+  replay: { events: 1000, bytes: MIB, ageMs: 300_000, initial: 0 },
   via: 'sse-proxy-middleware',
   name: 'sse-proxy',
 } as const
@@ -121,11 +146,16 @@ const DEFAULTS = {
 export function resolveOptions<TReq extends IncomingMessage, TRes extends ServerResponse>(
   input: SseProxyOptions<TReq, TRes>,
 ): ResolvedOptions {
+  if (typeof input === 'string') {
+    throw new ConfigError(
+      `options: expected an object; mount it with app.use(${JSON.stringify(input)}, sseProxy({ ... }))`,
+    )
+  }
   if (isObject(input)) refuseReplaced(input)
   const given = group('', input, [...OWN_OPTIONS, ...HPM_OPTIONS])
   const options = given as SseProxyOptions
   const framing = oneOf('framing', options.framing ?? 'event', ['event', 'bytes'])
-  const hooks = resolveHooks(options.transform)
+  const hooks = resolveHooks('transform', options.transform)
   if (hooks.length > 0 && framing === 'bytes') {
     throw new ConfigError("framing: 'bytes' cannot be used with transform, because hooks need whole events")
   }
@@ -141,6 +171,7 @@ export function resolveOptions<TReq extends IncomingMessage, TRes extends Server
     hooks,
     timeouts: resolveTimeouts(options.timeouts ?? {}),
     limits: resolveLimits(options.limits ?? {}),
+    share: resolveShare(options.share ?? false, framing),
     graceMs: resolveGrace(options.onDisconnect ?? 'abort'),
     unavailable: oneOf('unavailable', options.unavailable ?? 'status', ['status', 'reconnect']),
     clientRetryMs: resolveRange('clientRetryMs', options.clientRetryMs ?? DEFAULTS.clientRetryMs),
@@ -177,10 +208,10 @@ function resolveKeepalive(value: SseProxyOptions['keepalive']): ResolvedOptions[
   })
 }
 
-function resolveHooks(value: SseProxyOptions['transform']): readonly TransformHook[] {
+function resolveHooks(path: string, value: SseProxyOptions['transform']): readonly TransformHook[] {
   const hooks = value === undefined ? [] : Array.isArray(value) ? value : [value]
   hooks.forEach((hook, i) => {
-    callable(Array.isArray(value) ? `transform[${i}]` : 'transform', hook, 'a function or an array of functions')
+    callable(Array.isArray(value) ? `${path}[${i}]` : path, hook, 'a function or an array of functions')
   })
   return Object.freeze([...hooks])
 }
@@ -202,10 +233,22 @@ function resolveTimeouts(value: unknown): ResolvedOptions['timeouts'] {
 }
 
 function resolveLimits(value: unknown): ResolvedOptions['limits'] {
-  const given = group('limits', value, ['eventBytes', 'bufferBytes', 'bodyBytes'])
+  const given = group('limits', value, [
+    'streams',
+    'streamsPerClient',
+    'clientKey',
+    'eventBytes',
+    'bufferBytes',
+    'bodyBytes',
+  ])
   const bytes = (key: 'eventBytes' | 'bufferBytes' | 'bodyBytes') =>
     integer(`limits.${key}`, given[key] ?? DEFAULTS[key], 1, Number.MAX_SAFE_INTEGER)
+  const count = (key: 'streams' | 'streamsPerClient') =>
+    given[key] === undefined ? 0 : integer(`limits.${key}`, given[key], 1, MAX_MS)
   return Object.freeze({
+    streams: count('streams'),
+    streamsPerClient: count('streamsPerClient'),
+    clientKey: optionalFunction('limits.clientKey', given.clientKey as AdmissionPolicy['clientKey']) ?? clientIp,
     eventBytes: bytes('eventBytes'),
     bufferBytes: bytes('bufferBytes'),
     bodyBytes: bytes('bodyBytes'),
@@ -244,6 +287,29 @@ function resolveResume(value: unknown, framing: 'event' | 'bytes'): ResumePolicy
   })
 }
 
+function resolveShare(value: unknown, framing: 'event' | 'bytes'): ResolvedShare | false {
+  if (value === false) return false
+  if (framing === 'bytes') throw new ConfigError("framing: 'bytes' cannot be used with share, which keeps whole events")
+  const options = value === true ? {} : value
+  const given = group('share', options, ['key', 'lingerMs', 'transform', 'replay', 'onGap'], ', true or false')
+  const replay = group('share.replay', given.replay ?? {}, ['events', 'bytes', 'ageMs', 'ids', 'initial'])
+  const bound = (key: keyof typeof DEFAULTS.replay, min: number, max: number) =>
+    integer(`share.replay.${key}`, replay[key] ?? DEFAULTS.replay[key], min, max)
+  return Object.freeze({
+    key: optionalFunction('share.key', given.key as ResolvedShare['key']),
+    lingerMs: integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS),
+    transform: resolveHooks('share.transform', given.transform as ShareOptions['transform']),
+    replay: Object.freeze({
+      events: bound('events', 1, MAX_MS),
+      bytes: bound('bytes', 1, Number.MAX_SAFE_INTEGER),
+      ageMs: bound('ageMs', 1, MAX_MS),
+      initial: bound('initial', 0, MAX_MS),
+      ids: oneOf('share.replay.ids', replay.ids ?? 'upstream', ['upstream', 'assign']),
+    }),
+    onGap: optionalFunction('share.onGap', given.onGap as ShareOptions['onGap']),
+  })
+}
+
 function resolveGrace(value: unknown): number {
   if (value === 'abort') return 0
   if (value === 'drain') return Number.POSITIVE_INFINITY
@@ -251,7 +317,7 @@ function resolveGrace(value: unknown): number {
   return integer('onDisconnect.graceMs', group('onDisconnect', value, ['graceMs']).graceMs, 1, MAX_MS)
 }
 
-function resolveRange(path: string, value: unknown): readonly [number, number] {
+export function resolveRange(path: string, value: unknown): readonly [number, number] {
   if (typeof value === 'number') {
     const only = integer(path, value, 0, MAX_MS, ' or [min, max]')
     return Object.freeze([only, only] as const)

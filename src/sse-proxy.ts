@@ -2,8 +2,10 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
+import type { DrainOptions, DrainResult } from './drain.ts'
 import { Middleware } from './middleware.ts'
-import type { SseProxyOptions } from './options.ts'
+import type { ProxyStats } from './observe/stats.ts'
+import type { SseProxyOptions, SseStream } from './options.ts'
 import { resolveOptions } from './resolve-options.ts'
 
 type Next = (error?: unknown) => void
@@ -14,6 +16,14 @@ export interface SseProxy<
   TRes extends ServerResponse = ServerResponse,
 > {
   (req: TReq, res: TRes, next?: Next): void
+  /** The open streams, to find some and close them or send to them. */
+  readonly streams: Iterable<SseStream<TReq>>
+  /** What it has done and what is open, as plain numbers. */
+  stats(): ProxyStats
+  /** For the app's health route: false while draining, and when no upstream is healthy. */
+  ready(): boolean
+  /** Refuses new streams, ends the open ones one after the other, and resolves when all are over. */
+  close(options?: DrainOptions): Promise<DrainResult>
   /** Proxies a WebSocket: `server.on('upgrade', proxy.upgrade)`. */
   readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
 }
@@ -30,7 +40,13 @@ export function sseProxy<TReq extends IncomingMessage = IncomingMessage, TRes ex
   options: SseProxyOptions<TReq, TRes>,
 ): SseProxy<TReq, TRes> {
   const middleware = new Middleware(resolveOptions(options))
+  // What the app is given back is its own request, of its own type.
+  const streams = { [Symbol.iterator]: () => middleware.streams() as Iterator<SseStream<TReq>> }
   return Object.assign((req: TReq, res: TRes, next?: Next) => middleware.handle(req, res, next), {
+    streams,
+    stats: () => middleware.stats(),
+    ready: () => middleware.ready(),
+    close: (drain?: DrainOptions) => middleware.close(drain),
     upgrade: middleware.upgrade,
   })
 }

@@ -39,7 +39,11 @@ export class ClientWriter {
   /** Whether the client left, or the app answered in the proxy's place. */
   get isOver(): boolean {
     const res = this.#res
-    return res.destroyed || res.closed || res.writableEnded || this.#socketGone || (res.headersSent && !this.#opened)
+    const stream = http2Stream(res)
+    const gone = stream
+      ? stream.destroyed || stream.closed
+      : res.destroyed || res.closed || res.socket?.destroyed === true
+    return gone || res.writableEnded || (res.headersSent && !this.#opened)
   }
 
   /** Whether the client has its headers from here. */
@@ -69,7 +73,7 @@ export class ClientWriter {
     }
     this.#res.once('close', gone)
     // A pipelined request has no socket of its own yet, and hears nothing when the connection goes.
-    if (this.#res.socket === null) this.#req.socket.once('close', gone)
+    if (!http2Stream(this.#res) && this.#res.socket === null) this.#req.socket.once('close', gone)
   }
 
   /** Sets the head; it leaves with the first bytes of the body or with `flush`. */
@@ -110,6 +114,18 @@ export class ClientWriter {
     if (!this.#res.writableFinished) this.#guardLastBytes()
   }
 
+  /** Ends the response as complete, and its connection with it, or, where it has siblings, after them. */
+  endConnection(): void {
+    const stream = http2Stream(this.#res)
+    if (stream) {
+      stream.session?.close()
+    } else {
+      const { socket } = this.#res
+      this.#res.once('finish', () => socket?.destroySoon())
+    }
+    this.end()
+  }
+
   /** Ends the response so that the client knows it for incomplete. What has been written still leaves. */
   break(): void {
     this.#stopWaiting()
@@ -140,10 +156,6 @@ export class ClientWriter {
     const stream = http2Stream(this.#res)
     if (stream) stream.destroy(new Error('the client does not read'))
     else this.#res.destroy()
-  }
-
-  get #socketGone(): boolean {
-    return this.#res.socket?.destroyed === true
   }
 
   readonly #drained = (): void => {

@@ -5,7 +5,13 @@
 // Ids are kept for every stream and travel in headers; nothing real comes near this.
 const MAX_LINE = 8192
 
-export class Cursor {
+/** Where a client stands. */
+export interface Progress {
+  readonly lastEventId: string
+  readonly events: number
+}
+
+export class Cursor implements Progress {
   lastEventId: string
   events = 0
   /** The reconnection time the upstream has asked for, in ms. */
@@ -16,6 +22,7 @@ export class Cursor {
   #hasData = false
   #endedWithCr = false
   #midway = false
+  #atStart = true
 
   constructor(lastEventId: string) {
     this.lastEventId = lastEventId
@@ -23,10 +30,18 @@ export class Cursor {
 
   /** Bytes that end where an event ends, or that do not, have gone to the client. */
   pass(bytes: Buffer, whole: boolean): void {
-    const text = bytes.toString('latin1')
+    let text = bytes.toString('latin1')
+    // [spec] One byte order mark at the start is not part of the first line.
+    if (this.#atStart && text.startsWith('\u00ef\u00bb\u00bf')) text = text.slice(3)
+    this.#atStart = false
     if (this.#midway || !whole) this.#passParts(text)
     else this.#passWhole(text)
     this.#midway = !whole
+  }
+
+  /** Another upstream's bytes follow. */
+  restart(): void {
+    this.#atStart = true
   }
 
   #passWhole(raw: string): void {
@@ -62,11 +77,11 @@ export class Cursor {
     if (text.includes('\r')) text = text.replace(/\r\n?/g, '\n')
     let from = 0
     for (let to = text.indexOf('\n'); to !== -1; to = text.indexOf('\n', from)) {
-      this.#passLine(this.#line + text.slice(from, Math.min(to, from + MAX_LINE)))
+      this.#passLine(this.#line + text.slice(from, Math.min(to, from + MAX_LINE + 1)))
       this.#line = ''
       from = to + 1
     }
-    if (this.#line.length <= MAX_LINE) this.#line += text.slice(from, from + MAX_LINE)
+    if (this.#line.length <= MAX_LINE) this.#line += text.slice(from, from + MAX_LINE + 1)
   }
 
   #passLine(line: string): void {
@@ -82,6 +97,19 @@ export class Cursor {
     else if (name === 'id' && !value.includes('\0') && line.length <= MAX_LINE) this.#id = value
     else if (name === 'retry' && /^\d+$/.test(value)) this.retryMs = Number(value)
   }
+}
+
+/** What one complete block sets and whether it is an event. */
+export function idOf(block: Buffer): { id: string | undefined; hasData: boolean } {
+  const raw = block.toString('latin1')
+  const text = raw.includes('\r') ? raw.replace(/\r\n?/g, '\n') : raw
+  const hasData = startsWithData(text, 0) || hasDataLine(text, 0, text.length)
+  if (text.includes('id')) {
+    for (const id of matchesBackwards(text, 'id')) {
+      if (!id.includes('\0') && id.length <= MAX_LINE) return { id: utf8(id), hasData }
+    }
+  }
+  return { id: undefined, hasData }
 }
 
 function fieldOf(line: string): [name: string, value: string] {

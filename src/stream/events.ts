@@ -34,9 +34,9 @@ export function createBlockParser(): (block: Buffer) => ParsedBlock {
 /** @throws TypeError when the event would not arrive as it was meant. */
 export function checkEvent(event: StreamEvent): StreamEvent {
   if (typeof event !== 'object' || event === null)
-    throw new TypeError(`an event must be an object, got ${typeof event}`)
+    throw new TypeError(`an event must be an object, got ${typeOf(event)}`)
   if (typeof event.data !== 'string') {
-    throw new TypeError(`an event's data must be a string (JSON.stringify what is not), got ${typeof event.data}`)
+    throw new TypeError(`an event's data must be a string (JSON.stringify what is not), got ${typeOf(event.data)}`)
   }
   checkLine('event', event.event)
   checkLine('id', event.id)
@@ -45,9 +45,13 @@ export function checkEvent(event: StreamEvent): StreamEvent {
 
 function checkLine(name: 'event' | 'id', value: unknown): void {
   if (value === undefined) return
-  if (typeof value !== 'string') throw new TypeError(`an event's ${name} must be a string, got ${typeof value}`)
+  if (typeof value !== 'string') throw new TypeError(`an event's ${name} must be a string, got ${typeOf(value)}`)
   // A line break would smuggle in other fields, and clients ignore an id with NUL.
   if (/[\r\n\0]/.test(value)) throw new TypeError(`an event's ${name} must not contain CR, LF or NUL`)
+}
+
+function typeOf(value: unknown): string {
+  return value === null ? 'null' : typeof value
 }
 
 /** A checked event in bytes. The space after the colon is always there, since a client removes one. */

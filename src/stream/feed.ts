@@ -8,15 +8,16 @@ import type { Cursor } from './cursor.ts'
 import { EventFramer } from './framing.ts'
 import { HookRunner } from './hooks.ts'
 import type { Resumed, Resumer } from './resume.ts'
+import type { EventSource } from './source.ts'
 
 /** Where events go. After `onEnd` or `onFailed` nothing more comes. */
 export interface FeedSink {
-  /** Bytes from the upstream have come, complete or not. */
-  onActivity(bytes: number): void
-  /** Bytes that may leave at once, together. */
-  onEvents(pieces: readonly Buffer[]): void
+  /** What one read of the upstream brought: bytes, complete or not, and the events they complete. */
+  onReceived(bytes: number, events: number): void
+  /** Bytes that may leave at once, together, and how many events they are. */
+  onEvents(pieces: readonly Buffer[], events: number): void
   /** Another upstream goes on. */
-  onResumed(response: UpstreamResponse): void
+  onResumed(response: UpstreamResponse, attempt: number): void
   onEnd(): void
   onFailed(error: StreamError): void
 }
@@ -24,6 +25,8 @@ export interface FeedSink {
 export interface FeedOptions {
   readonly framing: 'event' | 'bytes'
   readonly eventBytes: number
+  /** Whether a larger event is an error although no hook needs it whole. */
+  readonly failsOversize?: boolean
   /** Silence after which the upstream counts as lost; 0 for none. */
   readonly idleMs: number
   readonly hooks: readonly TransformHook[]
@@ -34,7 +37,7 @@ export interface FeedOptions {
   readonly resumer: Resumer | undefined
 }
 
-export class Feed implements BodySink {
+export class Feed implements BodySink, EventSource {
   readonly #options: FeedOptions
   readonly #sink: FeedSink
   readonly #framer: EventFramer
@@ -65,7 +68,7 @@ export class Feed implements BodySink {
     this.#framer = new EventFramer({
       wholeEvents: framing === 'event',
       eventBytes,
-      failsOversize: hooks.length > 0,
+      failsOversize: options.failsOversize === true || hooks.length > 0,
       stripsBom,
     })
     if (hooks.length > 0) this.#hooks = new HookRunner({ hooks, stream, eventBytes, emit: this.#emit })
@@ -128,7 +131,6 @@ export class Feed implements BodySink {
 
   onData(chunk: Buffer): void {
     this.#parts.push(chunk)
-    this.#sink.onActivity(chunk.length)
     this.#idleTimer?.refresh()
     if (this.#scheduled) return
     this.#scheduled = true
@@ -159,20 +161,24 @@ export class Feed implements BodySink {
 
   #process(parts: readonly Buffer[]): void {
     this.#parts = []
+    const chunk = joined(parts)
+    const { cursor } = this.#options
+    const before = cursor.events
     try {
-      const pieces = this.#framer.take(joined(parts))
-      if (pieces.length > 0) this.#pass(pieces)
+      const pieces = this.#framer.take(chunk)
+      const whole = pieces.length === 1 && this.#framer.atBoundary
+      for (const piece of pieces) cursor.pass(piece, whole)
+      this.#sink.onReceived(chunk.length, cursor.events - before)
+      if (pieces.length > 0) this.#pass(pieces, cursor.events - before)
     } catch (error) {
       this.#fail(error)
     }
   }
 
-  #pass(pieces: readonly Buffer[]): void {
-    const whole = pieces.length === 1 && this.#framer.atBoundary
-    for (const piece of pieces) this.#options.cursor.pass(piece, whole)
+  #pass(pieces: readonly Buffer[], events: number): void {
     const hooks = this.#hooks
     if (hooks) this.#run(() => hooks.run(joined(pieces)))
-    else this.#sink.onEvents(pieces)
+    else this.#sink.onEvents(pieces, events)
   }
 
   /** Runs hooks: what they let through together leaves together, what they think about holds the rest. */
@@ -199,15 +205,16 @@ export class Feed implements BodySink {
   }
 
   readonly #emit = (bytes: Buffer): void => {
-    if (this.#collecting) this.#out.push(bytes)
-    else if (!this.#over) this.#sink.onEvents([bytes])
+    this.#out.push(bytes)
+    if (!this.#collecting) this.#deliver()
   }
 
   #deliver(): void {
     if (this.#out.length === 0 || this.#over) return
     const out = this.#out
+    const events = this.#hooks?.takeCount() ?? 0
     this.#out = []
-    this.#sink.onEvents(out)
+    this.#sink.onEvents(out, events)
   }
 
   #finish(outcome: 'complete' | Error): void {
@@ -220,7 +227,7 @@ export class Feed implements BodySink {
       const hooks = this.#hooks
       try {
         if (hooks) this.#run(() => hooks.runTail(joined(tail)))
-        else this.#sink.onEvents(tail)
+        else this.#sink.onEvents(tail, 0)
       } catch (error) {
         return this.#fail(error)
       }
@@ -242,6 +249,7 @@ export class Feed implements BodySink {
     this.#body = undefined
     clearTimeout(this.#idleTimer)
     this.#framer.restart()
+    this.#options.cursor.restart()
     resumer.resume(lost ?? new Error('the upstream ended'), this.#upstream).then(
       (resumed) => this.#goOn(resumed),
       (failure) => {
@@ -253,10 +261,10 @@ export class Feed implements BodySink {
 
   #goOn(resumed: Resumed): void {
     if (resumed === 'ended') return this.#end()
-    const { response, body } = resumed
+    const { response, body, attempt } = resumed
     if (this.#over) return body.destroy()
     this.#held = false
-    this.#sink.onResumed(response)
+    this.#sink.onResumed(response, attempt)
     this.start(response, body)
     if (this.#paused) body.pause()
   }

@@ -73,6 +73,7 @@ export class EventFramer {
 
   /** What is left at a clean end: an event that nobody finished. */
   takeTail(): Buffer[] {
+    if (this.#heldBytes === 0) return []
     return this.#release(Buffer.alloc(0), 0, false, true)
   }
 

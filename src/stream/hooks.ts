@@ -8,15 +8,18 @@ import { nextBoundary } from './framing.ts'
 
 const CR = 13
 const END_OF_EVENT = Buffer.from('\n\n')
+const BOM = Buffer.from([0xef, 0xbb, 0xbf])
 
-/** Events in place of the one that came, or undefined where that one stays. */
-type Replacement = readonly StreamEvent[] | undefined
+/** What leaves in place of an event: others, or of one that was dropped its id, so that the client's cursor moves. */
+type Substitute = StreamEvent | { readonly id: string; readonly data?: undefined }
+
+/** Undefined where the event itself stays. */
+type Replacement = readonly Substitute[] | undefined
 
 /** An event whose hook has not made up its mind. */
 interface Pending {
   readonly replacement: Promise<Replacement>
   readonly end: number
-  readonly id: string | undefined
 }
 
 export interface HookRunnerOptions {
@@ -36,6 +39,11 @@ export class HookRunner {
   #kept = 0
   // The block being looked at.
   #at = 0
+  // Nothing has left yet, and not because nothing has come.
+  #withheld = false
+  #untouched = true
+  // Events that are through since they were counted last.
+  #events = 0
 
   constructor(options: HookRunnerOptions) {
     this.#options = options
@@ -54,23 +62,30 @@ export class HookRunner {
     return pending && this.#goOn(pending)
   }
 
-  /** The same for an event that the upstream left without its blank line. */
+  /** The same for an event that the upstream left unfinished: whatever becomes of it stays so. */
   runTail(tail: Buffer): Promise<void> | undefined {
-    const { event, id } = this.#parse(Buffer.concat([tail, END_OF_EVENT]))
-    this.#bytes = tail
-    this.#kept = 0
-    this.#at = 0
+    const { event } = this.#parse(Buffer.concat([tail, END_OF_EVENT]))
     const replacement = event && this.#replacement(event)
-    if (replacement instanceof Promise) return this.#goOn({ replacement, end: tail.length, id })
-    this.#settle(tail.length, replacement, id)
-    this.flush()
+    const leave = (replaced: Replacement) => {
+      if (!replaced) this.#emit(tail)
+      else this.#emit(Buffer.from(serializeAll(replaced.filter(isEvent)).replace(/\n$/, '')))
+    }
+    if (replacement instanceof Promise) return replacement.then(leave, (error) => Promise.reject(hookFailure(error)))
+    leave(replacement)
     return undefined
   }
 
   /** Emits what is through, so that something else can follow it. */
   flush(): void {
-    if (this.#kept < this.#at) this.#options.emit(this.#bytes.subarray(this.#kept, this.#at))
+    if (this.#kept < this.#at) this.#emit(this.#bytes.subarray(this.#kept, this.#at))
     this.#kept = this.#at
+  }
+
+  /** How many events have come through since this was asked last. */
+  takeCount(): number {
+    const events = this.#events
+    this.#events = 0
+    return events
   }
 
   #advance(): Pending | undefined {
@@ -78,14 +93,18 @@ export class HookRunner {
     while (this.#at < bytes.length) {
       const boundary = nextBoundary(bytes, this.#at, this.#hasCr)
       const end = boundary === -1 ? bytes.length : boundary
-      if (end - this.#at > this.#options.eventBytes) throw new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
-      const { event, id } = this.#parse(bytes.subarray(this.#at, end))
+      if (end - this.#at > this.#options.eventBytes) {
+        this.flush()
+        throw new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
+      }
+      const { event } = this.#parse(bytes.subarray(this.#at, end))
       const replacement = event && this.#replacement(event)
       if (replacement instanceof Promise) {
         this.flush()
-        return { replacement, end, id }
+        return { replacement, end }
       }
-      this.#settle(end, replacement, id)
+      if (event && !replacement) this.#events++
+      this.#settle(end, replacement)
     }
     this.flush()
     return undefined
@@ -99,7 +118,8 @@ export class HookRunner {
       } catch (error) {
         throw hookFailure(error)
       }
-      this.#settle(pending.end, replacement, pending.id)
+      if (!replacement) this.#events++
+      this.#settle(pending.end, replacement)
       this.flush()
     }
   }
@@ -113,14 +133,23 @@ export class HookRunner {
     }
   }
 
-  #settle(end: number, replacement: Replacement, id: string | undefined): void {
+  #settle(end: number, replacement: Replacement): void {
     if (replacement) {
       this.flush()
-      const text = serializeReplacement(replacement, id)
-      if (text !== '') this.#options.emit(Buffer.from(text))
+      this.#events += replacement.filter(isEvent).length
+      if (replacement.length > 0) this.#emit(Buffer.from(serializeAll(replacement)))
+      else this.#withheld = true
       this.#kept = end
     }
     this.#at = end
+  }
+
+  #emit(bytes: Buffer): void {
+    if (bytes.length === 0) return
+    // What was in the middle of the upstream's stream may not pass for the mark at the start of the client's.
+    if (this.#untouched && this.#withheld && bytes.indexOf(BOM) === 0) this.#options.emit(Buffer.from('\n'))
+    this.#untouched = false
+    this.#options.emit(bytes)
   }
 }
 
@@ -128,12 +157,12 @@ function hookFailure(cause: unknown): StreamError {
   return new StreamError('ERR_SSE_PROXY_HOOK', cause)
 }
 
-/** Whatever takes an event's place, the client's cursor moves as the upstream meant it to. */
-function serializeReplacement(events: readonly StreamEvent[], id: string | undefined): string {
-  if (id === undefined || events.some((event) => event.id !== undefined)) return events.map(serializeEvent).join('')
-  const last = events[events.length - 1]
-  if (!last) return serializeId(id)
-  return [...events.slice(0, -1), { ...last, id }].map(serializeEvent).join('')
+function isEvent(substitute: Substitute): substitute is StreamEvent {
+  return substitute.data !== undefined
+}
+
+function serializeAll(substitutes: readonly Substitute[]): string {
+  return substitutes.map((each) => (isEvent(each) ? serializeEvent(each) : serializeId(each.id))).join('')
 }
 
 function applyHooks(
@@ -148,8 +177,8 @@ function applyHooks(
     const decided = (settled: HookResult) =>
       settled === undefined
         ? applyHooks(hooks, i + 1, event, stream)
-        : applyToAll(hooks, i + 1, eventsOf(settled), stream)
-    return isPromise(result) ? result.then(decided) : decided(result)
+        : applyToAll(hooks, i + 1, substitutesFor(event, settled), stream)
+    return isThenable(result) ? Promise.resolve(result).then(decided) : decided(result)
   }
   return undefined
 }
@@ -158,24 +187,32 @@ function applyHooks(
 function applyToAll(
   hooks: readonly TransformHook[],
   from: number,
-  events: readonly StreamEvent[],
+  substitutes: readonly Substitute[],
   stream: SseStream,
-): readonly StreamEvent[] | Promise<readonly StreamEvent[]> {
-  if (from >= hooks.length) return events
-  const replaced: StreamEvent[] = []
-  for (const [i, event] of events.entries()) {
-    const result = applyHooks(hooks, from, event, stream)
+): readonly Substitute[] | Promise<readonly Substitute[]> {
+  if (from >= hooks.length) return substitutes
+  const done: Substitute[] = []
+  for (const [i, each] of substitutes.entries()) {
+    const result = isEvent(each) ? applyHooks(hooks, from, each, stream) : undefined
     if (result instanceof Promise) {
-      const rest = events.slice(i + 1)
+      const rest = substitutes.slice(i + 1)
       return result.then(async (first) => [
-        ...replaced,
-        ...(first ?? [event]),
+        ...done,
+        ...(first ?? [each]),
         ...(await applyToAll(hooks, from, rest, stream)),
       ])
     }
-    replaced.push(...(result ?? [event]))
+    done.push(...(result ?? [each]))
   }
-  return replaced
+  return done
+}
+
+/** Whatever takes an event's place, the client's cursor moves as the event would have moved it. */
+function substitutesFor({ id }: StreamEvent, result: HookResult): readonly Substitute[] {
+  const events = eventsOf(result)
+  if (id === undefined || events.some((event) => event.id !== undefined)) return events
+  const last = events[events.length - 1]
+  return last ? [...events.slice(0, -1), { ...last, id }] : [{ id }]
 }
 
 function eventsOf(result: HookResult): readonly StreamEvent[] {
@@ -187,6 +224,6 @@ function isList(result: StreamEvent | readonly StreamEvent[]): result is readonl
   return Array.isArray(result)
 }
 
-function isPromise(result: HookResult | Promise<HookResult>): result is Promise<HookResult> {
+function isThenable(result: HookResult | Promise<HookResult>): result is Promise<HookResult> {
   return typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
 }

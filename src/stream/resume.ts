@@ -16,7 +16,9 @@ export interface ResumePolicy {
 }
 
 /** Another upstream's events, or the word that there will be none. */
-export type Resumed = { readonly response: UpstreamResponse; readonly body: UpstreamBody } | 'ended'
+export type Resumed =
+  | { readonly response: UpstreamResponse; readonly body: UpstreamBody; readonly attempt: number }
+  | 'ended'
 
 export interface ResumerOptions {
   readonly policy: ResumePolicy
@@ -56,7 +58,7 @@ export class Resumer {
       try {
         await sleep(delayMs, undefined, { signal })
         const response = await open({ lastEventId: cursor.lastEventId, avoid: upstream, signal })
-        const resumed = judge(response)
+        const resumed = judge(response, this.#tries)
         if (resumed) return resumed
         failure = new Error(`the upstream answered a resume with status ${response.status}`)
       } catch (error) {
@@ -69,9 +71,9 @@ export class Resumer {
 }
 
 /** What an answer to a resume means; undefined where another try may do better. */
-function judge(response: UpstreamResponse): Resumed | undefined {
+function judge(response: UpstreamResponse, attempt: number): Resumed | undefined {
   const body = isEventStream(response) ? decodedBody(response) : undefined
-  if (body) return { response, body }
+  if (body) return { response, body, attempt }
   response.body.destroy()
   // The client's own reconnect is to meet this answer, which it alone can read.
   return response.status === 204 || (response.status >= 400 && response.status < 500) ? 'ended' : undefined

@@ -3,24 +3,29 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type SseProxyError, StreamError } from '../errors.ts'
+import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
-import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
+import type { CloseReason, SseStream, StreamEvent, TransformHook } from '../options.ts'
 import type { ResolvedOptions } from '../resolve-options.ts'
 import type { ClientWriter } from './client-writer.ts'
-import { Cursor } from './cursor.ts'
+import { Cursor, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
+import { Branch, DirectSource } from './followers.ts'
 import { eventStreamHeaders } from './response-headers.ts'
 import { Resumer } from './resume.ts'
+import type { SharedStream } from './shared-stream.ts'
+import type { EventSource } from './source.ts'
 import { StreamHandle } from './stream-handle.ts'
 
 /** Who counts, publishes and reports what becomes of sessions. */
 export interface SessionObserver {
+  readonly stats: Stats
   opened(session: Session): void
-  resuming(session: Session, upstream: string, attempt: number): void
-  resumed(session: Session): void
+  resuming(stream: SseStream, upstream: string, attempt: number): void
+  resumed(stream: SseStream, attempt: number): void
   closed(session: Session, reason: CloseReason): void
-  failed(error: SseProxyError, session: Session): void
+  failed(error: SseProxyError, stream: SseStream, res: ServerResponse): void
 }
 
 export interface SessionContext {
@@ -36,23 +41,31 @@ export interface SessionContext {
   readonly open: OpenUpstream
   /** The id the client came with. */
   readonly lastEventId: string
+  /** When the request came, as `performance.now()`. */
+  readonly startedAt: number
   readonly observer: SessionObserver
 }
 
-type Ending = 'end' | 'break' | 'destroy' | 'leave'
+type Ending = 'end' | 'endConnection' | 'break' | 'destroy' | 'leave'
 
 export class Session implements FeedSink {
   readonly context: SessionContext
-  readonly cursor: Cursor
+  /** Where the client stands. */
+  cursor: Progress
   /** What hooks, observers and the app see of this. */
   readonly handle: SseStream
   upstream = ''
   bytes = 0
   resumes = 0
-  #feed: Feed | undefined
+  #source: EventSource | undefined
+  // Of what waits for a client of a shared stream, this much is no sign that it is slow.
+  #allowance = 0
+  #isShared = false
   #reason: CloseReason | undefined
   // The upstream goes on although the client is gone.
   #detached = false
+  // When an event came last, as `performance.now()`; 0 before the first.
+  #lastEventAt = 0
   // The client is behind, and the feed is paused for it.
   #behind = false
   // Events of the app's own that wait for the end of an event.
@@ -67,12 +80,17 @@ export class Session implements FeedSink {
 
   constructor(context: SessionContext) {
     this.context = context
-    this.cursor = new Cursor(context.lastEventId)
+    this.cursor = { lastEventId: context.lastEventId, events: 0 }
     this.handle = new StreamHandle(this)
   }
 
   get isOver(): boolean {
     return this.#reason !== undefined
+  }
+
+  /** Whether an upstream's events come. */
+  get isStarted(): boolean {
+    return this.#source !== undefined
   }
 
   /** Answers before the upstream has, so that nothing on the way takes the silence for a dead connection. */
@@ -84,47 +102,105 @@ export class Session implements FeedSink {
 
   /** The upstream's events, to the client. */
   start(response: UpstreamResponse, body: UpstreamBody): void {
-    const { writer, options, observer } = this.context
-    const { framing, limits, timeouts, hooks } = options
-    this.upstream = response.upstream
-    if (!writer.isOpen) this.#open(response)
-    this.#feed = new Feed(
-      {
-        framing,
-        hooks,
-        eventBytes: limits.eventBytes,
-        idleMs: timeouts.idleMs,
-        stream: this.handle,
-        cursor: this.cursor,
-        stripsBom: () => writer.wroteBody,
-        resumer: this.#createResumer(),
-      },
+    const { options } = this.context
+    const cursor = new Cursor(this.context.lastEventId)
+    this.cursor = cursor
+    const feed = this.#createFeed(cursor, options.hooks, options.timeouts.idleMs, this.#createResumer(cursor))
+    this.#begin(response, feed, () => feed.start(response, body))
+  }
+
+  /** A shared stream's events from this position on, to the client. */
+  follow(response: UpstreamResponse, shared: SharedStream, position: number): void {
+    this.#isShared = true
+    const { transform } = shared.context.share
+    if (transform.length === 0) {
+      this.cursor = shared.progressFrom(position, this.context.lastEventId)
+      this.#begin(response, new DirectSource(shared, this, position), () => {})
+      return
+    }
+    const cursor = new Cursor(this.context.lastEventId)
+    this.cursor = cursor
+    const feed = this.#createFeed(cursor, transform, 0, undefined)
+    this.#begin(response, feed, () => feed.start({ ...response, delimited: true }, new Branch(shared, this, position)))
+  }
+
+  #createFeed(cursor: Cursor, hooks: readonly TransformHook[], idleMs: number, resumer: Resumer | undefined): Feed {
+    const { writer, options } = this.context
+    const { eventBytes } = options.limits
+    const stripsBom = () => writer.wroteBody
+    return new Feed(
+      { framing: options.framing, hooks, eventBytes, idleMs, stream: this.handle, cursor, stripsBom, resumer },
       this,
     )
+  }
+
+  #begin(response: UpstreamResponse, source: EventSource, startSource: () => void): void {
+    const { writer, options, observer } = this.context
+    this.upstream = response.upstream
+    if (!writer.isOpen) this.#open(response)
+    this.#source = source
     observer.opened(this)
-    this.#feed.start(response, body)
+    startSource()
     this.#callHook(
       () => {
         this.#limitLifetime()
         return options.onOpen?.(this.handle)
       },
-      () => this.#feed?.release(),
+      () => source.release(),
     )
     if (!this.isOver) writer.flush()
   }
 
-  onActivity(_bytes: number): void {}
-
-  onEvents(pieces: readonly Buffer[]): void {
-    for (const piece of pieces) this.#write(piece)
-    if (this.#behind) this.#feed?.pause()
-    if (this.#feed?.atBoundary) this.#atBoundary()
+  onReceived(bytes: number, events: number): void {
+    const { stats } = this.context.observer
+    stats.bytesIn += bytes
+    if (events > 0) {
+      stats.eventsIn += events
+      this.#timeEvents(events)
+    }
   }
 
-  onResumed({ upstream }: UpstreamResponse): void {
+  /** Bytes that others get as well. Nobody waits for this client: past its bound it is let go. */
+  onShared(bytes: Buffer, events: number): void {
+    this.context.observer.stats.eventsOut += events
+    this.#write(bytes)
+    if (!this.#behind) return
+    const { writer, options } = this.context
+    if (writer.waitingBytes > options.limits.bufferBytes + this.#allowance) {
+      this.fail(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'), 'slow-client')
+    }
+  }
+
+  /** What a client has missed of a shared stream; however much that is, it is not the client's fault. */
+  catchUp(missed: readonly Buffer[]): void {
+    const bytes = Buffer.concat(missed)
+    this.#allowance = bytes.length
+    this.#write(bytes)
+  }
+
+  onKeepalive(comment: Buffer): void {
+    // A client that is behind has bytes on their way already.
+    if (this.#behind || this.isOver || this.#source?.atBoundary === false) return
+    this.#write(comment)
+    this.context.observer.stats.keepalives++
+  }
+
+  /** A shared stream's failure, which is reported once for all. */
+  onSharedFailed(error: StreamError): void {
+    if (!this.isOver) this.#finish(reasonOf(error), 'break')
+  }
+
+  onEvents(pieces: readonly Buffer[], events: number): void {
+    if (!this.#detached) this.context.observer.stats.eventsOut += events
+    for (const piece of pieces) this.#write(piece)
+    if (this.#behind) this.#source?.pause()
+    if (this.#source?.atBoundary) this.#atBoundary()
+  }
+
+  onResumed({ upstream }: UpstreamResponse, attempt: number): void {
     this.upstream = upstream
     this.resumes++
-    this.context.observer.resumed(this)
+    this.context.observer.resumed(this.handle, attempt)
   }
 
   onEnd(): void {
@@ -135,8 +211,7 @@ export class Session implements FeedSink {
   }
 
   onFailed(error: StreamError): void {
-    const lost = error.code === 'ERR_SSE_PROXY_UPSTREAM_LOST' || error.code === 'ERR_SSE_PROXY_IDLE'
-    this.fail(error, lost ? 'upstream-lost' : 'hook-failed')
+    this.fail(error, reasonOf(error))
   }
 
   /** Breaks the client's transfer, and says why to those who watch. */
@@ -144,7 +219,7 @@ export class Session implements FeedSink {
     if (this.isOver) return
     // Whoever is told may try to write an apology into the stream, so it is over by then.
     this.#finish(reason, reason === 'slow-client' ? 'destroy' : 'break')
-    setImmediate(() => this.context.observer.failed(error, this))
+    setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
   }
 
   send(event: StreamEvent): boolean {
@@ -152,8 +227,8 @@ export class Session implements FeedSink {
     if (this.isOver || this.#detached || this.#ending) return false
     const { writer, options } = this.context
     if (writer.waitingBytes + this.#outboxBytes + text.length > options.limits.bufferBytes) return false
-    this.#feed?.flush()
-    if (!this.#feed || this.#feed.atBoundary) {
+    this.#source?.flush()
+    if (!this.#source || this.#source.atBoundary) {
       this.#write(text)
     } else {
       this.#outbox.push(text)
@@ -166,15 +241,20 @@ export class Session implements FeedSink {
   end(reason: CloseReason, retryMs?: number): void {
     if (this.isOver || this.#ending) return
     this.#ending = { reason, preamble: retryMs === undefined ? '' : serializeRetry(retryMs) }
-    this.#feed?.cutAtBoundary()
-    if (!this.#feed || this.#feed.atBoundary) this.#atBoundary()
+    this.#source?.cutAtBoundary()
+    if (!this.#source || this.#source.atBoundary) this.#atBoundary()
+  }
+
+  /** Breaks off what could not be ended in time. */
+  abort(reason: CloseReason): void {
+    this.#finish(reason, 'break')
   }
 
   /** The client is gone; its upstream goes on only where the app wants that. */
   clientLeft(): void {
     if (this.isOver) return
     const { graceMs } = this.context.options
-    if (graceMs === 0 || !this.#feed) return this.#finish('client-left', 'leave')
+    if (graceMs === 0 || !this.#source || this.#isShared) return this.#finish('client-left', 'leave')
     this.#detached = true
     clearTimeout(this.#keepaliveTimer)
     if (graceMs !== Number.POSITIVE_INFINITY) {
@@ -191,26 +271,26 @@ export class Session implements FeedSink {
       onDrain: () => this.#caughtUp(),
       onStall: () => this.fail(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'), 'slow-client'),
     })
-    if (options.keepalive) this.#keepAlive(options.keepalive.intervalMs, options.keepalive.bytes)
+    // A shared stream has one clock for all.
+    if (options.keepalive && !this.#isShared) this.#keepAlive(options.keepalive.intervalMs, options.keepalive.bytes)
   }
 
-  #createResumer(): Resumer | undefined {
+  #createResumer(cursor: Cursor): Resumer | undefined {
     const { options, open, controller, req, observer } = this.context
     // What a client sent once must not be done twice.
     if (!options.resume || (req.method !== 'GET' && req.method !== 'HEAD')) return undefined
     return new Resumer({
       policy: options.resume,
       open,
-      cursor: this.cursor,
+      cursor,
       signal: controller.signal,
-      onAttempt: (upstream, attempt) => observer.resuming(this, upstream, attempt),
+      onAttempt: (upstream, attempt) => observer.resuming(this.handle, upstream, attempt),
     })
   }
 
   #keepAlive(intervalMs: number, comment: Buffer): void {
     this.#keepaliveTimer = setTimeout(() => {
-      // A client that is behind has bytes on their way already.
-      if (!this.#behind && (!this.#feed || this.#feed.atBoundary)) this.#write(comment)
+      this.onKeepalive(comment)
       this.#keepaliveTimer?.refresh()
     }, intervalMs)
   }
@@ -229,13 +309,28 @@ export class Session implements FeedSink {
     )
   }
 
+  /** Runs what the app wants to be told; what it throws breaks the stream off. */
+  tell(call: () => void | Promise<void>): void {
+    this.#callHook(call, () => {})
+  }
+
+  /** Events of one read came together; the silence was before the first of them. */
+  #timeEvents(events: number): void {
+    const { observer, startedAt } = this.context
+    const now = performance.now()
+    if (this.#lastEventAt === 0) observer.stats.timeToFirstEvent.observe((now - startedAt) / 1000)
+    else observer.stats.eventGap.observe((now - this.#lastEventAt) / 1000)
+    if (events > 1) observer.stats.eventGap.observe(0, events - 1)
+    this.#lastEventAt = now
+  }
+
   /** Goes on when a hook of the app's is done; what it throws breaks the stream off. */
   #callHook(call: () => void | Promise<void>, then: () => void): void {
     const failed = (error: unknown) => this.fail(new StreamError('ERR_SSE_PROXY_HOOK', error), 'hook-failed')
     try {
       const pending = call()
       if (!(pending instanceof Promise)) return this.isOver ? undefined : then()
-      this.#feed?.hold()
+      this.#source?.hold()
       pending.then(() => this.isOver || then()).catch(failed)
     } catch (error) {
       failed(error)
@@ -245,13 +340,15 @@ export class Session implements FeedSink {
   #write(bytes: Buffer | string): void {
     if (this.#detached) return
     this.bytes += bytes.length
+    this.context.observer.stats.bytesOut += bytes.length
     this.#keepaliveTimer?.refresh()
     if (!this.context.writer.write(bytes)) this.#behind = true
   }
 
   #caughtUp(): void {
     this.#behind = false
-    this.#feed?.resume()
+    this.#allowance = 0
+    this.#source?.resume()
   }
 
   #atBoundary(): void {
@@ -264,7 +361,7 @@ export class Session implements FeedSink {
     if (!this.#ending || this.isOver) return
     const { reason, preamble } = this.#ending
     if (preamble) this.#write(preamble)
-    this.#finish(reason, 'end')
+    this.#finish(reason, reason === 'drained' ? 'endConnection' : 'end')
   }
 
   #finish(reason: CloseReason, ending: Ending): void {
@@ -274,10 +371,15 @@ export class Session implements FeedSink {
     clearTimeout(this.#keepaliveTimer)
     clearTimeout(this.#lifetimeTimer)
     clearTimeout(this.#graceTimer)
-    this.#feed?.stop()
+    this.#source?.stop()
     this.#outbox = []
     if (ending !== 'leave' && !this.#detached) writer[ending]()
     controller.abort(this.#reason)
     observer.closed(this, this.#reason)
   }
+}
+
+function reasonOf({ code }: StreamError): CloseReason {
+  if (code === 'ERR_SSE_PROXY_SLOW_CLIENT') return 'slow-client'
+  return code === 'ERR_SSE_PROXY_UPSTREAM_LOST' || code === 'ERR_SSE_PROXY_IDLE' ? 'upstream-lost' : 'hook-failed'
 }

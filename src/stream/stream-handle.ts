@@ -1,43 +1,54 @@
 // The face of a session that hooks, observers and the app see: nothing of the machinery, and nothing they can break.
 
-import type { SseStream, StreamEvent } from '../options.ts'
-import type { Session } from './session.ts'
+import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
+import type { Progress } from './cursor.ts'
+
+/** What has a handle: a client's session, or a shared stream, which hooks see in its place. */
+export interface HandleSubject {
+  readonly context: { readonly id: string; readonly req: SseStream['req']; readonly controller: AbortController }
+  readonly upstream: string
+  readonly cursor: Progress
+  readonly bytes: number
+  readonly resumes: number
+  send(event: StreamEvent): boolean
+  end(reason: CloseReason): void
+}
 
 export class StreamHandle implements SseStream {
   readonly openedAt: number = Date.now()
-  readonly #session: Session
+  readonly #subject: HandleSubject
   #locals: Record<string, unknown> | undefined
 
-  constructor(session: Session) {
-    this.#session = session
+  constructor(subject: HandleSubject) {
+    this.#subject = subject
   }
 
   get id(): string {
-    return this.#session.context.id
+    return this.#subject.context.id
   }
 
   get req(): SseStream['req'] {
-    return this.#session.context.req
+    return this.#subject.context.req
   }
 
   get upstream(): string {
-    return this.#session.upstream
+    return this.#subject.upstream
   }
 
   get lastEventId(): string {
-    return this.#session.cursor.lastEventId
+    return this.#subject.cursor.lastEventId
   }
 
   get resumes(): number {
-    return this.#session.resumes
+    return this.#subject.resumes
   }
 
   get events(): number {
-    return this.#session.cursor.events
+    return this.#subject.cursor.events
   }
 
   get bytes(): number {
-    return this.#session.bytes
+    return this.#subject.bytes
   }
 
   get locals(): Record<string, unknown> {
@@ -46,14 +57,14 @@ export class StreamHandle implements SseStream {
   }
 
   get signal(): AbortSignal {
-    return this.#session.context.controller.signal
+    return this.#subject.context.controller.signal
   }
 
   send(event: StreamEvent): boolean {
-    return this.#session.send(event)
+    return this.#subject.send(event)
   }
 
   close(): void {
-    this.#session.end('closed')
+    this.#subject.end('closed')
   }
 }

@@ -3,6 +3,7 @@
 
 import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
+import createDebug from 'debug'
 import { UpstreamError } from '../errors.ts'
 import type { BodySink, Header, OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
@@ -11,6 +12,8 @@ import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
 import { describeBody, isReplayable, isStreaming, openBody, type RequestBody, sendBody } from './request-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
+
+const debug = createDebug('sse-proxy:upstream')
 
 /** What all attempts of a middleware share. */
 export interface AttemptContext {
@@ -178,6 +181,7 @@ class Attempt implements PassTaker, UpstreamBody {
     }
     this.#settle()
     this.#source = source
+    if (debug.enabled) this.#debugAnswer()
     resolve(this.#describe('headers' in source ? (source as IncomingMessage) : undefined))
   }
 
@@ -241,13 +245,29 @@ class Attempt implements PassTaker, UpstreamBody {
     }
   }
 
+  #debugAnswer(): void {
+    const path = this.#request?.path.replace(/\?.*/s, '') ?? ''
+    const { statusCode } = this.#standIn
+    debug('%s %s at %s answered %d', this.#request?.method, path, this.#upstream, statusCode)
+    const [, twice] = /^(\/.+)\1$/.exec(path) ?? []
+    if (statusCode === 404 && twice) {
+      debug('%s is in that path twice: mount with app.use, or leave it out of the target', twice)
+    }
+  }
+
   #awaitAnswer(): void {
     if (this.#reject) this.#startTimer(this.#context.responseMs, 'ERR_SSE_PROXY_RESPONSE_TIMEOUT')
   }
 
   #startTimer(ms: number, code: 'ERR_SSE_PROXY_CONNECT_TIMEOUT' | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'): void {
     clearTimeout(this.#timer)
-    if (ms > 0) this.#timer = setTimeout(() => this.#fail(new UpstreamError(code, this.#upstream)), ms)
+    if (ms > 0) this.#timer = setTimeout(() => this.#fail(new UpstreamError(code, this.#upstream, this.#delay())), ms)
+  }
+
+  /** What is being waited for; undefined where that is the answer. */
+  #delay(): Error | undefined {
+    if (this.#request) return undefined
+    return new Error('no connection: the agent has none to spare (maxSockets), or the upstream does not accept it')
   }
 
   #fail(error: UpstreamError): void {

@@ -13,7 +13,7 @@ import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay } from '.
 
 /** Who is told what happens before a client has its headers. */
 export interface OpenerObserver {
-  retried(req: IncomingMessage, upstream: string | undefined, error: Error, attempt: number, delayMs: number): void
+  retried(req: IncomingMessage, error: UpstreamError, attempt: number, delayMs: number): void
   ejected(member: Member): void
 }
 
@@ -52,7 +52,7 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
       answer?.body.destroy()
       // Another upstream is asked at once; the same one is given time.
       const delayMs = pool && tried.size < pool.members.length ? 0 : retryDelay(attempt, answer, retry)
-      observer.retried(req, error.upstream, error, attempt + 1, delayMs)
+      observer.retried(req, error, attempt + 1, delayMs)
       await pause(delayMs, request.signal)
     }
   }

@@ -1,0 +1,132 @@
+// Everything that is told of streams passes here once: it is counted, published, written to the debug log, and told to
+// the app's handlers. Nobody who watches can change what is watched, or break it by failing.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import createDebug from 'debug'
+import { type SseProxyError, type SseProxyErrorCode, UpstreamError } from '../errors.ts'
+import type { CloseReason, SseStream } from '../options.ts'
+import type { ResolvedOptions } from '../resolve-options.ts'
+import type { Session, SessionObserver } from '../stream/session.ts'
+import type { SharedStreamObserver } from '../stream/shared-stream.ts'
+import type { OpenerObserver } from '../upstream/opener.ts'
+import type { Member } from '../upstream/pool.ts'
+import { publishClose, publishEject, publishError, publishOpen, publishResume, publishRetry } from './channels.ts'
+import { type RefusalReason, Stats } from './stats.ts'
+
+const debugStream = createDebug('sse-proxy:stream')
+const debugUpstream = createDebug('sse-proxy:upstream')
+const debugError = createDebug('sse-proxy:error')
+
+const REFUSAL_REASONS: Readonly<Partial<Record<SseProxyErrorCode, RefusalReason>>> = {
+  ERR_SSE_PROXY_NO_UPSTREAM: 'no-upstream',
+  ERR_SSE_PROXY_FULL: 'full',
+  ERR_SSE_PROXY_CLIENT_LIMIT: 'client-limit',
+  ERR_SSE_PROXY_DRAINING: 'draining',
+}
+
+/** Tells the app's `on.error` handlers. */
+export type Report = (error: Error, req: IncomingMessage, res: ServerResponse, target?: string) => Promise<void>
+
+export class Observer implements SessionObserver, SharedStreamObserver, OpenerObserver {
+  readonly stats: Stats
+  /** Open streams. */
+  readonly sessions: Set<Session> = new Set()
+  /** Told when one of them is over. */
+  onEnd: (session: Session, reason: CloseReason) => void = () => {}
+  /** Told when one has opened. */
+  onStart: (session: Session) => void = () => {}
+  readonly #options: ResolvedOptions
+  readonly #report: Report
+
+  constructor(options: ResolvedOptions, report: Report) {
+    this.#options = options
+    this.#report = report
+    this.stats = new Stats(options.name)
+  }
+
+  opened(session: Session): void {
+    const { handle, context } = session
+    this.sessions.add(session)
+    this.stats.opened++
+    this.stats.timeToHeaders.observe((performance.now() - context.startedAt) / 1000)
+    publishOpen(this.stats.name, handle)
+    debugStream('%s opened: %s %s from %s', handle.id, context.req.method, pathOf(context.req), handle.upstream)
+    this.onStart(session)
+  }
+
+  closed(session: Session, reason: CloseReason): void {
+    const { handle, context } = session
+    if (!this.sessions.delete(session)) return
+    this.stats.closed[reason]++
+    this.stats.lifetime.observe((performance.now() - context.startedAt) / 1000)
+    debugStream('%s closed: %s after %d events, %d bytes', handle.id, reason, handle.events, handle.bytes)
+    publishClose(this.stats.name, handle, reason)
+    this.onEnd(session, reason)
+    try {
+      this.#options.onClose?.(handle, reason)
+    } catch (error) {
+      debugError('%s onClose threw: %o', handle.id, error)
+    }
+  }
+
+  /** An open stream was broken off. */
+  failed(error: SseProxyError, stream: SseStream, res: ServerResponse): void {
+    this.stats.countError(error.code)
+    debugError('%s %s: %s %o', stream.id, error.code, error.message, error.cause)
+    publishError(this.stats.name, error, stream, stream.req)
+    void this.#tell(error, stream.req, res, stream.upstream)
+  }
+
+  /** A request gets no answer of an upstream's; resolves when the app has had the chance to give one. */
+  async refused(error: SseProxyError, id: string, req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const reason = REFUSAL_REASONS[error.code]
+    if (reason) this.stats.refused[reason]++
+    this.stats.countError(error.code)
+    debugError('%s %s %s: %s: %s %o', id, req.method, pathOf(req), error.code, error.message, error.cause)
+    publishError(this.stats.name, error, undefined, req)
+    await this.#tell(error, req, res, error instanceof UpstreamError ? error.upstream : undefined)
+  }
+
+  retried(req: IncomingMessage, error: UpstreamError, attempt: number, delayMs: number): void {
+    this.stats.retries++
+    debugUpstream(
+      '%s %s failed at %s (%s), attempt %d in %d ms',
+      req.method,
+      pathOf(req),
+      error.upstream,
+      error.code,
+      attempt,
+      delayMs,
+    )
+    publishRetry(this.stats.name, req, error.upstream ?? '', error, attempt, delayMs)
+  }
+
+  ejected({ url, health }: Member): void {
+    debugUpstream('%s is left alone after %d failures', url, health.failures)
+    publishEject(this.stats.name, url, health.dueAt(Date.now()), health.failures)
+  }
+
+  resuming(stream: SseStream, upstream: string, attempt: number): void {
+    debugStream('%s lost %s, try %d to go on', stream.id, upstream, attempt)
+  }
+
+  resumed(stream: SseStream, attempt: number): void {
+    this.stats.resumes++
+    debugStream('%s goes on with %s', stream.id, stream.upstream)
+    publishResume(this.stats.name, stream, stream.upstream, stream.lastEventId, attempt)
+  }
+
+  async #tell(error: Error, req: IncomingMessage, res: ServerResponse, target?: string): Promise<void> {
+    try {
+      await this.#report(error, req, res, target)
+    } catch (thrown) {
+      debugError('on.error threw: %o', thrown)
+    }
+  }
+}
+
+/** Without the query, which may hold secrets. */
+function pathOf(req: IncomingMessage): string {
+  const url = String(Reflect.get(req, 'originalUrl') ?? req.url)
+  return url.replace(/\?.*/s, '')
+}

@@ -1,0 +1,108 @@
+// The last events of a shared stream, bounded by number, bytes and age, and the places in it where clients stand.
+
+export interface ReplayPolicy {
+  readonly events: number
+  readonly bytes: number
+  readonly ageMs: number
+}
+
+/** A block of the stream. */
+export interface ReplayBlock {
+  readonly bytes: Buffer
+  /** The id that it sets, if it does. */
+  readonly id: string | undefined
+  /** Whether it dispatches an event. */
+  readonly isEvent: boolean
+}
+
+interface Entry extends ReplayBlock {
+  readonly at: number
+}
+
+export class Replay {
+  readonly #policy: ReplayPolicy
+  #entries: Entry[] = []
+  // The entries before this one are gone; they leave the array together, now and then.
+  #head = 0
+  #bytes = 0
+  // The position of the oldest entry kept: positions count all events there ever were.
+  #first = 0
+  // The id a client would have that has seen everything before the oldest entry.
+  #idBefore: string
+  // Where each id was set last.
+  readonly #positions = new Map<string, number>()
+
+  constructor(policy: ReplayPolicy, idBefore: string) {
+    this.#policy = policy
+    this.#idBefore = idBefore
+  }
+
+  /** The position of the next event to come. */
+  get end(): number {
+    return this.#first + this.#entries.length - this.#head
+  }
+
+  /** The position of the oldest event kept. */
+  get first(): number {
+    return this.#first
+  }
+
+  /** The id a client has that has seen all that is gone. */
+  get idBefore(): string {
+    return this.#idBefore
+  }
+
+  /** Keeps a block as long as the bounds allow; it may be less than no time. */
+  add(block: ReplayBlock, now: number): void {
+    if (block.id !== undefined) this.#positions.set(block.id, this.end)
+    this.#entries.push({ ...block, at: now })
+    this.#bytes += block.bytes.length
+    this.trim(now)
+  }
+
+  /** Where a client goes on that has seen everything up to this id; undefined where that is not known any more. */
+  positionAfter(id: string): number | undefined {
+    const position = this.#positions.get(id)
+    if (position !== undefined) return position + 1
+    return id === this.#idBefore ? this.#first : undefined
+  }
+
+  /** What came from this position on, as far as it is kept. */
+  since(position: number): Buffer[] {
+    return this.#from(position).map(({ bytes }) => bytes)
+  }
+
+  /** How many of those are events. */
+  eventsSince(position: number): number {
+    return this.#from(position).filter(({ isEvent }) => isEvent).length
+  }
+
+  #from(position: number): Entry[] {
+    return this.#entries.slice(this.#head + Math.max(position - this.#first, 0))
+  }
+
+  trim(now: number): void {
+    const { events, bytes, ageMs } = this.#policy
+    for (;;) {
+      const oldest = this.#entries[this.#head]
+      if (!oldest) break
+      const kept = this.#entries.length - this.#head
+      if (kept <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
+      this.#drop(oldest)
+    }
+    if (this.#head > 64 && this.#head * 2 > this.#entries.length) {
+      this.#entries = this.#entries.slice(this.#head)
+      this.#head = 0
+    }
+  }
+
+  #drop({ id, bytes }: Entry): void {
+    if (id !== undefined) {
+      if (this.#positions.get(id) === this.#first) this.#positions.delete(id)
+      this.#idBefore = id
+    }
+    this.#bytes -= bytes.length
+    this.#head++
+    this.#first++
+  }
+}

@@ -1,0 +1,278 @@
+// Which clients share an upstream stream, and how each gets into it: who opens it, who waits for it, who comes later.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { inspect } from 'node:util'
+import { UpstreamError } from '../errors.ts'
+import { clientEventId, encodeEventId } from '../event-id.ts'
+import {
+  type Header,
+  headerOf,
+  isEventStream,
+  type OpenUpstream,
+  type UpstreamBody,
+  type UpstreamResponse,
+} from '../open-upstream.ts'
+import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
+import { bodyOf, Collected, collect } from './collect.ts'
+import { decodedBody } from './decode.ts'
+import type { Session } from './session.ts'
+import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
+
+/** A client that would be content with a shared stream. */
+export interface Guest {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  /** Whether it has left. */
+  readonly isOver: boolean
+  /** Gets its own request an answer. */
+  open(): OpenUpstream
+  session(): Session
+  /** Serves it without sharing after all. */
+  alone(): void
+  answer(response: UpstreamResponse): void
+  refuse(error: unknown): void
+}
+
+/** A stream, or an answer that is on its way and may become one. */
+interface Entry {
+  key: string
+  readonly opener: Guest
+  readonly controller: AbortController
+  /** Those who came before there was an answer, the opener among them. */
+  waiting: Guest[]
+  stream?: { readonly shared: SharedStream; readonly response: UpstreamResponse }
+}
+
+// The Vary of an answer is remembered for this many keys, which clients make up.
+const MAX_VARIES = 10_000
+
+export class SharedStreams {
+  readonly #options: ResolvedOptions
+  readonly #share: ResolvedShare
+  readonly #observer: SharedStreamObserver
+  readonly #nextId: () => string
+  readonly #entries = new Map<string, Entry>()
+  // By key without varied headers: the names of the headers that the upstream's answer depends on.
+  readonly #varies = new Map<string, readonly string[]>()
+
+  constructor(options: ResolvedOptions, share: ResolvedShare, observer: SharedStreamObserver, nextId: () => string) {
+    this.#options = options
+    this.#share = share
+    this.#observer = observer
+    this.#nextId = nextId
+  }
+
+  get stats(): { streams: number; clients: number } {
+    const open = [...this.#entries.values()].flatMap(({ stream }) => (stream ? [stream.shared] : []))
+    return { streams: open.length, clients: open.reduce((sum, { clients }) => sum + clients, 0) }
+  }
+
+  /** Ends those that nobody follows. */
+  close(): void {
+    for (const { stream } of this.#entries.values()) {
+      if (stream?.shared.clients === 0) stream.shared.close()
+    }
+  }
+
+  /** Serves a client from a shared stream; false where it is not to be shared. */
+  serve(guest: Guest): boolean {
+    const { req } = guest
+    if (req.method !== 'GET') return false
+    const base = this.#share.key ? checkKey(this.#share.key(req)) : defaultKey(req)
+    if (base === undefined) return false
+    this.#join(guest, this.#fullKey(base, req), base)
+    return true
+  }
+
+  /** A client that is still waiting has left. */
+  leave(guest: Guest): void {
+    for (const entry of this.#entries.values()) {
+      if (!entry.waiting.includes(guest)) continue
+      entry.waiting = entry.waiting.filter((other) => other !== guest)
+      if (entry.waiting.length > 0 || entry.stream) return
+      this.#remove(entry)
+      entry.controller.abort('client-left')
+      return
+    }
+  }
+
+  #join(guest: Guest, key: string, base: string): void {
+    const entry = this.#entries.get(key)
+    if (entry?.stream) this.#admit(entry, guest, entry.stream)
+    else if (entry) entry.waiting.push(guest)
+    else void this.#open(guest, key, base)
+  }
+
+  async #open(opener: Guest, key: string, base: string): Promise<void> {
+    const entry: Entry = { key, opener, controller: new AbortController(), waiting: [opener] }
+    this.#entries.set(key, entry)
+    const { signal } = entry.controller
+    try {
+      const open = opener.open()
+      // Ids of our own mean nothing to the upstream.
+      const response = await open(this.#share.replay.ids === 'assign' ? { lastEventId: '', signal } : { signal })
+      this.#opened(entry, base, open, response)
+    } catch (error) {
+      this.#remove(entry)
+      for (const guest of this.#takeWaiting(entry)) guest.refuse(error)
+    }
+  }
+
+  #opened(entry: Entry, base: string, open: OpenUpstream, response: UpstreamResponse): void {
+    const body = isEventStream(response) ? decodedBody(response) : undefined
+    if (body) this.#startShared(entry, base, open, response, body)
+    else void this.#answerAll(entry, response)
+  }
+
+  #startShared(entry: Entry, base: string, open: OpenUpstream, response: UpstreamResponse, body: UpstreamBody): void {
+    const { opener, controller } = entry
+    const assigns = this.#share.replay.ids === 'assign'
+    const shared = new SharedStream({
+      id: this.#nextId(),
+      req: opener.req,
+      res: opener.res,
+      controller,
+      options: this.#options,
+      share: this.#share,
+      open: assigns ? (request) => open({ ...request, lastEventId: request.lastEventId ?? '' }) : open,
+      lastEventId: assigns ? '' : clientEventId(opener.req.headers, opener.req.url ?? ''),
+      observer: this.#observer,
+      onOver: () => this.#remove(entry),
+    })
+    const strangers = this.#share.key ? [] : this.#splitByVary(entry, base, response)
+    entry.stream = { shared, response }
+    // Everybody is in before the first event, so that nobody who waited misses it.
+    for (const guest of this.#takeWaiting(entry)) this.#admit(entry, guest, entry.stream)
+    shared.start(response, body)
+    shared.lingerIfEmpty()
+    for (const guest of strangers) this.serve(guest) || guest.alone()
+  }
+
+  /** Those who wait but would have got another answer, now that it says what it depends on. */
+  #splitByVary(entry: Entry, base: string, response: UpstreamResponse): Guest[] {
+    const names = variedHeaders(response)
+    if (names.length === 0) return []
+    this.#remember(base, names)
+    this.#remove(entry)
+    entry.key = this.#fullKey(base, entry.opener.req)
+    const strangers = entry.waiting.filter((guest) => this.#fullKey(base, guest.req) !== entry.key)
+    entry.waiting = entry.waiting.filter((guest) => !strangers.includes(guest))
+    // An answer that depends on everything is for its opener alone.
+    if (!names.includes('*') && !this.#entries.has(entry.key)) this.#entries.set(entry.key, entry)
+    return strangers
+  }
+
+  #admit(entry: Entry, guest: Guest, { shared, response }: NonNullable<Entry['stream']>): void {
+    if (guest.isOver) return
+    const own = guest === entry.opener
+    const { req } = guest
+    const { replay } = shared
+    replay.trim(Date.now())
+    const requested = clientEventId(req.headers, req.url ?? '')
+    const known = own && !requested ? replay.end : replay.positionAfter(requested)
+    const live = Math.max(replay.first, replay.end - this.#share.replay.initial)
+    const gap = requested !== '' && known === undefined
+    const headers = own ? response.headers : shareableHeaders(response.headers, req)
+    const session = guest.session()
+    session.follow(
+      { ...(own ? response : withoutCookie(response)), headers: gap ? withGap(headers, replay.idBefore) : headers },
+      shared,
+      gap ? replay.first : requested === '' ? live : (known ?? live),
+    )
+    if (gap && !session.isOver) this.#tellGap(session, requested, replay.idBefore)
+  }
+
+  #tellGap(session: Session, requested: string, before: string): void {
+    session.tell(() => this.#share.onGap?.(session.handle, { requestedId: requested, resumedAfterId: before }))
+  }
+
+  /** An answer that is no stream is for all who waited for it. */
+  async #answerAll(entry: Entry, response: UpstreamResponse): Promise<void> {
+    const { opener, waiting } = entry
+    const alone = waiting.length === 1 && waiting[0] === opener
+    const collected = alone ? response.body : await collect(response.body, this.#options.limits.bodyBytes)
+    this.#remove(entry)
+    for (const guest of this.#takeWaiting(entry)) {
+      const own = guest === opener
+      if (collected instanceof Error) guest.refuse(collected)
+      else if (collected instanceof Collected) {
+        const headers = own ? response.headers : shareableHeaders(response.headers, guest.req)
+        guest.answer({ ...(own ? response : withoutCookie(response)), headers, body: bodyOf(collected.bytes) })
+      } else if (own) guest.answer({ ...response, body: collected })
+      else guest.alone()
+    }
+  }
+
+  #takeWaiting(entry: Entry): Guest[] {
+    const waiting = entry.waiting.filter((guest) => !guest.isOver)
+    entry.waiting = []
+    return waiting
+  }
+
+  #remove(entry: Entry): void {
+    if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
+  }
+
+  #remember(base: string, names: readonly string[]): void {
+    this.#varies.delete(base)
+    this.#varies.set(base, names)
+    const [oldest] = this.#varies.keys()
+    if (this.#varies.size > MAX_VARIES && oldest !== undefined) this.#varies.delete(oldest)
+  }
+
+  #fullKey(base: string, { headers }: IncomingMessage): string {
+    const names = this.#varies.get(base)
+    return names ? JSON.stringify([base, ...names.map((name) => headers[name] ?? null)]) : base
+  }
+}
+
+/** Where two requests differ in this, they may be two users'. */
+function defaultKey(req: IncomingMessage): string {
+  const { authorization, cookie, host, ':authority': authority } = req.headers
+  const url: unknown = Reflect.get(req, 'originalUrl') ?? req.url
+  return JSON.stringify([withoutEventId(String(url)), host ?? authority ?? null, authorization ?? null, cookie ?? null])
+}
+
+/** Where a client stands is no reason to keep it apart. */
+function withoutEventId(url: string): string {
+  return url.replace(/([?&])(?:lastEventId|last_event_id)=[^&]*&?/g, '$1').replace(/[?&]$/, '')
+}
+
+function checkKey(key: unknown): string | undefined {
+  if (typeof key === 'string' || key === undefined) return key
+  const got = `${inspect(key, { depth: 0 })} (${typeof key})`
+  throw new UpstreamError(
+    'ERR_SSE_PROXY_APP',
+    undefined,
+    new TypeError(`share.key: expected the function to return a string, or undefined to share nothing, got ${got}`),
+  )
+}
+
+/** What an answer depends on beside the key. Codings never differ, and who may read an answer is the app's to say. */
+function variedHeaders(response: UpstreamResponse): string[] {
+  const names = (headerOf(response, 'vary') ?? '').toLowerCase().split(',')
+  const known = ['', 'accept-encoding', 'authorization', 'cookie', 'host', 'last-event-id', 'accept', 'cache-control']
+  return names.map((name) => name.trim()).filter((name) => !known.includes(name))
+}
+
+/** Without what was meant for the one who asked: its cookies, and a permission for another page's origin. */
+function shareableHeaders(headers: readonly Header[], { headers: { origin } }: IncomingMessage): readonly Header[] {
+  const allowed = headers.find(([name]) => name.toLowerCase() === 'access-control-allow-origin')?.[1]
+  const forAll = allowed === '*' || (allowed !== undefined && allowed === origin)
+  return headers.filter(([name]) => {
+    const lower = name.toLowerCase()
+    return lower !== 'set-cookie' && (forAll || !lower.startsWith('access-control-'))
+  })
+}
+
+function withoutCookie({ cookie: _, ...response }: UpstreamResponse): UpstreamResponse {
+  return response
+}
+
+/** Tells a client from where on it has everything, since that is not what it asked for. */
+function withGap(headers: readonly Header[], idBefore: string): readonly Header[] {
+  return [
+    ...headers.filter(([name]) => name.toLowerCase() !== 'last-event-id'),
+    ['Last-Event-ID', encodeEventId(idBefore)],
+  ]
+}

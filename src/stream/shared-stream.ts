@@ -1,0 +1,244 @@
+// One upstream stream and the clients that follow it. What comes is framed, hooked and kept once; each client costs a
+// write of the same bytes. A client that falls behind is its own affair.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { StreamError } from '../errors.ts'
+import type { Stats } from '../observe/stats.ts'
+import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
+import type { SseStream, StreamEvent } from '../options.ts'
+import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
+import { Cursor, idOf, type Progress } from './cursor.ts'
+import { checkEvent, serializeEvent } from './events.ts'
+import { Feed, type FeedSink } from './feed.ts'
+import type { Follower } from './followers.ts'
+import { nextBoundary } from './framing.ts'
+import { Replay } from './replay.ts'
+import { Resumer } from './resume.ts'
+import { StreamHandle } from './stream-handle.ts'
+
+const CR = 13
+
+export interface SharedStreamContext {
+  readonly id: string
+  /** The request that opened it. */
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly controller: AbortController
+  readonly options: ResolvedOptions
+  readonly share: ResolvedShare
+  readonly open: OpenUpstream
+  readonly lastEventId: string
+  readonly observer: SharedStreamObserver
+  /** The stream is over, and its place is free. */
+  readonly onOver: () => void
+}
+
+export interface SharedStreamObserver {
+  readonly stats: Stats
+  resuming(stream: SseStream, upstream: string, attempt: number): void
+  resumed(stream: SseStream, attempt: number): void
+  failed(error: StreamError, stream: SseStream, res: ServerResponse): void
+}
+
+export class SharedStream implements FeedSink {
+  readonly context: SharedStreamContext
+  readonly cursor: Cursor
+  readonly handle: SseStream
+  readonly replay: Replay
+  upstream = ''
+  bytes = 0
+  resumes = 0
+  readonly #followers = new Set<Follower>()
+  // Tells ids given out here from those of an earlier life.
+  readonly #epoch = `${Date.now().toString(36)}${Math.floor(Math.random() * 1_679_616).toString(36)}`
+  #sequence = 0
+  // What clients have been sent: events, and the last id among them.
+  #events = 0
+  #lastId: string
+  #feed: Feed | undefined
+  #over = false
+  #keepaliveTimer: NodeJS.Timeout | undefined
+  #lingerTimer: NodeJS.Timeout | undefined
+
+  constructor(context: SharedStreamContext) {
+    this.context = context
+    this.cursor = new Cursor(context.lastEventId)
+    this.replay = new Replay(context.share.replay, context.share.replay.ids === 'assign' ? '' : context.lastEventId)
+    this.#lastId = this.replay.idBefore
+    this.handle = new StreamHandle(this)
+  }
+
+  get clients(): number {
+    return this.#followers.size
+  }
+
+  start(response: UpstreamResponse, body: UpstreamBody): void {
+    const { options } = this.context
+    this.upstream = response.upstream
+    this.#feed = new Feed(
+      {
+        framing: 'event',
+        hooks: options.hooks,
+        eventBytes: options.limits.eventBytes,
+        // Late clients get events whole or not at all.
+        failsOversize: true,
+        idleMs: options.timeouts.idleMs,
+        stream: this.handle,
+        cursor: this.cursor,
+        stripsBom: () => true,
+        resumer: this.#createResumer(),
+      },
+      this,
+    )
+    this.#feed.start(response, body)
+    this.#keepAlive()
+    this.#feed.release()
+  }
+
+  /** Where a client stands that follows from this position on. */
+  progressFrom(position: number, clientId: string): Progress {
+    const shared = this
+    const before = this.#events - this.replay.eventsSince(position)
+    return {
+      get lastEventId() {
+        return shared.#events > before ? shared.#lastId : clientId
+      },
+      get events() {
+        return shared.#events - before
+      },
+    }
+  }
+
+  join(follower: Follower): void {
+    clearTimeout(this.#lingerTimer)
+    this.#followers.add(follower)
+  }
+
+  leave(follower: Follower): void {
+    if (this.#followers.delete(follower)) this.lingerIfEmpty()
+  }
+
+  /** Without clients the upstream is kept for a while, and closed then. */
+  lingerIfEmpty(): void {
+    if (this.#followers.size > 0 || this.#over) return
+    clearTimeout(this.#lingerTimer)
+    this.#lingerTimer = setTimeout(() => this.close(), this.context.share.lingerMs).unref()
+  }
+
+  close(): void {
+    this.#feed?.stop()
+    this.#finish()
+  }
+
+  onReceived(bytes: number, events: number): void {
+    const { stats } = this.context.observer
+    stats.bytesIn += bytes
+    stats.eventsIn += events
+  }
+
+  onEvents(pieces: readonly Buffer[], events: number): void {
+    const [only] = pieces
+    const bytes = this.#keep(pieces.length === 1 && only ? only : Buffer.concat(pieces))
+    this.bytes += bytes.length
+    this.#keepaliveTimer?.refresh()
+    for (const follower of this.#followers) follower.onEvents(bytes, events)
+  }
+
+  onResumed({ upstream }: UpstreamResponse, attempt: number): void {
+    this.upstream = upstream
+    this.resumes++
+    this.context.observer.resumed(this.handle, attempt)
+  }
+
+  onEnd(): void {
+    const followers = [...this.#followers]
+    this.#finish()
+    for (const follower of followers) follower.onEnd()
+  }
+
+  onFailed(error: StreamError): void {
+    const followers = [...this.#followers]
+    this.#finish()
+    for (const follower of followers) follower.onFailed(error)
+    setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
+  }
+
+  /** An event of the app's own, for all of them. */
+  send(event: StreamEvent): boolean {
+    const bytes = Buffer.from(serializeEvent(checkEvent(event)))
+    if (this.#over) return false
+    this.#feed?.flush()
+    this.onEvents([bytes], 1)
+    return true
+  }
+
+  end(): void {
+    this.#feed?.stop()
+    this.onEnd()
+  }
+
+  #keep(bytes: Buffer): Buffer {
+    const assign = this.context.share.replay.ids === 'assign'
+    const now = Date.now()
+    const hasCr = bytes.includes(CR)
+    const blocks: Buffer[] = []
+    for (let from = 0, to = 0; from < bytes.length; from = to) {
+      const boundary = nextBoundary(bytes, from, hasCr)
+      to = boundary === -1 ? bytes.length : boundary
+      const block = bytes.subarray(from, to)
+      const { id, hasData } = idOf(block)
+      if (hasData) this.#events++
+      if (assign && hasData) {
+        const assigned = `${this.#epoch}-${this.#sequence++}`
+        const withId = identified(block, assigned)
+        blocks.push(withId)
+        this.#lastId = assigned
+        this.replay.add({ bytes: withId, id: assigned, isEvent: true }, now)
+      } else {
+        blocks.push(block)
+        // What was read with it may be much larger.
+        this.replay.add({ bytes: Buffer.from(block), id: assign ? undefined : id, isEvent: hasData }, now)
+        if (!assign && id !== undefined) this.#lastId = id
+      }
+    }
+    return assign ? Buffer.concat(blocks) : bytes
+  }
+
+  #keepAlive(): void {
+    const { keepalive } = this.context.options
+    if (!keepalive) return
+    this.#keepaliveTimer = setTimeout(() => {
+      for (const follower of this.#followers) follower.onKeepalive(keepalive.bytes)
+      this.#keepaliveTimer?.refresh()
+    }, keepalive.intervalMs)
+  }
+
+  #createResumer(): Resumer | undefined {
+    const { options, open, controller, observer } = this.context
+    if (!options.resume) return undefined
+    return new Resumer({
+      policy: options.resume,
+      open,
+      cursor: this.cursor,
+      signal: controller.signal,
+      onAttempt: (upstream, attempt) => observer.resuming(this.handle, upstream, attempt),
+    })
+  }
+
+  #finish(): void {
+    if (this.#over) return
+    this.#over = true
+    clearTimeout(this.#keepaliveTimer)
+    clearTimeout(this.#lingerTimer)
+    this.#followers.clear()
+    this.context.controller.abort()
+    this.context.onOver()
+  }
+}
+
+/** The block with an id of ours as its last field, which is the one that counts. */
+function identified(block: Buffer, id: string): Buffer {
+  const crLf = block[block.length - 2] === CR && block[block.length - 1] === 10
+  const end = block.length - (crLf ? 2 : 1)
+  return Buffer.concat([block.subarray(0, end), Buffer.from(`id: ${id}\n`), block.subarray(end)])
+}

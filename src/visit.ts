@@ -1,0 +1,197 @@
+// One request, from the moment it is let in to the moment its response is over: who is asked, who answers, and what
+// the client is told when nobody does.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import createDebug from 'debug'
+import type { Admission, Ticket } from './admission.ts'
+import { SseProxyError, UpstreamError } from './errors.ts'
+import { clientEventId } from './event-id.ts'
+import type { Observer } from './observe/observer.ts'
+import { isEventStream, type OpenUpstream, type UpstreamResponse } from './open-upstream.ts'
+import { refuse } from './refusal.ts'
+import type { ResolvedOptions } from './resolve-options.ts'
+import { ClientWriter } from './stream/client-writer.ts'
+import { decodedBody } from './stream/decode.ts'
+import { relay } from './stream/relay.ts'
+import { eventStreamHeaders } from './stream/response-headers.ts'
+import { Session } from './stream/session.ts'
+import type { Guest, SharedStreams } from './stream/share.ts'
+import { createOpener, type OpenerContext } from './upstream/opener.ts'
+import { requestBody } from './upstream/request-body.ts'
+
+const debug = createDebug('sse-proxy:request')
+
+export type Next = (error?: unknown) => void
+
+/** What all visits of a middleware share. */
+export interface VisitContext {
+  readonly options: ResolvedOptions
+  readonly admission: Admission
+  readonly opener: OpenerContext
+  readonly shares: SharedStreams | undefined
+  readonly observer: Observer
+  /** Visits whose response is not over. */
+  readonly visits: Set<Visit>
+}
+
+export class Visit implements Guest {
+  readonly id: string
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly #context: VisitContext
+  readonly #next: Next
+  readonly #writer: ClientWriter
+  readonly #controller = new AbortController()
+  readonly #startedAt = performance.now()
+  #session: Session | undefined
+  #open: OpenUpstream | undefined
+  #ticket: Ticket | undefined
+  // Until the upstream has answered.
+  #earlyTimer: NodeJS.Timeout | undefined
+
+  constructor(context: VisitContext, id: string, req: IncomingMessage, res: ServerResponse, next: Next) {
+    this.#context = context
+    this.id = id
+    this.req = req
+    this.res = res
+    this.#next = next
+    this.#writer = new ClientWriter(req, res)
+  }
+
+  /** Whether the client left, or the app has answered. */
+  get isOver(): boolean {
+    return this.#writer.isOver
+  }
+
+  /** Whether it has its stream. */
+  get isStreaming(): boolean {
+    return this.#session?.isStarted === true
+  }
+
+  enter(): void {
+    const { admission, shares, visits } = this.#context
+    if (this.isOver) return this.#explainOver()
+    try {
+      this.#ticket = admission.enter(this.req)
+      visits.add(this)
+      this.#writer.onGone(() => this.#leave())
+      this.#openEarlyLater()
+      if (!shares?.serve(this)) this.alone()
+    } catch (error) {
+      this.refuse(error)
+    }
+  }
+
+  /** Serves it from an upstream of its own. */
+  alone(): void {
+    this.#ask().catch((error) => this.refuse(error))
+  }
+
+  /** The function that gets this request an answer; made once, since a body can be read but once. */
+  open(): OpenUpstream {
+    const { opener, options } = this.#context
+    if (!this.#open) {
+      const body = requestBody(this.req, opener.retry ? options.limits.bodyBytes : 0)
+      this.#open = createOpener(opener, { req: this.req, res: this.res, body })
+    }
+    return this.#open
+  }
+
+  session(): Session {
+    clearTimeout(this.#earlyTimer)
+    this.#session ??= new Session({
+      id: this.id,
+      req: this.req,
+      res: this.res,
+      writer: this.#writer,
+      options: this.#context.options,
+      controller: this.#controller,
+      open: (request) => this.open()(request),
+      lastEventId: clientEventId(this.req.headers, this.req.url ?? ''),
+      startedAt: this.#startedAt,
+      observer: this.#context.observer,
+    })
+    return this.#session
+  }
+
+  /** Passes an upstream's answer on. */
+  answer(response: UpstreamResponse): void {
+    clearTimeout(this.#earlyTimer)
+    if (this.isOver) {
+      response.body.destroy()
+      return
+    }
+    const body = isEventStream(response) ? decodedBody(response) : undefined
+    if (body && this.req.method !== 'HEAD') return this.session().start(response, body)
+    if (this.#session) {
+      // 200 and an event stream have been promised.
+      response.body.destroy()
+      return this.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream))
+    }
+    debug('%s answered: %d', this.id, response.status)
+    const headers = body ? eventStreamHeaders(response.headers, this.#writer.appHeaders) : response.headers
+    relay({ ...response, headers }, this.#writer, {
+      writeMs: this.#context.options.timeouts.writeMs,
+      onFailed: (error) => {
+        this.#controller.abort(error)
+        setImmediate(() => void this.#context.observer.refused(error, this.id, this.req, this.res))
+      },
+    })
+  }
+
+  /** Tells the client, or lets the app tell it, that there is no answer. */
+  refuse(thrown: unknown): void {
+    clearTimeout(this.#earlyTimer)
+    void this.#refuse(toSseProxyError(thrown))
+  }
+
+  /** Breaks off what has not ended. */
+  abort(error: SseProxyError): void {
+    if (this.isOver) return
+    this.#controller.abort(error)
+    if (this.#writer.isOpen) this.#writer.break()
+    else refuse(this.req, this.res, error, this.#context.options)
+  }
+
+  async #ask(): Promise<void> {
+    debug('%s %s', this.id, this.req.method)
+    this.answer(await this.open()({ signal: this.#controller.signal }))
+  }
+
+  async #refuse(error: SseProxyError): Promise<void> {
+    const { observer, options } = this.#context
+    if (this.#session) return this.#session.fail(error, 'upstream-lost')
+    if (this.isOver) return
+    if (error.code === 'ERR_SSE_PROXY_APP') return this.#next(error.cause)
+    await observer.refused(error, this.id, this.req, this.res)
+    if (!this.isOver) refuse(this.req, this.res, error, options)
+  }
+
+  #leave(): void {
+    clearTimeout(this.#earlyTimer)
+    this.#context.visits.delete(this)
+    this.#ticket?.()
+    this.#context.shares?.leave(this)
+    if (this.#session) this.#session.clientLeft()
+    else this.#controller.abort('client-left')
+  }
+
+  #openEarlyLater(): void {
+    const { keepalive } = this.#context.options
+    if (!keepalive || keepalive.openAfterMs === 0 || this.req.method === 'HEAD') return
+    this.#earlyTimer = setTimeout(() => {
+      if (!this.isOver) this.session().openEarly()
+    }, keepalive.openAfterMs)
+  }
+
+  /** A client may have left while a middleware in front was waiting for something; anything else is a mistake. */
+  #explainOver(): void {
+    if (!this.res.headersSent || this.res.writableEnded || this.res.destroyed) return
+    this.#next(new Error('sse-proxy-middleware: the response had been begun before the request reached the proxy'))
+  }
+}
+
+/** Anything else that is thrown is a mistake of ours or of the app's, and the app's error handling is the place for it. */
+function toSseProxyError(error: unknown): SseProxyError {
+  return error instanceof SseProxyError ? error : new UpstreamError('ERR_SSE_PROXY_APP', undefined, error)
+}
