@@ -205,7 +205,8 @@ async function installedBrowser(): Promise<InstalledBrowser> {
     // The package's own copies of the libraries that a bare machine lacks (nss, nspr, expat), and its fonts.
     env: {
       LD_LIBRARY_PATH: [join(folder, 'al2023', 'lib'), process.env.LD_LIBRARY_PATH].filter(Boolean).join(':'),
-      FONTCONFIG_PATH: join(folder, 'fonts'),
+      FONTCONFIG_FILE: fileURLToPath(new URL('fonts.conf', import.meta.url)),
+      XDG_DATA_HOME: join(folder, 'fonts'),
     },
   }
 }
