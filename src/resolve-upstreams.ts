@@ -171,7 +171,7 @@ function resolveProbe(value: unknown): ProbePolicy {
   const whole = (key: keyof typeof DEFAULTS.probe) =>
     integer(`health.probe.${key}`, given[key] ?? DEFAULTS.probe[key], 1, MAX_MS)
   return {
-    path: text('health.probe.path', given.path, /^\/[^\s#]*$/, "a path such as '/health'"),
+    path: text('health.probe.path', given.path, /^\/[!-~]*$/, "a path such as '/health'"),
     intervalMs: whole('intervalMs'),
     timeoutMs: whole('timeoutMs'),
     rise: whole('rise'),

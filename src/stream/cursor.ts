@@ -2,7 +2,8 @@
 // of its block has passed, with or without data; one with NUL does not count; an empty one resets. `retry` counts
 // with its line.
 
-// Ids are kept for every stream and travel in headers; nothing real comes near this.
+// Ids are kept for every stream and travel in headers; nothing real comes near this, and a longer one is as good as
+// none, since a part of it would be a wrong one.
 const MAX_LINE = 8192
 
 /** Where a client stands. */
@@ -57,8 +58,8 @@ export class Cursor implements Progress {
 
   #takeLastId(text: string): void {
     for (const match of matchesBackwards(text, 'id')) {
-      if (match.includes('\0') || match.length > MAX_LINE) continue
-      this.lastEventId = utf8(match)
+      if (match.includes('\0')) continue
+      this.lastEventId = match.length > MAX_LINE ? '' : utf8(match)
       return
     }
   }
@@ -94,7 +95,7 @@ export class Cursor implements Progress {
     }
     const [name, value] = fieldOf(line)
     if (name === 'data') this.#hasData = true
-    else if (name === 'id' && !value.includes('\0') && line.length <= MAX_LINE) this.#id = value
+    else if (name === 'id' && !value.includes('\0')) this.#id = line.length > MAX_LINE ? '' : value
     else if (name === 'retry' && /^\d+$/.test(value)) this.retryMs = Number(value)
   }
 }

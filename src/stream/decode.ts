@@ -5,19 +5,20 @@ import type { Transform } from 'node:stream'
 import zlib from 'node:zlib'
 import { type BodySink, headerOf, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
 
-type CreateDecoder = (firstByte: number) => Transform
+type Decoder = Transform & Pick<zlib.Zlib, 'flush'>
+type CreateDecoder = (firstByte: number) => Decoder
 
 // Where Node has it; the types of older releases do not know it.
 const createZstd: unknown = Reflect.get(zlib, 'createZstdDecompress')
 
-const DECODERS: Readonly<Record<string, CreateDecoder | undefined>> = {
-  gzip: () => zlib.createGunzip(),
-  'x-gzip': () => zlib.createGunzip(),
+const DECODERS = new Map<string, CreateDecoder>([
+  ['gzip', () => zlib.createGunzip()],
+  ['x-gzip', () => zlib.createGunzip()],
   // Some send the bare algorithm under this name; the first byte tells.
-  deflate: (firstByte) => ((firstByte & 0x0f) === 8 ? zlib.createInflate() : zlib.createInflateRaw()),
-  br: () => zlib.createBrotliDecompress(),
-  zstd: typeof createZstd === 'function' ? () => createZstd() as Transform : undefined,
-}
+  ['deflate', (firstByte) => ((firstByte & 0x0f) === 8 ? zlib.createInflate() : zlib.createInflateRaw())],
+  ['br', () => zlib.createBrotliDecompress()],
+])
+if (typeof createZstd === 'function') DECODERS.set('zstd', () => createZstd() as Decoder)
 
 /** The decoders that undo a Content-Encoding, outermost last; undefined when one of them is not known. */
 function decodersFor(contentEncoding: string): readonly CreateDecoder[] | undefined {
@@ -25,7 +26,7 @@ function decodersFor(contentEncoding: string): readonly CreateDecoder[] | undefi
   for (const coding of contentEncoding.toLowerCase().split(',')) {
     const name = coding.trim()
     if (name === '' || name === 'identity') continue
-    const decoder = DECODERS[name]
+    const decoder = DECODERS.get(name)
     if (!decoder) return undefined
     decoders.unshift(decoder)
   }
@@ -45,7 +46,7 @@ export function decodedBody(response: UpstreamResponse): UpstreamBody | undefine
 class DecodedBody implements UpstreamBody, BodySink {
   readonly #coded: UpstreamBody
   readonly #create: CreateDecoder
-  #decoder: Transform | undefined
+  #decoder: Decoder | undefined
   #sink: BodySink | undefined
 
   constructor(coded: UpstreamBody, create: CreateDecoder) {
@@ -85,19 +86,29 @@ class DecodedBody implements UpstreamBody, BodySink {
   }
 
   onBroken(cause: Error): void {
+    const decoder = this.#decoder
+    if (!decoder || decoder.destroyed) return this.#break(cause)
+    // What came before the loss is decoded in a thread, and may be an event.
+    decoder.flush(() => {
+      for (let chunk = decoder.read(); chunk !== null; chunk = decoder.read()) this.#sink?.onData(chunk)
+      this.#break(cause)
+    })
+  }
+
+  #break(cause: Error): void {
     const sink = this.#sink
     this.#sink = undefined
     this.#decoder?.destroy()
     sink?.onBroken(cause)
   }
 
-  #open(firstByte: number): Transform {
+  #open(firstByte: number): Decoder {
     const decoder = this.#create(firstByte)
     decoder.on('data', (chunk: Buffer) => this.#sink?.onData(chunk))
     decoder.on('drain', () => this.#coded.resume())
     decoder.on('end', () => this.#sink?.onEnd())
     decoder.on('error', (error) => {
-      this.onBroken(error)
+      this.#break(error)
       this.#coded.destroy()
     })
     return decoder

@@ -2,6 +2,7 @@
 // client noticing, when it is tried, and which answers will do.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { encodeEventId } from '../event-id.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
 import type { Cursor } from './cursor.ts'
 import { decodedBody } from './decode.ts'
@@ -43,7 +44,8 @@ export class Resumer {
     const { policy, cursor, signal } = this.#options
     if (signal.aborted || (outcome === 'complete' && !policy.onEnd)) return false
     // Without an id the upstream would start anew, or from now: both are wrong unless the app says otherwise.
-    return cursor.lastEventId !== '' || policy.withoutIds
+    // The same goes for an id that no header can carry.
+    return encodeEventId(cursor.lastEventId) !== '' || policy.withoutIds
   }
 
   /** Tries until there is a stream again; rejects with the last failure when there is to be none. */

@@ -9,7 +9,7 @@ import type { BodySink, Header, OpenRequest, UpstreamBody, UpstreamResponse } fr
 import type { Agents } from './agents.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
-import { describeBody, isReplayable, isStreaming, openBody, type RequestBody, sendBody } from './request-body.ts'
+import { describeBody, isReplayable, openBody, type RequestBody, sendBody } from './request-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
 
@@ -46,7 +46,7 @@ export async function openTarget(
   try {
     return await first.response
   } catch (error) {
-    if (!first.diedOnReuse || request.signal.aborted || !isReplayable(exchange.body)) throw error
+    if (!first.diedOnReuse || !isReplayable(exchange.body)) throw error
     return new Attempt(context, exchange, target, request, true, onOver).response
   }
 }
@@ -71,6 +71,11 @@ class Attempt implements PassTaker, UpstreamBody {
   #timer: NodeJS.Timeout | undefined
   // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
   #request: ClientRequest | undefined
+  // What its socket had read before; more than that is the beginning of an answer.
+  #bytesReadBefore = 0
+  #diedOnReuse = false
+  // The client's body on its way, where it is a stream.
+  #upload: Readable | undefined
   // The upstream's answer, from the head on.
   #source: Readable | undefined
   #sink: BodySink | undefined
@@ -119,7 +124,7 @@ class Attempt implements PassTaker, UpstreamBody {
 
   /** A kept-alive connection that the upstream had closed by the time it was used again. */
   get diedOnReuse(): boolean {
-    return this.#source === undefined && this.#request?.reusedSocket === true && this.#request.destroyed
+    return this.#diedOnReuse
   }
 
   // PassTaker: what http-proxy-middleware does.
@@ -135,8 +140,8 @@ class Attempt implements PassTaker, UpstreamBody {
     options.agent ??= this.#fresh ? agents.fresh(secure) : agents.pooled(secure)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
-    const body = openBody(this.#body)
-    if (body) options.buffer = body
+    this.#upload = openBody(this.#body)
+    if (this.#upload) options.buffer = this.#upload
     this.#upstream = upstreamLabel(target)
     return true
   }
@@ -150,10 +155,14 @@ class Attempt implements PassTaker, UpstreamBody {
       if (!this.#source && this.#request === request) this.onFailure(new Error('closed without an answer'))
     })
     const { socket } = request
-    if (redirected || !socket?.connecting) this.#awaitAnswer()
-    else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => this.#awaitAnswer())
+    const connected = () => {
+      this.#bytesReadBefore = socket?.bytesRead ?? 0
+      this.#awaitAnswer()
+    }
+    if (redirected || !socket?.connecting) connected()
+    else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', connected)
     // An upload may take its time; the wait for an answer begins with its last byte.
-    if (isStreaming(this.#body)) request.once('finish', () => this.#awaitAnswer())
+    this.#upload?.on('data', () => this.#timer?.refresh())
   }
 
   onUnroutable(error: unknown): void {
@@ -161,15 +170,15 @@ class Attempt implements PassTaker, UpstreamBody {
   }
 
   onFailure(error: unknown): true {
-    if (this.#source) this.onBroken(error instanceof Error ? error : undefined)
-    else
-      this.#fail(
-        new UpstreamError(
-          isParseError(error) ? 'ERR_SSE_PROXY_BAD_ANSWER' : 'ERR_SSE_PROXY_UNREACHABLE',
-          this.#upstream,
-          error,
-        ),
-      )
+    if (this.#source) {
+      this.onBroken(error instanceof Error ? error : undefined)
+      return true
+    }
+    const request = this.#request
+    const begun = (request?.socket?.bytesRead ?? 0) > this.#bytesReadBefore
+    this.#diedOnReuse = request?.reusedSocket === true && !begun && this.#reject !== undefined
+    const code = begun || isParseError(error) ? 'ERR_SSE_PROXY_BAD_ANSWER' : 'ERR_SSE_PROXY_UNREACHABLE'
+    this.#fail(new UpstreamError(code, this.#upstream, error))
     return true
   }
 

@@ -51,6 +51,8 @@ export function requestHeaders(incoming: IncomingHttpHeaders, facts: RequestFact
     if (name === 'host' || !(isHopByHop(name, named) || name === 'expect' || name[0] === ':'))
       headers[name] = incoming[name]
   }
+  // RFC 9112, section 6.3: where both came, the length is not to be believed.
+  if (incoming['transfer-encoding'] !== undefined) delete headers['content-length']
   const authority = incoming[':authority']
   if (typeof authority === 'string') headers.host = authority
 
@@ -59,7 +61,7 @@ export function requestHeaders(incoming: IncomingHttpHeaders, facts: RequestFact
 
   const lastEventId =
     facts.lastEventId === undefined
-      ? (headers['last-event-id'] ?? encodeEventId(lastEventIdOfQuery(facts.url)))
+      ? headers['last-event-id'] || encodeEventId(lastEventIdOfQuery(facts.url))
       : encodeEventId(facts.lastEventId)
   if (lastEventId) headers['last-event-id'] = lastEventId
   else delete headers['last-event-id']

@@ -62,14 +62,17 @@ export class Health {
     if (this.#failures < this.#policy.failures && this.#ejections === 0) return false
     this.#ejectedUntil = now + Math.min(this.#policy.ejectMs * 2 ** this.#ejections, this.#policy.maxEjectMs)
     this.#ejections++
+    this.#probesPassed = 0
     return true
   }
 
   /** Returns true when this probe put it out. */
-  probed(passed: boolean, { rise, fall }: ProbePolicy): boolean {
-    this.#probesPassed = passed ? this.#probesPassed + 1 : 0
+  probed(passed: boolean, { rise, fall }: ProbePolicy, now: number): boolean {
+    // A pass counts for one that is out, from the moment it was put out.
+    this.#probesPassed = passed && this.dueAt(now) > 0 ? this.#probesPassed + 1 : 0
     this.#probesFailed = passed ? 0 : this.#probesFailed + 1
     if (this.#probesPassed >= rise) {
+      this.#probesPassed = 0
       this.#failsProbes = false
       this.#ejectedUntil = 0
       this.#ejections = 0

@@ -107,15 +107,21 @@ function interceptEvents(server: ProxyServer): void {
     const res = args.find((arg) => arg instanceof StandInResponse)
     if (res === undefined) return emit(event, ...args)
     if (event === 'error') return res.taker.onFailure(args[0])
-    const told = emit(event, ...args.map(original))
     if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3])
-    else if (event === 'econnreset') res.taker.onFailure(args[0])
-    return told
+    try {
+      emit(event, ...args.map(original))
+    } catch (error) {
+      // A handler that throws would end the process from here.
+      res.taker.onUnroutable(error)
+    }
+    return event === 'econnreset' ? res.taker.onFailure(args[0]) : true
   }
   Object.assign(server, { emit: intercepted })
 }
 
+/** The app's own object in a stand-in's place; not its response, once that has left and can only be harmed. */
 function original<T>(value: T): T {
+  if (value instanceof StandInResponse && value.client.headersSent) return value
   return value instanceof StandInRequest || value instanceof StandInResponse ? (value.client as T) : value
 }
 

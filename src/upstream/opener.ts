@@ -8,7 +8,7 @@ import { isEventStream, type OpenRequest, type OpenUpstream, type UpstreamRespon
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
 import { EARLY_DEATH_MS } from './health.ts'
 import type { Member, Pool } from './pool.ts'
-import { isReplayable } from './request-body.ts'
+import { forgetBody, isReplayable } from './request-body.ts'
 import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay } from './retry.ts'
 
 /** Who is told what happens before a client has its headers. */
@@ -41,7 +41,8 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
       if (outcome instanceof UpstreamError) {
         if (!mayRetry || !mayRetryFailure(outcome, method, isReplayable(exchange.body))) throw outcome
       } else if (!mayRetry || !mayRetryAnswer(outcome, method, retry)) {
-        const cookie = member && pool?.cookieFor(req, member)
+        if (method !== 'GET' && method !== 'HEAD') forgetBody(exchange.body)
+        const cookie = member && !FAILING.has(outcome.status) ? pool?.cookieFor(req, member) : undefined
         return cookie === undefined ? outcome : { ...outcome, cookie }
       }
 
@@ -73,8 +74,10 @@ async function ask(
   }
   let survived: NodeJS.Timeout | undefined
   let early = true
+  let over = false
   const onOver = (outcome: 'complete' | 'broken' | 'given-up') => {
     clearTimeout(survived)
+    over = true
     pool.release(member)
     if (outcome === 'broken' && early) failed()
     else if (outcome === 'complete' && early) member.health.succeeded(Date.now())
@@ -84,6 +87,8 @@ async function ask(
     if (FAILING.has(response.status)) {
       early = false
       failed()
+    } else if (over) {
+      // It came and went in one read, and is in the books already.
     } else if (pool.members.length > 1 && isEventStream(response)) {
       survived = setTimeout(() => {
         early = false
@@ -96,9 +101,15 @@ async function ask(
     return response
   } catch (error) {
     pool.release(member)
-    if (!request.signal.aborted) failed()
-    return asUpstreamError(error)
+    const failure = asUpstreamError(error)
+    if (!request.signal.aborted && isUpstreamsFault(failure)) failed()
+    return failure
   }
+}
+
+/** Routing, rewriting and bodies are the app's and the client's affair. */
+function isUpstreamsFault({ code }: UpstreamError): boolean {
+  return code !== 'ERR_SSE_PROXY_APP' && code !== 'ERR_SSE_PROXY_BODY_CONSUMED'
 }
 
 function asUpstreamError(error: unknown): UpstreamError {

@@ -82,7 +82,8 @@ export class Pool {
   /** The cookie to give to a client that `member` has answered, where it has none that says so. */
   cookieFor(req: IncomingMessage, member: Member, now: number = Date.now()): string | undefined {
     const cookie = this.#sticky?.cookie
-    if (!cookie || cookie.read(req, this.members, now) === member) return undefined
+    // One whose own upstream is down keeps its cookie, and comes back.
+    if (!cookie || cookie.read(req, this.members, now)) return undefined
     return cookie.issue(req, member, now)
   }
 
@@ -91,13 +92,13 @@ export class Pool {
     if (!sticky) return undefined
     const named = sticky.cookie?.read(req, this.members, now)
     if (named) return candidates.includes(named) ? named : undefined
-    const key = sticky.readKey?.(req)
-    if (key === undefined || key === '') return undefined
+    const key = checkKey(sticky.readKey?.(req))
+    if (key === '') return undefined
     const kept = sticky.memory?.recall(key, now)
-    const home = this.members.find((member) => member.url === kept) ?? rank(key, this.members)[0]
-    if (home) sticky.memory?.keep(key, home.url, now)
     // Where its home is down, every process sends the key to the same next one.
-    return home && candidates.includes(home) ? home : rank(key, candidates)[0]
+    const member = candidates.find(({ url }) => url === kept) ?? rank(key, candidates)[0]
+    if (member) sticky.memory?.keep(key, member.url, now)
+    return member
   }
 
   #balanced(req: IncomingMessage, candidates: readonly Member[]): Member {
@@ -114,6 +115,12 @@ export class Pool {
       new Error('balance returned none of its candidates'),
     )
   }
+}
+
+function checkKey(key: unknown): string {
+  if (key === undefined || key === null) return ''
+  if (typeof key === 'string' || typeof key === 'number') return String(key)
+  throw new TypeError(`sticky.key: expected the function to return a string or undefined, got ${typeof key}`)
 }
 
 function soonest(members: readonly Member[], now: number): Member[] {

@@ -17,7 +17,7 @@ export function startProbes(
 ): () => void {
   const timers = members.map((member) => {
     const probe = async () => {
-      if (member.health.probed(await answers(member, policy, hpm), policy)) onEjected(member)
+      if (member.health.probed(await answers(member, policy, hpm), policy, Date.now())) onEjected(member)
     }
     void probe()
     return setInterval(probe, policy.intervalMs).unref()
@@ -30,7 +30,7 @@ export function startProbes(
 /** Any answer below 400 in time. */
 function answers({ target }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmOptions): Promise<boolean> {
   const secure = isSecure(target)
-  return new Promise((resolve) => {
+  return new Promise<boolean>((resolve) => {
     const request = (secure ? https : http).request(
       {
         ...addressOf(target),
@@ -47,7 +47,7 @@ function answers({ target }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmO
     )
     request.on('error', () => resolve(false))
     request.end()
-  })
+  }).catch(() => false)
 }
 
 /** Where a target listens, in the words of `http.request`. */

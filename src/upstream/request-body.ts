@@ -7,7 +7,7 @@ import { UpstreamError } from '../errors.ts'
 
 export type RequestBody =
   | { readonly kind: 'none' }
-  | { readonly kind: 'bytes'; readonly bytes: Buffer }
+  | { readonly kind: 'bytes'; readonly bytes: Buffer; readonly isRebuilt: boolean }
   | { readonly kind: 'stream'; readonly source: IncomingMessage }
   | { readonly kind: 'kept'; readonly kept: KeptBody }
 
@@ -23,9 +23,10 @@ export function requestBody(req: IncomingMessage, keepBytes: number): RequestBod
     return keepBytes > 0 ? { kind: 'kept', kept: new KeptBody(req, keepBytes) } : { kind: 'stream', source: req }
   }
   const parsed: unknown = 'body' in req ? req.body : undefined
-  const bytes = bytesOfParsed(parsed, req.headers['content-type'] ?? '')
-  if (bytes === undefined) throw new UpstreamError('ERR_SSE_PROXY_BODY_CONSUMED')
-  return { kind: 'bytes', bytes }
+  if (Buffer.isBuffer(parsed)) return { kind: 'bytes', bytes: parsed, isRebuilt: false }
+  const text = parsed === undefined ? undefined : textOfParsed(parsed, req)
+  if (text === undefined) throw new UpstreamError('ERR_SSE_PROXY_BODY_CONSUMED')
+  return { kind: 'bytes', bytes: Buffer.from(text), isRebuilt: true }
 }
 
 function announcesBody(req: IncomingMessage): boolean {
@@ -40,31 +41,35 @@ function isEndedWithHeaders(req: IncomingMessage): boolean {
   return typeof stream === 'object' && stream !== null && 'endAfterHeaders' in stream && stream.endAfterHeaders === true
 }
 
-function bytesOfParsed(parsed: unknown, contentType: string): Buffer | undefined {
-  if (parsed === undefined || Buffer.isBuffer(parsed)) return parsed
-  const json = /[/+]json\b/i.test(contentType)
-  if (typeof parsed === 'string') return Buffer.from(json && !isJson(parsed) ? JSON.stringify(parsed) : parsed)
-  if (/^application\/x-www-form-urlencoded\b/i.test(contentType)) return Buffer.from(formOf(parsed))
+function textOfParsed(parsed: unknown, { headers }: IncomingMessage): string | undefined {
+  const type = headers['content-type'] ?? ''
+  if (typeof parsed === 'string') return isJsonValue(parsed, headers) ? JSON.stringify(parsed) : parsed
+  if (/^application\/x-www-form-urlencoded\b/i.test(type)) return formOf(parsed)
   // A multipart body cannot be rebuilt from what its parser leaves.
-  return /^multipart\//i.test(contentType) ? undefined : Buffer.from(JSON.stringify(parsed))
+  return /^multipart\//i.test(type) ? undefined : JSON.stringify(parsed)
 }
 
-/** A text parser leaves the JSON text itself, a JSON parser may leave a string that was in it. */
-function isJson(text: string): boolean {
+/** A text parser leaves the JSON text itself, of the length that was sent; a JSON parser a string out of it. */
+function isJsonValue(parsed: string, headers: IncomingMessage['headers']): boolean {
+  if (!/[/+]json\b/i.test(headers['content-type'] ?? '')) return false
+  const length = headers['content-encoding'] === undefined ? headers['content-length'] : undefined
+  if (length !== undefined) return Buffer.byteLength(parsed) !== Number(length)
   try {
-    JSON.parse(text)
-    return true
-  } catch {
+    JSON.parse(parsed)
     return false
+  } catch {
+    return true
   }
 }
 
-/** A form: repeated names for lists, brackets for what is nested. */
+/** A form: repeated names for lists, brackets for what is nested and for a list of one, which is no list without. */
 function formOf(value: unknown, name = ''): string {
   if (!isContainer(value)) return `${encodeURIComponent(name)}=${encodeURIComponent(String(value ?? ''))}`
-  const flat = Array.isArray(value) && !value.some(isContainer)
+  const isList = Array.isArray(value) && name !== ''
+  const isFlat = isList && !value.some(isContainer)
+  const suffix = (key: string) => (isFlat ? (value.length === 1 ? '[]' : '') : `[${key}]`)
   return Object.entries(value)
-    .map(([key, item]) => formOf(item, flat || name === '' ? name || key : `${name}[${key}]`))
+    .map(([key, item]) => formOf(item, name === '' ? key : `${name}${suffix(key)}`))
     .join('&')
 }
 
@@ -78,9 +83,18 @@ export function describeBody(headers: OutgoingHttpHeaders, body: RequestBody): v
     headers['content-length'] = String(body.bytes.length)
     // What a parser leaves has been decompressed.
     delete headers['content-encoding']
+    if (body.isRebuilt) describeRebuilt(headers)
   } else if (isStreaming(body) && headers['content-length'] === undefined) {
     headers['transfer-encoding'] = 'chunked'
   }
+}
+
+/** Other bytes than the client's, in UTF-8. */
+function describeRebuilt(headers: OutgoingHttpHeaders): void {
+  for (const name of ['content-md5', 'digest', 'content-digest', 'repr-digest']) delete headers[name]
+  const type = headers['content-type']
+  if (typeof type === 'string')
+    headers['content-type'] = type.replace(/(;\s*charset=)("?)(?!utf-?8\b)[^";]*\2/i, '$1utf-8')
 }
 
 /** The body as a stream to read from, for one attempt; undefined where it is sent in one piece. */
@@ -96,6 +110,11 @@ export function isStreaming({ kind }: RequestBody): boolean {
 /** Whether the body can be sent once more. */
 export function isReplayable(body: RequestBody): boolean {
   return body.kind === 'kept' ? body.kept.isWhole : body.kind !== 'stream'
+}
+
+/** Nobody will ask for the body again. */
+export function forgetBody(body: RequestBody): void {
+  if (body.kind === 'kept') body.kept.forget()
 }
 
 /** Sends a body that is not a stream, and ends the request. */
@@ -125,6 +144,11 @@ class KeptBody {
     return this.#isWhole
   }
 
+  forget(): void {
+    this.#isWhole = false
+    this.#chunks = []
+  }
+
   open(): Readable {
     const first = this.#reader === undefined
     this.#reader?.destroy()
@@ -149,11 +173,7 @@ class KeptBody {
 
   #keep(chunk: Buffer): void {
     this.#bytes += chunk.length
-    if (this.#bytes <= this.#maxBytes) {
-      this.#chunks.push(chunk)
-    } else {
-      this.#isWhole = false
-      this.#chunks = []
-    }
+    if (this.#bytes > this.#maxBytes) this.forget()
+    else if (this.#isWhole) this.#chunks.push(chunk)
   }
 }

@@ -17,8 +17,10 @@ export function upstreamLabel(target: Target): string {
     return `${protocol}//${host}${pathname === '/' ? '' : pathname}`
   }
   if (target.socketPath) return `unix:${target.socketPath}`
-  const host = target.host ?? `${target.hostname ?? 'localhost'}${target.port ? `:${target.port}` : ''}`
-  return `${target.protocol ?? 'http:'}//${host}${target.pathname ?? ''}`
+  const [, name = 'localhost', ownPort] = /^(.*?)(?::(\d+))?$/.exec(target.hostname ?? target.host ?? 'localhost') ?? []
+  const port = target.port ?? ownPort
+  const path = target.pathname === '/' ? '' : (target.pathname ?? '').replace(/\?.*/s, '')
+  return `${target.protocol ?? 'http:'}//${name}${port ? `:${port}` : ''}${path}`
 }
 
 /**
@@ -32,7 +34,7 @@ export function queryOntoTarget(target: HpmTarget, options: HpmOptions, req: { u
   if (typeof target !== 'string' && !(target instanceof URL)) {
     if (!target.pathname || target.pathname === '/') return target
     req.url = '/'
-    return { ...target, pathname: `${target.pathname}?${query}` }
+    return { ...target, pathname: `${target.pathname}${target.pathname.includes('?') ? '&' : '?'}${query}` }
   }
   const url = new URL(target)
   if (url.pathname === '/') return target
