@@ -104,8 +104,31 @@ for (const host of hostsByProtocol) {
 }
 
 const lineContent = fc.oneof(
-  fc.constantFrom('', 'data', 'data:', 'data: x', 'data:  two', 'data:é😀', 'id', 'id: 7', 'id:ü', 'id: a\0b', 'event: tick'),
-  fc.constantFrom('event:', 'event', 'retry: 5', 'retry: x', ':', ': comment', 'foo: bar', ' data: x', 'Data: x', 'data: a:b'),
+  fc.constantFrom(
+    '',
+    'data',
+    'data:',
+    'data: x',
+    'data:  two',
+    'data:é😀',
+    'id',
+    'id: 7',
+    'id:ü',
+    'id: a\0b',
+    'event: tick',
+  ),
+  fc.constantFrom(
+    'event:',
+    'event',
+    'retry: 5',
+    'retry: x',
+    ':',
+    ': comment',
+    'foo: bar',
+    ' data: x',
+    'Data: x',
+    'data: a:b',
+  ),
   fc.string({ unit: 'binary', maxLength: 12 }).map((text) => text.replaceAll(/[\r\n\uFEFF\uD800-\uDFFF]/g, '')),
 )
 const lineEnd = fc.constantFrom('\n', '\r', '\r\n', '\n\n', '\r\r', '\r\n\r\n')

@@ -29,7 +29,10 @@ for (const host of hostsByProtocol) {
 
   test(`while the upstream is silent in the TLS handshake (${host})`, async (t) => {
     const { upstream, front } = await rawProxied(t, {}, { host })
-    const tlsFront = await startFront(host, sseProxy({ target: upstream.url.replace('http:', 'https:'), secure: false }))
+    const tlsFront = await startFront(
+      host,
+      sseProxy({ target: upstream.url.replace('http:', 'https:'), secure: false }),
+    )
     t.after(() => tlsFront.close())
     const client = tlsFront.request()
     const conversation = await upstream.next()

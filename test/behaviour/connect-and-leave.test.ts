@@ -39,10 +39,19 @@ for (const host of hostsByProtocol) {
     }
     await Promise.all(Array.from({ length: atOnce }, worker))
 
-    await until(() => upstream.open === 0, () => `no open request, ${upstream.open} remain`)
-    await until(() => upstream.connections === 0, () => `no open connection, ${upstream.connections} remain`)
+    await until(
+      () => upstream.open === 0,
+      () => `no open request, ${upstream.open} remain`,
+    )
+    await until(
+      () => upstream.connections === 0,
+      () => `no open connection, ${upstream.connections} remain`,
+    )
     const streams = cycles * (3 / 4)
-    await until(() => closed.length === streams, () => `${streams} closed streams, got ${closed.length}`)
+    await until(
+      () => closed.length === streams,
+      () => `${streams} closed streams, got ${closed.length}`,
+    )
     assert.deepEqual(new Set(closed), new Set(['client-left']))
     session?.destroy()
     await front.close()

@@ -23,7 +23,7 @@ const codings: Record<string, () => Compressor> = {
 
 // Node has it from 22.15 on; its types here are those of the oldest release.
 const createZstd = (zlib as { createZstdCompress?: () => Compressor }).createZstdCompress
-if (createZstd) codings['zstd'] = createZstd
+if (createZstd) codings.zstd = createZstd
 
 for (const host of hostsByProtocol) {
   for (const [coding, create] of Object.entries(codings)) {

@@ -182,7 +182,9 @@ for (const host of hostsByProtocol) {
 
     assert.ok(isStuck)
     // Between two events there is room for some; the time of standstill would have given forty in a row.
-    const inARow = Math.max(...client.text.split(/data: x+\n\n/).map((between) => between.length / ': keepalive'.length))
+    const inARow = Math.max(
+      ...client.text.split(/data: x+\n\n/).map((between) => between.length / ': keepalive'.length),
+    )
     assert.ok(inARow < 10, `${inARow} comments in a row`)
     assert.equal(interpret(client.bytes).events.length, 200)
   })

@@ -46,7 +46,11 @@ for (const host of hostsByProtocol) {
 
   test(`a timeout is told the same way (${host})`, async (t) => {
     const timeouts = { responseMs: 50 }
-    const { upstream, front } = await proxied(t, { unavailable: 'reconnect', clientRetryMs: [10, 20], timeouts }, { host })
+    const { upstream, front } = await proxied(
+      t,
+      { unavailable: 'reconnect', clientRetryMs: [10, 20], timeouts },
+      { host },
+    )
 
     const client = await front.open('', eventSource)
     await client.ended()

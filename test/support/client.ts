@@ -76,7 +76,11 @@ export abstract class Client {
 
   /** Resolves when the body so far has at least so many bytes. */
   async waitForLength(bytes: number, ms?: number): Promise<void> {
-    await until(() => this.length >= bytes || this.ending !== undefined, () => `${bytes} bytes, got ${this.length}`, ms)
+    await until(
+      () => this.length >= bytes || this.ending !== undefined,
+      () => `${bytes} bytes, got ${this.length}`,
+      ms,
+    )
     if (this.length < bytes) throw new Error(`the answer ended (${this.ending}) after ${this.length} bytes`)
   }
 
@@ -272,11 +276,16 @@ class Http2Client extends Client {
     const { origin, pathname, search } = new URL(url)
     this.#ownSession = session === undefined ? openHttp2Session(origin) : undefined
     const connection = session ?? (this.#ownSession as ClientHttp2Session)
-    const head = { ':method': method, ':path': `${pathname}${search}`, ...headers }
+    const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
+    const head = { ':method': method, ':path': `${pathname}${search}`, ...length, ...headers }
     this.stream = connection.request(head, { endStream: body === undefined && !sendsBodyLater })
     this.stream.on('response', ({ ':status': status, ...fields }) => this.headIsIn(Number(status), fields as Headers))
     this.stream.on('data', (bytes: Buffer) => this.chunkIsIn(bytes))
     this.stream.on('error', () => {})
+    // The answer may be complete while the request is not.
+    this.stream.on('end', () => {
+      if (endingOnTheWire(connection, this.stream) === 'clean') this.endIsIn('clean')
+    })
     this.stream.on('close', () => {
       this.endIsIn(endingOnTheWire(connection, this.stream))
       this.#ownSession?.destroy()
