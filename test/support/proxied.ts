@@ -53,7 +53,11 @@ async function arrange<U extends Upstream | RawUpstream>(
     // Every client leaves first: whatever the test was about, this must free the upstream.
     front.closeClients()
     try {
-      await until(() => !('open' in upstream) || upstream.open === 0, 'the upstream to be free of requests once all clients have gone', 5_000)
+      await until(
+        () => !('open' in upstream) || upstream.open === 0,
+        'the upstream to be free of requests once all clients have gone',
+        5_000,
+      )
     } finally {
       await front.close()
       await upstream.close()
