@@ -179,6 +179,17 @@ for (const [version, parsers] of [
       assert.equal(new TextDecoder(charset).decode(bytes), '\u00fc')
     })
 
+    for (const [what, contentType, sent] of [
+      ['behind a byte order mark', 'application/json', Buffer.from('\uFEFF{"a":1}')],
+      ['in another charset', 'application/json; charset=iso-8859-1', Buffer.from('{"a":"\u00fc"}', 'latin1')],
+    ] as const) {
+      test(`text: json as text, ${what}, stays what it was`, async () => {
+        const { bytes } = await sentAfter(parsers.text({ type: '*/*' }), contentType, sent)
+
+        assert.equal(typeof JSON.parse(bytes.toString()), 'object')
+      })
+    }
+
     for (const contentType of ['application/octet-stream', 'application/json', FORM, 'multipart/form-data', '']) {
       test(`raw: every byte as it came, as ${contentType || 'anything'}`, async () => {
         const sent = Buffer.from(Array.from({ length: 512 }, (_, i) => i & 0xff))
@@ -367,7 +378,7 @@ describe('a body that is kept for another attempt', () => {
 
 describe('sendBody', () => {
   for (const [body, expected] of [
-    [{ kind: 'bytes', bytes: Buffer.from('text') }, 'text'],
+    [{ kind: 'bytes', bytes: Buffer.from('text'), isRebuilt: false }, 'text'],
     [{ kind: 'none' }, ''],
   ] as const) {
     test(`${body.kind}: it is sent, and the request ends`, async () => {
