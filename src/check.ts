@@ -52,10 +52,19 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 export function group(path: string, value: unknown, known: readonly string[], orElse = ''): Record<string, unknown> {
   if (!isObject(value)) return refuse(path || 'options', `an object${orElse}`, value)
   for (const key of Object.keys(value)) {
+    if (value[key] === undefined) continue
+    if (path !== '') refuseNull(path, value, [key])
     if (!known.includes(key))
       throw new ConfigError(`${path ? `${path}.` : ''}${key}: unknown option${hint(key, known)}`)
   }
   return value
+}
+
+/** Only undefined stands for the default: null may have been meant as "none". */
+export function refuseNull(path: string, value: Record<string, unknown>, keys: readonly string[]): void {
+  for (const key of keys) {
+    if (value[key] === null) refuse(path === '' ? key : `${path}.${key}`, 'a value, or undefined for the default', null)
+  }
 }
 
 // A longer list would drown the message.
@@ -65,7 +74,9 @@ function hint(key: string, known: readonly string[]): string {
   const wanted = key.toLowerCase()
   const ranked = known.map((name) => ({ name, distance: editDistance(wanted, name.toLowerCase()) }))
   const nearest = ranked.sort((a, b) => a.distance - b.distance)[0]
-  if (nearest && nearest.distance <= Math.max(2, key.length / 3)) return `, did you mean ${nearest.name}?`
+  if (nearest && nearest.distance <= key.length / 3) return `, did you mean ${nearest.name}?`
+  const longer = known.find((name) => name.toLowerCase().startsWith(wanted))
+  if (longer) return `, did you mean ${longer}?`
   return known.length > MANY ? '' : `; known are ${known.join(', ')}`
 }
 

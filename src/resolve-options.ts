@@ -3,7 +3,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AdmissionPolicy } from './admission.ts'
-import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
+import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, refuseNull, text } from './check.ts'
 import { ConfigError } from './errors.ts'
 import type { ShareOptions, SseProxyOptions, Target, TransformHook } from './options.ts'
 import { clientIp, type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
@@ -34,6 +34,9 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'onEnd',
   'onClose',
 ]
+
+// Their checks say better what they expect.
+const CHECKED_WITH_NULL: readonly string[] = ['target', 'transform', 'onOpen', 'onEnd', 'onClose']
 
 const HPM_OPTIONS = [
   'agent',
@@ -153,6 +156,11 @@ export function resolveOptions<TReq extends IncomingMessage, TRes extends Server
   }
   if (isObject(input)) refuseReplaced(input)
   const given = group('', input, [...OWN_OPTIONS, ...HPM_OPTIONS])
+  refuseNull(
+    '',
+    given,
+    OWN_OPTIONS.filter((key) => !CHECKED_WITH_NULL.includes(key)),
+  )
   const options = given as SseProxyOptions
   const framing = oneOf('framing', options.framing ?? 'event', ['event', 'bytes'])
   const hooks = resolveHooks('transform', options.transform)
@@ -211,7 +219,8 @@ function resolveKeepalive(value: SseProxyOptions['keepalive']): ResolvedOptions[
 function resolveHooks(path: string, value: SseProxyOptions['transform']): readonly TransformHook[] {
   const hooks = value === undefined ? [] : Array.isArray(value) ? value : [value]
   hooks.forEach((hook, i) => {
-    callable(Array.isArray(value) ? `${path}[${i}]` : path, hook, 'a function or an array of functions')
+    if (Array.isArray(value)) callable(`${path}[${i}]`, hook)
+    else callable(path, hook, 'a function or an array of functions')
   })
   return Object.freeze([...hooks])
 }
@@ -257,7 +266,7 @@ function resolveLimits(value: unknown): ResolvedOptions['limits'] {
 
 function fallbackTarget({ target }: SseProxyOptions): Target | undefined {
   const first = isList(target) ? target[0] : target
-  return first !== undefined && typeof first === 'object' && 'url' in first ? first.url : first
+  return typeof first === 'object' && first !== null && 'url' in first ? first.url : first
 }
 
 function isList<T>(value: T | readonly T[]): value is readonly T[] {

@@ -39,14 +39,14 @@ export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
     for (const key of ['balance', 'sticky', 'health'] as const) {
       if (options[key] !== undefined) throw new ConfigError(`${key}: cannot be used without target: the router chooses`)
     }
-    return { pool: undefined, retry: resolveRetry(options.retry, 0), probe: undefined }
+    return Object.freeze({ pool: undefined, retry: resolveRetry(options.retry, 0), probe: undefined })
   }
   const members = targets.map(({ target, weight }) => new Member(target, upstreamLabel(target), weight, policy))
-  return {
+  return Object.freeze({
     pool: new Pool(members, resolveBalance(options.balance ?? 'least-streams'), resolveSticky(options.sticky)),
     retry: resolveRetry(options.retry, members.length - 1),
     probe,
-  }
+  })
 }
 
 function resolveTargets({ target, router, forward }: SseProxyOptions): { target: Target; weight: number }[] {
@@ -87,7 +87,8 @@ function checkUrl(path: string, target: unknown): Target {
     const url = URL.canParse(String(target)) ? new URL(target) : undefined
     if (url && /^(https?|wss?):$/.test(url.protocol) && url.hostname !== '') return target
     const schemeless = typeof target === 'string' && /^[\w.-]+(:\d+)?(\/|$)/.test(target)
-    return refuse(path, schemeless ? `a URL with its scheme, 'http://${target}'` : TARGET_EXPECTED, target)
+    const shown = String(target).replace(/\/\/[^/@]*@/, '//***@')
+    return refuse(path, schemeless ? `a URL with its scheme, 'http://${shown}'` : TARGET_EXPECTED, shown)
   }
   if (isObject(target) && (target.socketPath || target.host || target.hostname || target.port)) return target
   return refuse(path, `${TARGET_EXPECTED} or an object with host and port or socketPath`, target)
@@ -121,9 +122,16 @@ function resolveCookie(options: Record<string, unknown>): StickyCookie {
   const { issueCookie, secret, ttlMs } = group('sticky', options, ['issueCookie', 'secret', 'ttlMs'])
   return new StickyCookie(
     text('sticky.issueCookie', issueCookie, TOKEN, 'the name of a cookie'),
-    text('sticky.secret', secret, /^.{16,}$/s, 'a secret of 16 characters or more'),
+    checkSecret(secret),
     integer('sticky.ttlMs', ttlMs ?? DEFAULTS.cookieTtlMs, 1000, Number.MAX_SAFE_INTEGER),
   )
+}
+
+/** Not told when it is refused. */
+function checkSecret(secret: unknown): string {
+  if (typeof secret === 'string' && secret.length >= 16) return secret
+  const got = typeof secret === 'string' ? `one of ${secret.length}` : typeof secret
+  throw new ConfigError(`sticky.secret: expected a secret of 16 characters or more, got ${got}`)
 }
 
 function resolveReadKey(given: Record<string, unknown>, value: unknown): ReadKey {
@@ -184,17 +192,17 @@ function resolveRetry(value: unknown, others: number): RetryPolicy | false {
   const given = group('retry', value ?? {}, ['attempts', 'backoffMs', 'maxBackoffMs', 'statuses'], ' or false')
   const backoffMs = integer('retry.backoffMs', given.backoffMs ?? DEFAULTS.backoffMs, 0, MAX_MS)
   const attempts = Math.min(Math.max(others, 1), DEFAULTS.maxAttempts)
-  return {
+  return Object.freeze({
     attempts: integer('retry.attempts', given.attempts ?? attempts, 0, 100),
     backoffMs,
     maxBackoffMs: integer(
       'retry.maxBackoffMs',
       given.maxBackoffMs ?? Math.max(DEFAULTS.maxBackoffMs, backoffMs),
-      0,
+      backoffMs,
       MAX_MS,
     ),
     statuses: resolveStatuses(given.statuses ?? DEFAULTS.statuses),
-  }
+  })
 }
 
 function resolveStatuses(value: unknown): readonly number[] {

@@ -5,6 +5,8 @@
 // Ids are kept for every stream and travel in headers; nothing real comes near this, and a longer one is as good as
 // none, since a part of it would be a wrong one.
 const MAX_LINE = 8192
+// In the bytes' own characters.
+const BOM = '\u00ef\u00bb\u00bf'
 
 /** Where a client stands. */
 export interface Progress {
@@ -23,7 +25,8 @@ export class Cursor implements Progress {
   #hasData = false
   #endedWithCr = false
   #midway = false
-  #atStart = true
+  // What came of a byte order mark, while there is nothing else; undefined after that.
+  #start: string | undefined = ''
 
   constructor(lastEventId: string) {
     this.lastEventId = lastEventId
@@ -31,10 +34,7 @@ export class Cursor implements Progress {
 
   /** Bytes that end where an event ends, or that do not, have gone to the client. */
   pass(bytes: Buffer, whole: boolean): void {
-    let text = bytes.toString('latin1')
-    // [spec] One byte order mark at the start is not part of the first line.
-    if (this.#atStart && text.startsWith('\u00ef\u00bb\u00bf')) text = text.slice(3)
-    this.#atStart = false
+    const text = this.#start === undefined ? bytes.toString('latin1') : this.#afterMark(bytes.toString('latin1'))
     if (this.#midway || !whole) this.#passParts(text)
     else this.#passWhole(text)
     this.#midway = !whole
@@ -42,7 +42,15 @@ export class Cursor implements Progress {
 
   /** Another upstream's bytes follow. */
   restart(): void {
-    this.#atStart = true
+    this.#start = ''
+  }
+
+  /** [spec] One byte order mark at the start is not part of the first line. */
+  #afterMark(text: string): string {
+    const start = this.#start + text
+    this.#start = start.length < BOM.length && BOM.startsWith(start) ? start : undefined
+    if (this.#start !== undefined) return ''
+    return start.startsWith(BOM) ? start.slice(BOM.length) : start
   }
 
   #passWhole(raw: string): void {
