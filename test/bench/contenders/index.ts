@@ -1,0 +1,77 @@
+// Who is measured.
+
+import { existsSync, writeFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { compiled } from '../compile.ts'
+import { haproxyConfig } from './haproxy.ts'
+import { nginxConfig } from './nginx.ts'
+import type { Place } from './place.ts'
+
+export interface Command {
+  readonly file: string
+  readonly args: readonly string[]
+}
+
+export interface Contender {
+  readonly name: string
+  readonly about: string
+  /** Absent for the direct connection; gives undefined where the program is not installed. */
+  readonly command?: (place: Place, folder: string) => Command | undefined
+  readonly quick?: true
+  /** Serves many clients from one upstream, or is what such a one is compared with. */
+  readonly sharing?: true
+}
+
+export const pipe = 'pipe'
+
+export const contenders: readonly Contender[] = [
+  { name: 'direct', about: 'no proxy: what the load generator can do', quick: true, sharing: true },
+  { name: pipe, about: 'node:http on both sides and pipe()', command: node('pipe'), quick: true, sharing: true },
+  {
+    name: 'http-proxy-middleware',
+    about: 'in Express, with an unlimited agent',
+    command: node('http-proxy-middleware'),
+  },
+  { name: 'http-proxy-3', about: 'on a bare server', command: node('http-proxy-3') },
+  { name: 'fastify', about: '@fastify/http-proxy without undici’s limits', command: node('fastify-http-proxy') },
+  { name: 'nginx', about: 'one worker', command: program('nginx', nginxConfig, '-p', '.', '-e', '/dev/null', '-c') },
+  { name: 'haproxy', about: 'one thread', command: program('haproxy', haproxyConfig, '-db', '-f') },
+  { ...variant('sse-proxy', 'this package in Express, without options'), quick: true },
+  variant('sse-proxy:no-keepalive', 'keepalive: false'),
+  variant('sse-proxy:keepalive', 'keepalive: 1000'),
+  variant('sse-proxy:hook', 'a hook that leaves events alone'),
+  variant('sse-proxy:json', 'a hook that parses an event’s JSON, changes it and writes it again'),
+  { ...variant('sse-proxy:share', 'share: true'), quick: true, sharing: true },
+  variant('sse-proxy:targets', 'three targets and resume: true'),
+]
+
+function node(script: string, name?: string): NonNullable<Contender['command']> {
+  return (place) => ({
+    file: process.execPath,
+    args: [compiled(`contenders/${script}`), JSON.stringify({ ...place, variant: name })],
+  })
+}
+
+function variant(name: string, about: string): Contender {
+  return { name, about, command: node('sse-proxy', name) }
+}
+
+/** A program that takes a file of settings as its last argument. */
+function program(
+  name: string,
+  config: (place: Place, folder: string) => string,
+  ...args: string[]
+): NonNullable<Contender['command']> {
+  return (place, folder) => {
+    const file = findProgram(name)
+    if (!file) return undefined
+    const settings = join(folder, `${name}.conf`)
+    writeFileSync(settings, config(place, folder))
+    return { file, args: [...args, settings] }
+  }
+}
+
+function findProgram(name: string): string | undefined {
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin']
+  return folders.map((folder) => join(folder, name)).find(existsSync)
+}

@@ -1,0 +1,33 @@
+// This package in Express, in the variant that is asked for.
+
+import express from 'express'
+import { sseProxy } from 'sse-proxy-middleware'
+import { backlog, port, refuse, upstream, upstreams, variant } from './serve.ts'
+
+// A variant may need options that the built package does not have.
+type Options = Record<string, unknown>
+
+const variants: Record<string, Options> = {
+  'sse-proxy': {},
+  'sse-proxy:no-keepalive': { keepalive: false },
+  'sse-proxy:keepalive': { keepalive: 1_000 },
+  'sse-proxy:hook': { transform: () => {} },
+  'sse-proxy:json': { transform: markSeen },
+  'sse-proxy:share': { share: true },
+  'sse-proxy:targets': { target: upstreams, resume: true },
+}
+
+function markSeen(event: { data: string }): { data: string } {
+  const data: Record<string, unknown> = JSON.parse(event.data)
+  data.seen = true
+  return { ...event, data: JSON.stringify(data) }
+}
+
+try {
+  const options = { target: upstream, ...variants[variant ?? 'sse-proxy'] }
+  const app = express()
+  app.use(sseProxy(options as Parameters<typeof sseProxy>[0]))
+  app.listen(port, '127.0.0.1', backlog)
+} catch (error) {
+  refuse(error instanceof Error ? error.message : String(error))
+}

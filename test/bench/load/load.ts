@@ -1,0 +1,155 @@
+// What a measure works with: an upstream and clients in one process, so that there is one clock, and the questions
+// about the proxy that the main process answers.
+
+import { platform } from 'node:process'
+import { setImmediate as turn } from 'node:timers/promises'
+import type { Usage } from '../usage.ts'
+import { Client, type ClientObserver } from './client.ts'
+import { EventTemplate } from './events.ts'
+import { streamPath, Upstream } from './upstream.ts'
+
+export type Figures = Record<string, number>
+
+/** How a measure is set; what one does not know it leaves alone. */
+export interface Settings {
+  readonly streams?: number
+  /** Of an event. */
+  readonly bytes?: number
+  /** Events a second of each stream. */
+  readonly rate?: number
+  /** Events a write. */
+  readonly batch?: number
+  /** The most events of a stream that may be on their way. */
+  readonly window?: number
+  /** How long the measuring takes. */
+  readonly ms?: number
+  /** How often something is done. */
+  readonly count?: number
+  /** All clients ask for the same URL. */
+  readonly oneUrl?: boolean
+}
+
+export interface LoadPlace {
+  readonly clientPort: number
+  readonly upstreamPorts: readonly number[]
+}
+
+const stuckMs = 2_000
+const openingAtOnce = 64
+// Linux answers on all of 127.0.0.0/8.
+const sources = platform === 'linux' ? 40 : 0
+
+export class Load {
+  readonly event: EventTemplate
+  readonly upstream: Upstream
+  readonly clients: Set<Client> = new Set()
+  /** Sees every event of every client. */
+  onEvent: ((client: Client, sentAt: number) => void) | undefined
+  /** Clients that were refused, or lost their stream. */
+  lost = 0
+  readonly #clientPort: number
+  readonly #usage: () => Promise<Usage>
+  #opened = 0
+  #nextId = 0
+
+  constructor({ clientPort, upstreamPorts }: LoadPlace, bytes: number, usage: () => Promise<Usage>) {
+    this.event = new EventTemplate(bytes)
+    this.upstream = new Upstream(upstreamPorts, this.event)
+    this.#clientPort = clientPort
+    this.#usage = usage
+  }
+
+  /** What the proxy has used so far. */
+  usage(): Promise<Usage> {
+    return this.#usage()
+  }
+
+  nextId(): number {
+    return this.#nextId++
+  }
+
+  open(path: string, observer: ClientObserver): Client {
+    const source = sources > 0 ? `127.0.0.${2 + (this.#opened++ % sources)}` : undefined
+    const client = new Client(
+      { port: this.#clientPort, path, localAddress: source },
+      {
+        onHead: (opened) => {
+          if (opened.status === 200) observer.onHead?.(opened)
+          else this.#lose(opened, observer)
+        },
+        onEvent: (opened, sentAt) => {
+          observer.onEvent?.(opened, sentAt)
+          this.onEvent?.(opened, sentAt)
+        },
+        onLost: (opened) => this.#lose(opened, observer),
+      },
+    )
+    this.clients.add(client)
+    return client
+  }
+
+  close(client: Client): void {
+    this.clients.delete(client)
+    client.close()
+  }
+
+  /** Opens streams, some at a time, until all have their headers or nothing moves any more; returns how many have. */
+  async openStreams(count: number, oneUrl = false): Promise<number> {
+    let made = 0
+    let ready = 0
+    const lostBefore = this.lost
+    const settled = () => ready + this.lost - lostBefore
+    let seen = -1
+    let seenAt = performance.now()
+    while (settled() < count && performance.now() - seenAt < stuckMs) {
+      while (made < count && made - settled() < openingAtOnce) {
+        this.open(streamPath(oneUrl ? undefined : this.nextId()), { onHead: () => ready++ })
+        made++
+      }
+      await turn()
+      if (settled() !== seen) {
+        seen = settled()
+        seenAt = performance.now()
+      }
+    }
+    return ready
+  }
+
+  /** Has everybody leave, and waits for the upstream to see it; returns the connections that stay. */
+  async closeAll(waitMs: number): Promise<number> {
+    for (const client of this.clients) this.close(client)
+    await spinUntil(() => this.upstream.connections === 0, waitMs)
+    return this.upstream.connections
+  }
+
+  #lose(client: Client, observer: ClientObserver): void {
+    if (!this.clients.delete(client)) return
+    client.close()
+    this.lost++
+    observer.onLost?.(client)
+  }
+}
+
+/** Turns the event loop without ever sleeping: waking up would be measured too. */
+export async function spinUntil(done: () => boolean, ms: number): Promise<boolean> {
+  const end = performance.now() + ms
+  while (!done()) {
+    if (performance.now() > end) return false
+    await turn()
+  }
+  return true
+}
+
+/** Does something in every turn of the event loop until it is told to stop. */
+export function everyTurn(work: () => void): () => void {
+  let stopped = false
+  const again = () => {
+    if (stopped) return
+    work()
+    setImmediate(again)
+  }
+  again()
+  return () => {
+    stopped = true
+  }
+}

@@ -1,0 +1,41 @@
+// The load generator: runs one measure against one proxy and sends the figures to the process that started it.
+
+import { families, warmUps } from '../measures/index.ts'
+import type { Usage } from '../usage.ts'
+import { type Figures, Load, type LoadPlace } from './load.ts'
+
+/** What is asked of a load generator. */
+export interface Assignment extends LoadPlace {
+  readonly run: string
+}
+
+export type LoadMessage = { readonly ask: 'usage' } | { readonly figures: Figures }
+
+const leaveMs = 5_000
+const patienceMs = 90_000
+
+function tell(message: LoadMessage): void {
+  process.send?.(message)
+}
+
+function usage(): Promise<Usage> {
+  return new Promise((resolve) => {
+    process.once('message', (answer: Usage) => resolve(answer))
+    tell({ ask: 'usage' })
+  })
+}
+
+async function work({ run: name, ...place }: Assignment): Promise<void> {
+  const run = [...warmUps, ...families.flatMap(({ runs }) => runs)].find((candidate) => candidate.name === name)
+  if (!run) throw new Error(`there is no measure ${name}`)
+  const load = new Load(place, run.settings.bytes ?? 200, usage)
+  await load.upstream.listening()
+  const figures = await run.measure(load, run.settings)
+  const left = await load.closeAll(leaveMs)
+  tell({ figures: { ...figures, lost: load.lost, left } })
+}
+
+process.once('disconnect', () => process.exit())
+setTimeout(() => process.exit(3), patienceMs).unref()
+await work(JSON.parse(process.argv[2] ?? '{}'))
+process.disconnect()

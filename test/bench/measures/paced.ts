@@ -1,0 +1,99 @@
+// Events that come one at a time, each on time: the latency that a proxy adds, and what an event costs it when
+// nothing can be done for several at once.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { everyTurn, type Figures, type Load, type Settings } from '../load/load.ts'
+import type { UpstreamStream } from '../load/upstream.ts'
+import type { Family } from './measure.ts'
+import { during, percentiles, warmUpMs } from './window.ts'
+
+// So that what arrives is read between what is sent.
+const sentInATurn = 32
+const lateMs = 100
+
+export async function paced(load: Load, { streams = 1, rate = 100, ms = 1_000 }: Settings): Promise<Figures> {
+  const held = await load.openStreams(streams)
+  const latencies: number[] = []
+  let recording = false
+  let arrived = 0
+  load.onEvent = (_client, sentAt) => {
+    arrived++
+    if (recording) latencies.push(performance.now() - sentAt)
+  }
+  const stop = pace(load, rate * held)
+  await sleep(warmUpMs)
+  recording = true
+  const figures = await during(load, ms, () => arrived)
+  recording = false
+  stop()
+  return { held, ...figures, ...percentiles(latencies) }
+}
+
+/** Sends `perSecond` events a second, evenly spread over time and over the streams. */
+function pace(load: Load, perSecond: number): () => void {
+  const streams = [...load.upstream.streams]
+  const stepMs = 1e3 / perSecond
+  let dueAt = performance.now()
+  let turn = 0
+  return everyTurn(() => {
+    for (let i = 0; i < sentInATurn; i++) {
+      const now = performance.now()
+      if (now < dueAt) return
+      send(streams[turn++ % streams.length], load.event.at(now))
+      // What could not be sent in time is left out rather than sent in a heap.
+      dueAt = now > dueAt + lateMs ? now : dueAt + stepMs
+    }
+  })
+}
+
+/** A stream that is still busy with the event before is left out. */
+function send(stream: UpstreamStream | undefined, event: Buffer): void {
+  if (stream?.isFree) stream.write(event)
+}
+
+const added = (share: 'p50' | 'p90' | 'p99') => (figures: Figures, direct: Figures | undefined) =>
+  direct && (figures[share] ?? Number.NaN) - (direct[share] ?? Number.NaN)
+const cpu = (figures: Figures) => figures.cpuUs
+
+export const latency: Family = {
+  name: 'latency',
+  title: 'Added latency per event',
+  note: 'Microseconds, less those of the direct connection in the same round (that row shows its own); 200-byte events. CPU: of the proxy, per event.',
+  runs: [
+    { name: 'latency-1', settings: { streams: 1, rate: 200, ms: 1_000 }, measure: paced, quick: true },
+    { name: 'latency-200', settings: { streams: 200, rate: 10, ms: 1_000 }, measure: paced },
+    { name: 'tokens-paced', settings: { streams: 200, rate: 50, bytes: 60, ms: 700 }, measure: paced },
+  ],
+  columns: [
+    { heading: '1 stream × 200/s p50', run: 'latency-1', value: added('p50'), ratio: true },
+    { heading: 'p90', run: 'latency-1', value: added('p90') },
+    { heading: 'p99', run: 'latency-1', value: added('p99') },
+    { heading: 'CPU µs', run: 'latency-1', value: cpu, ratio: true },
+    { heading: '200 × 10/s p50', run: 'latency-200', value: added('p50'), ratio: true },
+    { heading: 'p90', run: 'latency-200', value: added('p90') },
+    { heading: 'p99', run: 'latency-200', value: added('p99') },
+    { heading: 'CPU µs', run: 'latency-200', value: cpu, ratio: true },
+    { heading: '60 bytes, 200 × 50/s CPU µs', run: 'tokens-paced', value: cpu, ratio: true },
+  ],
+}
+
+const growing = [1, 10, 100, 1_000]
+
+export const growth: Family = {
+  name: 'growth',
+  title: 'CPU per event as streams grow',
+  note: 'Microseconds; always 4,000 events a second in all.',
+  runs: growing.map((streams) => ({
+    name: `growth-${streams}`,
+    settings: { streams, rate: 4_000 / streams, ms: 700 },
+    measure: paced,
+  })),
+  columns: growing.flatMap((streams) => [
+    {
+      heading: `${streams} ${streams === 1 ? 'stream' : 'streams'}`,
+      run: `growth-${streams}`,
+      value: cpu,
+      ratio: true,
+    },
+  ]),
+}
