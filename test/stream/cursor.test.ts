@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Cursor } from '../../src/stream/cursor.ts'
+import { Cursor, idOf } from '../../src/stream/cursor.ts'
 import { EventFramer } from '../../src/stream/framing.ts'
 import { type Interpretation, interpret } from '../support/oracle.ts'
 import {
@@ -175,14 +175,14 @@ for (const whole of [true, false]) {
     assert.equal(cursor.retryMs, 7)
   })
 
-  test(`${how}: a very long id is taken whole or not at all`, () => {
+  test(`${how}: a very long id is taken whole or counts as none: neither a part of it nor an older one is right`, () => {
     for (const length of [8000, 8180, 8187, 8188, 8189, 8192, 8193, 20_000, 200_000]) {
       const id = 'x'.repeat(length)
       const cursor = new Cursor('own')
 
       cursor.pass(Buffer.from(`id: ${id}\ndata: a\n\n`), whole)
 
-      assert.ok([id, 'own'].includes(cursor.lastEventId), `of ${length} characters ${cursor.lastEventId.length} stay`)
+      assert.ok([id, ''].includes(cursor.lastEventId), `of ${length} characters ${cursor.lastEventId.length} stay`)
       assert.equal(cursor.events, 1)
     }
   })
@@ -200,6 +200,54 @@ for (const whole of [true, false]) {
     }
   })
 }
+
+test('restart: the byte order mark of another upstream is no part of a line either', () => {
+  const cursor = new Cursor('own')
+  cursor.pass(Buffer.from(`${BOM}id: 1\ndata: a\n\n${BOM}id: 2\n\n`), true)
+  assert.equal(cursor.lastEventId, '1')
+
+  cursor.restart()
+  cursor.pass(Buffer.from(`${BOM}id: 3\ndata: a\n\n`), true)
+
+  assert.deepEqual([cursor.events, cursor.lastEventId], [2, '3'])
+})
+
+/** Each block by itself, held against what the stream means with it and without it. */
+function lookAtBlocks(bytes: Buffer): void {
+  const meaning = meanings(bytes)
+  let from = 0
+  for (const end of boundaries(bytes)) {
+    const before = meaning[from]!
+    const after = meaning[end]!
+    // Who looks at single blocks has no byte order mark any more.
+    const { id, hasData } = idOf(from === 0 ? withoutMark(bytes.subarray(0, end)) : bytes.subarray(from, end))
+    assert.equal(hasData, after.events.length > before.events.length, `from ${from} to ${end}`)
+    assert.equal(id ?? before.lastEventId, after.lastEventId, `from ${from} to ${end}`)
+    from = end
+  }
+}
+
+function withoutMark(bytes: Buffer): Buffer {
+  return bytes.indexOf(BOM) === 0 ? bytes.subarray(Buffer.byteLength(BOM)) : bytes
+}
+
+test('idOf: what one block sets, in every fixture', () => {
+  for (const { name, bytes } of [...fixtures, ...everyMix]) named(name, () => lookAtBlocks(bytes))
+})
+
+test('idOf: the same in random streams', () => {
+  forAll(randomStream, lookAtBlocks)
+})
+
+test('idOf: a very long id is taken whole or counts as none, as it does for the cursor', () => {
+  for (const length of [8000, 8193, 20_000]) {
+    const long = 'x'.repeat(length)
+
+    const { id } = idOf(Buffer.from(`id: 1\nid: ${long}\ndata: a\n\n`))
+
+    assert.ok(id !== undefined && [long, ''].includes(id), `of ${length} characters ${id?.length ?? 'none'} stay`)
+  }
+})
 
 test('bytes as they come: the start of an id is no id', () => {
   const cursor = new Cursor('own')
@@ -222,7 +270,7 @@ test('bytes as they come: a very long id in many pieces is taken whole or not at
 
       for (let at = 0; at < bytes.length; at += pieceBytes) cursor.pass(bytes.subarray(at, at + pieceBytes), false)
 
-      assert.ok([id, 'own'].includes(cursor.lastEventId), `of ${length} characters ${cursor.lastEventId.length} stay`)
+      assert.ok([id, ''].includes(cursor.lastEventId), `of ${length} characters ${cursor.lastEventId.length} stay`)
       assert.equal(cursor.events, 1)
     }
   }
