@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict'
+import { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { Admission, type AdmissionPolicy, type Ticket } from '../src/admission.ts'
+import { AdmissionError, type AdmissionErrorCode } from '../src/errors.ts'
+
+const unlimited: AdmissionPolicy = { streams: 0, streamsPerClient: 0, clientKey: clientOf }
+
+test('everybody enters where nothing is limited, and no client is kept in mind', () => {
+  const admission = new Admission(unlimited)
+
+  for (let count = 0; count < 1000; count += 1) admission.enter(requestOf('one'))
+
+  assert.equal(admission.inside, 1000)
+  assert.equal(admission.clients, 0)
+})
+
+test('past the limit in all a request is refused with 503, until somebody leaves', () => {
+  const admission = new Admission({ ...unlimited, streams: 2 })
+  const first = admission.enter(requestOf('one'))
+  admission.enter(requestOf('two'))
+
+  assertRefused(admission, 'three', 'ERR_SSE_PROXY_FULL', 503)
+  first()
+
+  admission.enter(requestOf('three'))
+  assertRefused(admission, 'four', 'ERR_SSE_PROXY_FULL', 503)
+})
+
+test("past a client's own limit its request is refused with 429, and other clients do not notice", () => {
+  const admission = new Admission({ ...unlimited, streamsPerClient: 2 })
+  const first = admission.enter(requestOf('one'))
+  admission.enter(requestOf('one'))
+
+  assertRefused(admission, 'one', 'ERR_SSE_PROXY_CLIENT_LIMIT', 429)
+  admission.enter(requestOf('two'))
+  first()
+
+  admission.enter(requestOf('one'))
+})
+
+test('where the house is full as well, a client hears of that and not of its own limit', () => {
+  const admission = new Admission({ ...unlimited, streams: 1, streamsPerClient: 1 })
+  admission.enter(requestOf('one'))
+
+  assertRefused(admission, 'one', 'ERR_SSE_PROXY_FULL', 503)
+})
+
+test('from the drain on nobody enters, and tickets still come back', () => {
+  const admission = new Admission({ ...unlimited, streams: 1 })
+  const ticket = admission.enter(requestOf('one'))
+
+  admission.drain()
+  assertRefused(admission, 'two', 'ERR_SSE_PROXY_DRAINING', 503)
+  ticket()
+
+  assert.equal(admission.isDraining, true)
+  assert.equal(admission.inside, 0)
+  assertRefused(admission, 'two', 'ERR_SSE_PROXY_DRAINING', 503)
+})
+
+test('a ticket that is given back twice counts once', () => {
+  const admission = new Admission({ ...unlimited, streams: 2, streamsPerClient: 2 })
+  const ticket = admission.enter(requestOf('one'))
+  admission.enter(requestOf('one'))
+
+  ticket()
+  ticket()
+
+  assert.equal(admission.inside, 1)
+  admission.enter(requestOf('one'))
+  assertRefused(admission, 'one', 'ERR_SSE_PROXY_FULL', 503)
+})
+
+test('the key of a client is asked for only where clients are limited', () => {
+  const clientKey = (): string => assert.fail('nobody needs it')
+
+  new Admission({ streams: 1, streamsPerClient: 0, clientKey }).enter(requestOf('one'))
+})
+
+test('a clientKey that throws has taken nothing', () => {
+  let isBroken = true
+  const clientKey = (): string => {
+    if (isBroken) throw new Error('no session')
+    return 'one'
+  }
+  const admission = new Admission({ streams: 1, streamsPerClient: 1, clientKey })
+
+  assert.throws(() => admission.enter(requestOf('one')), /no session/)
+  isBroken = false
+
+  assert.equal(admission.inside, 0)
+  admission.enter(requestOf('one'))
+})
+
+test('names that mean something to objects are clients like any other', () => {
+  const admission = new Admission({ ...unlimited, streamsPerClient: 1 })
+
+  for (const name of ['__proto__', 'constructor', '', 'toString']) admission.enter(requestOf(name))
+
+  for (const name of ['__proto__', 'constructor', '', 'toString']) {
+    assertRefused(admission, name, 'ERR_SSE_PROXY_CLIENT_LIMIT', 429)
+  }
+})
+
+test('10,000 random sequences of comings and goings stay within the limits and end at 0', () => {
+  const step = fc.oneof(
+    { weight: 5, arbitrary: fc.record({ kind: fc.constant('enter' as const), client: fc.nat(4) }) },
+    { weight: 4, arbitrary: fc.record({ kind: fc.constant('leave' as const), ticket: fc.nat(50) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('leave again' as const), ticket: fc.nat(50) }) },
+  )
+  const limits = fc.record({ streams: fc.nat(6), streamsPerClient: fc.nat(3) })
+
+  fc.assert(
+    fc.property(limits, fc.array(step, { maxLength: 40 }), (policy, steps) => {
+      const admission = new Admission({ ...policy, clientKey: clientOf })
+      const held: { client: number; ticket: Ticket }[] = []
+      const spent: Ticket[] = []
+      for (const one of steps) {
+        if (one.kind === 'enter') {
+          const ofClient = held.filter(({ client }) => client === one.client).length
+          const mayEnter =
+            (policy.streams === 0 || held.length < policy.streams) &&
+            (policy.streamsPerClient === 0 || ofClient < policy.streamsPerClient)
+          const ticket = tryEnter(admission, `${one.client}`)
+          assert.equal(ticket !== undefined, mayEnter)
+          if (ticket) held.push({ client: one.client, ticket })
+        } else if (one.kind === 'leave' && held.length > 0) {
+          for (const { ticket } of held.splice(one.ticket % held.length, 1)) {
+            ticket()
+            spent.push(ticket)
+          }
+        } else if (one.kind === 'leave again') {
+          spent[one.ticket % Math.max(spent.length, 1)]?.()
+        }
+        assert.equal(admission.inside, held.length)
+      }
+      for (const { ticket } of held) ticket()
+      assert.equal(admission.inside, 0)
+      assert.equal(admission.clients, 0)
+    }),
+    { numRuns: 10_000 },
+  )
+})
+
+function requestOf(client: string): IncomingMessage {
+  const req = new IncomingMessage(new Socket())
+  req.headers['x-client'] = client
+  return req
+}
+
+function clientOf(req: IncomingMessage): string {
+  return String(req.headers['x-client'])
+}
+
+function tryEnter(admission: Admission, client: string): Ticket | undefined {
+  try {
+    return admission.enter(requestOf(client))
+  } catch (error) {
+    assert.ok(error instanceof AdmissionError)
+    return undefined
+  }
+}
+
+function assertRefused(admission: Admission, client: string, code: AdmissionErrorCode, status: number): void {
+  const insideBefore = admission.inside
+  assert.throws(
+    () => admission.enter(requestOf(client)),
+    (error) => error instanceof AdmissionError && error.code === code && error.status === status,
+  )
+  assert.equal(admission.inside, insideBefore)
+}
