@@ -9,6 +9,9 @@ import { until } from './waiting.ts'
 export type SseProxyOptions = Parameters<typeof sseProxy>[0]
 export type SseProxy = ReturnType<typeof sseProxy>
 
+/** Options, or what makes them when they depend on the upstream's port. */
+export type OptionsFor<U> = Partial<SseProxyOptions> | ((upstream: U) => Partial<SseProxyOptions>)
+
 export interface Arrangement extends FrontOptions {
   host?: Host
   upstream?: UpstreamOptions
@@ -23,7 +26,7 @@ export interface Proxied<U> {
 /** Mounts the middleware at `/events` before an upstream whose events are at `/stream`. */
 export async function proxied(
   t: TestContext,
-  options: Partial<SseProxyOptions> = {},
+  options: OptionsFor<Upstream> = {},
   { host = 'express5', upstream: upstreamOptions, ...mounting }: Arrangement = {},
 ): Promise<Proxied<Upstream>> {
   const upstream = await startUpstream(upstreamOptions)
@@ -33,7 +36,7 @@ export async function proxied(
 /** The same before an upstream that is scripted byte by byte. */
 export async function rawProxied(
   t: TestContext,
-  options: Partial<SseProxyOptions> = {},
+  options: OptionsFor<RawUpstream> = {},
   { host = 'express5', ...mounting }: Omit<Arrangement, 'upstream'> = {},
 ): Promise<Proxied<RawUpstream>> {
   const upstream = await startRawUpstream()
@@ -43,11 +46,12 @@ export async function rawProxied(
 async function arrange<U extends Upstream | RawUpstream>(
   t: TestContext,
   upstream: U,
-  options: Partial<SseProxyOptions>,
+  options: OptionsFor<U>,
   host: Host,
   mounting: FrontOptions,
 ): Promise<Proxied<U>> {
-  const proxy = sseProxy({ target: `${upstream.url}/stream`, ...options } as SseProxyOptions)
+  const given = typeof options === 'function' ? options(upstream) : options
+  const proxy = sseProxy({ target: `${upstream.url}/stream`, ...given } as SseProxyOptions)
   const front = await startFront(host, proxy, mounting)
   t.after(async () => {
     // Every client leaves first: whatever the test was about, this must free the upstream.

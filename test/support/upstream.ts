@@ -184,9 +184,6 @@ export class Upstream {
 
 export async function startUpstream({ handler, tls, socketPath }: UpstreamOptions = {}): Promise<Upstream> {
   const server = tls ? createTlsServer(tls) : createServer()
-  server.on('upgrade', (_req, socket) => {
-    if (server.listenerCount('upgrade') === 1) socket.destroy()
-  })
   await new Promise<void>((resolve) => {
     if (socketPath === undefined) server.listen(0, '127.0.0.1', resolve)
     else server.listen(socketPath, resolve)
