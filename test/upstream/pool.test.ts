@@ -58,7 +58,7 @@ test('where all are ejected the one that is due soonest is asked', () => {
 
 test('where all are ejected, one that only waits is asked before one that fails its probes', () => {
   const pool = poolOf(2)
-  pool.members[0]?.health.probed(false, { path: '/', intervalMs: 1, timeoutMs: 1, rise: 1, fall: 1 })
+  pool.members[0]?.health.probed(false, { path: '/', intervalMs: 1, timeoutMs: 1, rise: 1, fall: 1 }, now)
   pool.members[1]?.health.failed(now)
 
   assert.equal(choose(pool, now).url, 'http://upstream-1')
