@@ -109,6 +109,8 @@ describe('group', () => {
     ['attempst', ['attempts', 'delayMs'], ', did you mean attempts?'],
     ['onDisconnected', ['onDisconnect', 'onEnd'], ', did you mean onDisconnect?'],
     ['KEEPALIVE', ['keepalive'], ', did you mean keepalive?'],
+    ['foo', ['on', 'off'], '; known are on, off'],
+    ['max', ['maxDelayMs', 'attempts'], ', did you mean maxDelayMs?'],
     ['wholly-different', ['attempts', 'delayMs'], '; known are attempts, delayMs'],
     ['constructor', ['attempts', 'delayMs'], '; known are attempts, delayMs'],
   ] as const) {
@@ -121,7 +123,20 @@ describe('group', () => {
     refuses(() => group('', { atempts: 1 }, ['attempts']), 'atempts: unknown option, did you mean attempts?')
   })
 
-  test('an unknown key is refused although it is undefined: it is a mistake all the same', () => {
-    refuses(() => group('g', { atempts: undefined }, ['attempts']), 'g.atempts: unknown option, did you mean attempts?')
+  test('a key that is undefined is not given, whatever it is', () => {
+    assert.doesNotThrow(() => group('g', { attempts: undefined, whatever: undefined }, ['attempts']))
+  })
+
+  test('null is refused: it may have been meant as none', () => {
+    refuses(
+      () => group('g', { attempts: null }, ['attempts']),
+      'g.attempts: expected a value, or undefined for the default, got null',
+    )
+  })
+
+  test('a long list of what is known is not told', () => {
+    const known = Array.from({ length: 30 }, (_, i) => `option-number-${i}`)
+
+    refuses(() => group('g', { x: 1 }, known), 'g.x: unknown option')
   })
 })
