@@ -207,5 +207,5 @@ function resolveRetry(value: unknown, others: number): RetryPolicy | false {
 
 function resolveStatuses(value: unknown): readonly number[] {
   if (!Array.isArray(value)) return refuse('retry.statuses', 'an array of HTTP statuses', value)
-  return value.map((status: unknown, i) => integer(`retry.statuses[${i}]`, status, 300, 599))
+  return Object.freeze(value.map((status: unknown, i) => integer(`retry.statuses[${i}]`, status, 300, 599)))
 }

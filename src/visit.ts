@@ -131,6 +131,7 @@ export class Visit implements Guest {
     debug('%s answered: %d', this.id, response.status)
     const headers = body ? eventStreamHeaders(response.headers, this.#writer.appHeaders) : response.headers
     relay({ ...response, headers }, this.#writer, {
+      signal: this.#controller.signal,
       writeMs: this.#context.options.timeouts.writeMs,
       onFailed: (error) => {
         this.#controller.abort(error)

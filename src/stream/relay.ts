@@ -5,13 +5,20 @@ import type { UpstreamResponse } from '../open-upstream.ts'
 import type { ClientWriter } from './client-writer.ts'
 
 export interface RelayOptions {
+  /** Aborted when the client is gone. */
+  readonly signal: AbortSignal
   readonly writeMs: number
   readonly onFailed: (error: SseProxyError) => void
 }
 
-export function relay(response: UpstreamResponse, writer: ClientWriter, { writeMs, onFailed }: RelayOptions): void {
+export function relay(
+  response: UpstreamResponse,
+  writer: ClientWriter,
+  { signal, writeMs, onFailed }: RelayOptions,
+): void {
   const { body } = response
   writer.open(response)
+  signal.addEventListener('abort', () => body.destroy(), { once: true })
   writer.watch({
     writeMs,
     onDrain: () => body.resume(),

@@ -1,12 +1,13 @@
-// One attempt: one pass of a request through http-proxy-middleware, from the choice of an upstream to the last byte
-// of its answer. It settles once, with the answer's head or with an UpstreamError, and after that it is the body.
+// One attempt: one pass of a request through http-proxy-middleware, up to the head of the answer. It settles once, with
+// that answer or with an UpstreamError, and is forgotten then.
 
 import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError } from '../errors.ts'
-import type { BodySink, Header, OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
+import type { Header, OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
+import { AnswerBody, type OnOver } from './answer-body.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
 import { describeBody, isReplayable, openBody, type RequestBody, sendBody } from './request-body.ts'
@@ -51,16 +52,13 @@ export async function openTarget(
   }
 }
 
-/** How an answer ended that had begun. Called once for each. */
-export type OnOver = (outcome: 'complete' | 'broken' | 'given-up') => void
-
-class Attempt implements PassTaker, UpstreamBody {
+class Attempt implements PassTaker {
   readonly target: HpmTarget | undefined
   readonly response: Promise<UpstreamResponse>
   readonly #context: AttemptContext
-  readonly #body: RequestBody
   readonly #fresh: boolean
   readonly #onOver: OnOver | undefined
+  readonly #exchange: Exchange
   readonly #signal: AbortSignal
   readonly #standIn: StandInResponse
   #upstream: string | undefined
@@ -71,31 +69,26 @@ class Attempt implements PassTaker, UpstreamBody {
   #timer: NodeJS.Timeout | undefined
   // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
   #request: ClientRequest | undefined
+  // What was listening to it before anybody else could: httpxy, whose part is over with the head.
+  #listening: Record<string, Listeners> | undefined
   // What its socket had read before; more than that is the beginning of an answer.
   #bytesReadBefore = 0
   #diedOnReuse = false
   // The client's body on its way, where it is a stream.
   #upload: Readable | undefined
-  // The upstream's answer, from the head on.
-  #source: Readable | undefined
-  #sink: BodySink | undefined
-  // What came between the head and `start`, at most what one read of the socket holds.
-  #early: Buffer[] = []
-  // How the body ended, once it has; told to the sink when there is one.
-  #outcome: 'complete' | Error | undefined
-
   constructor(
     context: AttemptContext,
-    { req, res, body }: Exchange,
+    exchange: Exchange,
     target: HpmTarget | undefined,
     { lastEventId, signal }: OpenRequest,
     fresh: boolean,
     onOver: OnOver | undefined,
   ) {
+    const { req, res, body } = exchange
     this.target = target
+    this.#exchange = exchange
     this.#onOver = onOver
     this.#context = context
-    this.#body = body
     this.#fresh = fresh
     this.#signal = signal
     this.response = new Promise((resolve, reject) => {
@@ -140,7 +133,7 @@ class Attempt implements PassTaker, UpstreamBody {
     options.agent ??= this.#fresh ? agents.fresh(secure) : agents.pooled(secure)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
-    this.#upload = openBody(this.#body)
+    this.#upload = openBody(this.#exchange.body)
     if (this.#upload) options.buffer = this.#upload
     this.#upstream = upstreamLabel(target)
     return true
@@ -149,11 +142,13 @@ class Attempt implements PassTaker, UpstreamBody {
   onUpstreamRequest(request: unknown): void {
     if (!(request instanceof ClientRequest)) return
     const redirected = this.#request !== undefined
+    this.#request?.off('close', this.#onClosed)
     this.#request = request
+    this.#listening = redirected
+      ? undefined
+      : Object.fromEntries(HEAD_EVENTS.map((event) => [event, request.rawListeners(event)]))
     // An answer that is no answer (101, say) closes the connection without an error.
-    request.once('close', () => {
-      if (!this.#source && this.#request === request) this.onFailure(new Error('closed without an answer'))
-    })
+    request.once('close', this.#onClosed)
     const { socket } = request
     const connected = () => {
       this.#bytesReadBefore = socket?.bytesRead ?? 0
@@ -162,7 +157,7 @@ class Attempt implements PassTaker, UpstreamBody {
     if (redirected || !socket?.connecting) connected()
     else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', connected)
     // An upload may take its time; the wait for an answer begins with its last byte.
-    this.#upload?.on('data', () => this.#timer?.refresh())
+    this.#upload?.on('data', this.#onUploaded)
   }
 
   onUnroutable(error: unknown): void {
@@ -170,10 +165,6 @@ class Attempt implements PassTaker, UpstreamBody {
   }
 
   onFailure(error: unknown): true {
-    if (this.#source) {
-      this.onBroken(error instanceof Error ? error : undefined)
-      return true
-    }
     const request = this.#request
     const begun = (request?.socket?.bytesRead ?? 0) > this.#bytesReadBefore
     this.#diedOnReuse = request?.reusedSocket === true && !begun && this.#reject !== undefined
@@ -182,63 +173,33 @@ class Attempt implements PassTaker, UpstreamBody {
     return true
   }
 
-  onHead(source: Readable): void {
+  onHead(answer: IncomingMessage): void {
     const resolve = this.#resolve
     if (!resolve) {
-      source.destroy()
+      answer.destroy()
       return
     }
-    this.#settle()
-    this.#source = source
     if (debug.enabled) this.#debugAnswer()
-    resolve(this.#describe('headers' in source ? (source as IncomingMessage) : undefined))
-  }
-
-  onData(chunk: Buffer): boolean {
-    if (this.#sink) this.#sink.onData(chunk)
-    else this.#early.push(chunk)
-    return true
-  }
-
-  onEnd(): void {
-    // Without a head: `forward` without a target, which http-proxy-middleware answers by itself.
-    this.#resolve?.(this.#describe(undefined))
+    const body = new AnswerBody(answer, this.#request, this.#onOver)
+    const { req, res } = this.#exchange
+    if (this.#context.proxy.tellsEnd) answer.once('end', () => this.#context.proxy.tellEnd(req, res, answer))
+    this.#letGo()
     this.#settle()
-    this.#finish('complete')
+    const { headers } = answer
+    resolve({
+      ...this.#head(headers.connection),
+      delimited: headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined,
+      body,
+    })
   }
 
-  onBroken(error?: Error): void {
-    if (this.#reject) this.onFailure(error)
-    else this.#finish(error ?? new Error('the upstream closed the connection before the end of its answer'))
+  /** Without a head: `forward` without a target, which http-proxy-middleware answers by itself. */
+  onEnd(): void {
+    this.#resolve?.({ ...this.#head(undefined), delimited: true, body: EMPTY_BODY })
+    this.#settle()
   }
 
-  // UpstreamBody: what the stream does.
-
-  start(sink: BodySink): void {
-    this.#sink = sink
-    for (const chunk of this.#early) sink.onData(chunk)
-    this.#early = []
-    if (this.#outcome !== undefined) this.#tell(sink, this.#outcome)
-  }
-
-  pause(): void {
-    this.#source?.pause()
-  }
-
-  resume(): void {
-    this.#source?.resume()
-  }
-
-  destroy(): void {
-    this.#sink = undefined
-    if (this.#outcome === undefined) {
-      this.#outcome = new Error('given up')
-      this.#onOver?.('given-up')
-    }
-    this.#tearDown()
-  }
-
-  #describe(answer: IncomingMessage | undefined): UpstreamResponse {
+  #head(connection: string | undefined): Omit<UpstreamResponse, 'body' | 'delimited'> {
     const standIn = this.#standIn
     const headers = standIn.rawHeaderNames.map((name): Header => {
       const value = standIn.getHeader(name) ?? ''
@@ -247,10 +208,19 @@ class Attempt implements PassTaker, UpstreamBody {
     return {
       status: standIn.statusCode,
       statusMessage: standIn.statusMessage ?? '',
-      headers: withoutHopByHop(headers, answer?.headers.connection),
+      headers: withoutHopByHop(headers, connection),
       upstream: this.#upstream ?? '',
-      body: this,
-      delimited: answer?.headers['content-length'] !== undefined || answer?.headers['transfer-encoding'] !== undefined,
+    }
+  }
+
+  /** httpxy's listeners hold all it knew of the request, for as long as the answer lasts. */
+  #letGo(): void {
+    const request = this.#request
+    request?.off('close', this.#onClosed)
+    this.#upload?.off('data', this.#onUploaded)
+    if (!request || !this.#listening) return
+    for (const [event, listeners] of Object.entries(this.#listening)) {
+      for (const listener of listeners) Reflect.apply(request.off, request, [event, listener])
     }
   }
 
@@ -283,8 +253,9 @@ class Attempt implements PassTaker, UpstreamBody {
     const reject = this.#reject
     if (!reject) return
     this.#settle()
-    this.#outcome = error
-    this.#tearDown()
+    // Makes httpxy destroy its request, and http-proxy-middleware's promise settle.
+    this.#standIn.emit('close')
+    this.#request?.destroy()
     reject(error)
   }
 
@@ -293,32 +264,30 @@ class Attempt implements PassTaker, UpstreamBody {
     this.#timer = undefined
     this.#resolve = undefined
     this.#reject = undefined
-  }
-
-  #finish(outcome: 'complete' | Error): void {
-    if (this.#outcome !== undefined) return
-    this.#outcome = outcome
-    this.#onOver?.(outcome === 'complete' ? 'complete' : 'broken')
     this.#signal.removeEventListener('abort', this.#onAbort)
-    if (this.#sink) this.#tell(this.#sink, outcome)
   }
 
-  #tell(sink: BodySink, outcome: 'complete' | Error): void {
-    if (outcome === 'complete') sink.onEnd()
-    else sink.onBroken(outcome)
+  readonly #onClosed = (): void => {
+    this.onFailure(new Error('closed without an answer'))
+  }
+
+  readonly #onUploaded = (): void => {
+    this.#timer?.refresh()
   }
 
   readonly #onAbort = (): void => {
     this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#upstream, this.#signal.reason))
-    this.destroy()
   }
+}
 
-  #tearDown(): void {
-    this.#signal.removeEventListener('abort', this.#onAbort)
-    // Makes httpxy destroy its request and its answer, and http-proxy-middleware's promise settle.
-    this.#standIn.emit('close')
-    this.#request?.destroy()
-  }
+const HEAD_EVENTS = ['socket', 'error', 'response']
+type Listeners = ReturnType<ClientRequest['rawListeners']>
+
+const EMPTY_BODY: UpstreamBody = {
+  start: (sink) => sink.onEnd(),
+  pause() {},
+  resume() {},
+  destroy() {},
 }
 
 function isParseError(error: unknown): boolean {

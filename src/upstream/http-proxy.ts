@@ -1,7 +1,7 @@
 // The one place that knows http-proxy-middleware. It works on stand-ins; the app's handlers and plugins get the real
 // request and response in their place, and its error events of proxied requests go to the attempt they belong to.
 
-import { type IncomingMessage, ServerResponse } from 'node:http'
+import { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import {
@@ -25,6 +25,8 @@ export type HpmTarget = NonNullable<HpmOptions['target']>
 type ProxyServer = Parameters<Plugin>[0]
 type ErrorListener = (error: Error, req?: IncomingMessage, res?: ServerResponse, target?: HpmTarget) => unknown
 
+type EndListener = (req: IncomingMessage, res: ServerResponse, answer: IncomingMessage) => void
+
 export interface HttpProxy {
   /** Sends a request through http-proxy-middleware; what becomes of it is told to the stand-in's taker. */
   pass(req: StandInRequest, res: StandInResponse): void
@@ -32,6 +34,9 @@ export interface HttpProxy {
   accepts(req: IncomingMessage): true | Promise<boolean>
   /** Tells the app's `on.error` and plugins; resolves when all of them have had their say. */
   report(error: Error, req: IncomingMessage, res: ServerResponse, target?: HpmTarget): Promise<void>
+  /** Whether anybody wants to know when an answer has ended. */
+  readonly tellsEnd: boolean
+  tellEnd(req: IncomingMessage, res: ServerResponse, answer: IncomingMessage): void
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
 }
 
@@ -69,6 +74,12 @@ export function createHttpProxy(hpm: HpmOptions, fallback: HpmTarget | undefined
     async report(error, req, res, target) {
       for (const listener of seam.errorListeners()) await listener(error, req, res, target)
     },
+    get tellsEnd() {
+      return seam.endListeners().length > 0
+    },
+    tellEnd(req, res, answer) {
+      for (const listener of seam.endListeners()) listener(req, res, answer)
+    },
     upgrade(req, socket, head) {
       // Every server's sockets are; its types promise less.
       if (socket instanceof Socket) middleware.upgrade(req, socket, head)
@@ -78,9 +89,10 @@ export function createHttpProxy(hpm: HpmOptions, fallback: HpmTarget | undefined
 }
 
 /** A plugin that stands between http-proxy-middleware and everybody who listens to it. */
-function createSeam(): { plugin: Plugin; errorListeners(): ErrorListener[] } {
+function createSeam(): { plugin: Plugin; errorListeners(): ErrorListener[]; endListeners(): EndListener[] } {
   let server: ProxyServer | undefined
   return {
+    endListeners: () => server?.rawListeners('end') ?? [],
     plugin(installed) {
       server = installed
       interceptPasses(installed)
@@ -107,6 +119,12 @@ function interceptEvents(server: ProxyServer): void {
     const res = args.find((arg) => arg instanceof StandInResponse)
     if (res === undefined) return emit(event, ...args)
     if (event === 'error') return res.taker.onFailure(args[0])
+    if (event === 'end') {
+      // Told when it is true, see `tellEnd`; here it only means that the headers are done.
+      const answer = args[2]
+      if (answer instanceof IncomingMessage) res.taker.onHead(answer)
+      return true
+    }
     if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3])
     try {
       emit(event, ...args.map(original))
@@ -114,6 +132,7 @@ function interceptEvents(server: ProxyServer): void {
       // A handler that throws would end the process from here.
       res.taker.onUnroutable(error)
     }
+    if (event === 'proxyRes') res.complete()
     return event === 'econnreset' ? res.taker.onFailure(args[0]) : true
   }
   Object.assign(server, { emit: intercepted })

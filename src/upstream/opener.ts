@@ -5,6 +5,7 @@ import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { UpstreamError } from '../errors.ts'
 import { isEventStream, type OpenRequest, type OpenUpstream, type UpstreamResponse } from '../open-upstream.ts'
+import type { OnOver } from './answer-body.ts'
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
 import { EARLY_DEATH_MS } from './health.ts'
 import type { Member, Pool } from './pool.ts'
@@ -75,7 +76,7 @@ async function ask(
   let survived: NodeJS.Timeout | undefined
   let early = true
   let over = false
-  const onOver = (outcome: 'complete' | 'broken' | 'given-up') => {
+  const onOver: OnOver = (outcome) => {
     clearTimeout(survived)
     over = true
     pool.release(member)

@@ -3,7 +3,7 @@
 
 import { EventEmitter } from 'node:events'
 import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
-import type { Readable, Writable } from 'node:stream'
+import type { Writable } from 'node:stream'
 import type { HpmOptions, HpmTarget } from './http-proxy.ts'
 
 /** What an attempt decides about its pass and wants to know of it. */
@@ -17,12 +17,10 @@ export interface PassTaker {
   /** Routing or rewriting failed, before anything was sent. */
   onUnroutable(error: unknown): void
   onFailure(error: unknown): true
-  /** The response's headers are complete and `body` is about to flow. */
-  onHead(body: Readable): void
-  /** Returns false to have the body paused. */
-  onData(chunk: Buffer): boolean
+  /** The answer's headers are on the stand-in as the client is to have them. */
+  onHead(answer: IncomingMessage): void
+  /** The response is complete without an answer of an upstream's. */
   onEnd(): void
-  onBroken(error?: Error): void
 }
 
 /** The parts of a request that http-proxy-middleware reads, or may change, over HTTP/1.1 whatever the client speaks. */
@@ -83,7 +81,11 @@ export class StandInResponse extends ServerResponse {
     super(client.req)
     this.client = client
     this.taker = taker
-    this.on('pipe', (body: Readable) => taker.onHead(body))
+  }
+
+  /** Keeps httpxy from relaying the body, which is the taker's. */
+  complete(): void {
+    this.finished = true
   }
 
   /** The names of the headers as they were set. */
@@ -93,18 +95,8 @@ export class StandInResponse extends ServerResponse {
     return typeof names === 'function' ? names.call(this) : this.getHeaderNames()
   }
 
-  override write(chunk: Buffer): boolean {
-    return this.taker.onData(chunk)
-  }
-
   override end(): this {
     this.taker.onEnd()
-    return this
-  }
-
-  override destroy(error?: Error): this {
-    this.destroyed = true
-    this.taker.onBroken(error)
     return this
   }
 }

@@ -1,0 +1,78 @@
+// The body of an upstream's answer, from its head to its end. By now http-proxy-middleware has done its part, and
+// nothing of it is kept: an open stream may live for days.
+
+import type { ClientRequest, IncomingMessage } from 'node:http'
+import type { BodySink, UpstreamBody } from '../open-upstream.ts'
+
+/** How an answer ended that had begun. Called once for each. */
+export type OnOver = (outcome: 'complete' | 'broken' | 'given-up') => void
+
+export class AnswerBody implements UpstreamBody {
+  readonly #source: IncomingMessage
+  readonly #request: ClientRequest | undefined
+  readonly #onOver: OnOver | undefined
+  #sink: BodySink | undefined
+  // What came between the head and `start`, at most what one read of the socket holds.
+  #early: Buffer[] | undefined
+  // How the body ended, once it has; told to the sink when there is one.
+  #outcome: 'complete' | Error | undefined
+
+  constructor(source: IncomingMessage, request: ClientRequest | undefined, onOver: OnOver | undefined) {
+    this.#source = source
+    this.#request = request
+    this.#onOver = onOver
+    const broken = (error?: Error) => this.#finish(error ?? new Error('the connection was closed before the end'))
+    source.on('data', (chunk: Buffer) => this.#take(chunk))
+    source.on('end', () => this.#finish('complete'))
+    source.on('error', broken)
+    source.on('close', broken)
+    request?.on('error', broken)
+  }
+
+  start(sink: BodySink): void {
+    this.#sink = sink
+    const early = this.#early ?? []
+    this.#early = undefined
+    for (const chunk of early) sink.onData(chunk)
+    if (this.#outcome !== undefined) this.#tell(this.#outcome)
+  }
+
+  pause(): void {
+    this.#source.pause()
+  }
+
+  resume(): void {
+    this.#source.resume()
+  }
+
+  destroy(): void {
+    this.#sink = undefined
+    // Its connection may be another request's by now.
+    if (this.#outcome === 'complete') return
+    if (this.#outcome === undefined) {
+      this.#outcome = new Error('given up')
+      this.#onOver?.('given-up')
+    }
+    this.#source.destroy()
+    this.#request?.destroy()
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#sink) this.#sink.onData(chunk)
+    else if (this.#outcome === undefined) this.#early = [...(this.#early ?? []), chunk]
+  }
+
+  #finish(outcome: 'complete' | Error): void {
+    if (this.#outcome !== undefined) return
+    this.#outcome = outcome
+    this.#onOver?.(outcome === 'complete' ? 'complete' : 'broken')
+    this.#tell(outcome)
+  }
+
+  #tell(outcome: 'complete' | Error): void {
+    const sink = this.#sink
+    this.#sink = undefined
+    if (outcome === 'complete') sink?.onEnd()
+    else sink?.onBroken(outcome)
+  }
+}
