@@ -8,7 +8,8 @@ import { until } from './waiting.ts'
 
 export interface SeveralArrangement extends FrontOptions {
   host?: Host
-  upstream?: UpstreamOptions
+  /** For all of them, or for each by its place in the list. */
+  upstream?: UpstreamOptions | ((at: number) => UpstreamOptions)
   count?: number
 }
 
@@ -26,7 +27,10 @@ export async function several(
   options: Partial<SseProxyOptions> | ((urls: string[]) => Partial<SseProxyOptions>) = {},
   { host = 'express5', upstream, count = 3, ...mounting }: SeveralArrangement = {},
 ): Promise<Several> {
-  const upstreams = await Promise.all(Array.from({ length: count }, () => startUpstream(upstream)))
+  const places = Array.from({ length: count }, (_, at) => at)
+  const upstreams = await Promise.all(
+    places.map((at) => startUpstream(typeof upstream === 'function' ? upstream(at) : upstream)),
+  )
   const urls = upstreams.map(({ url }) => `${url}/stream`)
   const given = typeof options === 'function' ? options(urls) : options
   const proxy = sseProxy({ target: urls, ...given } as SseProxyOptions)
@@ -49,15 +53,4 @@ export async function refusingUrl(): Promise<string> {
   const upstream = await startUpstream()
   await upstream.close()
   return `${upstream.url}/stream`
-}
-
-/** The upstream that gets the next request, with the exchange. */
-export async function nextOf(upstreams: readonly Upstream[]): Promise<{ upstream: Upstream; at: number }> {
-  const before = upstreams.map(({ exchanges }) => exchanges.length)
-  let at = -1
-  await until(() => {
-    at = upstreams.findIndex(({ exchanges }, i) => exchanges.length > (before[i] ?? 0))
-    return at !== -1
-  }, 'a request to reach one of the upstreams')
-  return { upstream: upstreams[at] as Upstream, at }
 }
