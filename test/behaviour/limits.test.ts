@@ -8,7 +8,7 @@ import fc from 'fast-check'
 import { type Client, headerOf } from '../support/client.ts'
 import { type Front, type Host, hostsByProtocol } from '../support/front.ts'
 import { type Proxied, proxied, type SseProxy, type SseProxyOptions } from '../support/proxied.ts'
-import type { EventStream, Exchange, Upstream } from '../support/upstream.ts'
+import { EventStream, type Exchange, type Upstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
 
 const origin = 'https://page.example'
@@ -241,14 +241,14 @@ const endings: Ending[] = [
     name: 'did not read',
     options: { timeouts: { writeMs: 100 } },
     run: async ({ client, exchange }) => {
-      const { res } = await exchange()
-      res.writeHead(200, { 'content-type': 'text/event-stream' })
+      const upstreamSide = await exchange()
+      upstreamSide.stream()
       await client.head()
       client.pause()
-      const isOver = (): boolean => res.destroyed
-      while (!isOver()) {
-        if (!res.write(`data: ${'x'.repeat(65_536)}\n\n`)) await new Promise((resolve) => setTimeout(resolve, 5))
-      }
+      await until(() => {
+        if (!upstreamSide.res.writableNeedDrain) upstreamSide.res.write(`data: ${'x'.repeat(2 ** 20)}\n\n`)
+        return upstreamSide.res.closed
+      }, 'the upstream to be let go')
     },
   },
   {
@@ -308,38 +308,105 @@ const endings: Ending[] = [
 for (const host of hostsByProtocol) {
   for (const { name, options = {}, request, run } of endings) {
     test(`a place is free again after a request that ${name} (${host})`, async (t) => {
-      let isOver = false
-      const onFirst = <T>(value: T): T | undefined => (isOver ? undefined : value)
-      const limits = { streams: 1, streamsPerClient: 1, ...options.limits }
-      const arrangement = await proxied(t, { ...options, limits }, { host })
-      const { upstream, front, proxy } = arrangement
+      const limits = { ...options.limits, streams: 1, streamsPerClient: 1 }
+      const { upstream, front, proxy } = await proxied(t, { ...options, limits }, { host })
       const client = front.request('', request)
       const exchange = (): Promise<Exchange> => upstream.next()
 
       await run({ client, exchange, stream: async () => (await exchange()).stream(), proxy, upstream })
+      client.resume()
       await client.ended()
-      isOver = true
 
-      await until(() => proxy.stats().active === 0, 'the stream to be over')
-      // Nothing tells a client from outside when the place is free but that another one gets it.
-      let status = 503
-      while (status === 503 || status === 429) {
-        const next = front.request('', { headers: { 'x-next': 'yes' } })
-        const got = await Promise.race([
-          next.head().then(() => next.status),
-          upstream.next().then(
-            () => 200,
-            () => 0,
-          ),
-        ])
-        status = got
-        next.close()
-        if (name.includes('no upstream') || options.router || options.on?.proxyReq || options.resume) {
-          const text = status === 503 ? await next.whole().catch(() => '') : ''
-          if (!text.includes('ERR_SSE_PROXY_FULL')) break
-        }
-      }
-      assert.equal(onFirst(true), undefined)
+      await untilAdmitted(front, upstream)
+      await until(() => proxy.stats().active === 0, 'no stream to be open')
     })
   }
+
+  test(`300 random comings, goings and failures leave as many places as there were (${host})`, async (t) => {
+    const limits = { streams: 6, streamsPerClient: 3, clientKey: byHeader }
+    const options = { limits, timeouts: { responseMs: 1000 }, transform: failOnDemand }
+    const { upstream, front, proxy } = await proxied(t, options, { host })
+
+    const kinds = ['open', 'open', 'open', 'leave', 'end', 'reset', 'fail', 'answer', 'drop'] as const
+    const step = fc.record({ kind: fc.constantFrom(...kinds), which: fc.nat(20) })
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 10 }), async (steps) => {
+        const clients: Client[] = []
+        for (const { kind, which } of steps) await act(kind, which, { front, upstream, clients })
+        for (const client of clients) client.close()
+        await until(() => upstream.open === 0 && proxy.stats().active === 0, 'all to be over')
+      }),
+      { numRuns: 300 },
+    )
+
+    const users = ['ada', 'ada', 'ada', 'grace', 'grace', 'grace']
+    for (const user of users) await untilAdmitted(front, upstream, user, true)
+    const seventh = await front.open('', { headers: { 'x-user': 'edsger' } })
+    assert.match(await seventh.whole(), /ERR_SSE_PROXY_FULL/)
+  })
+}
+
+/** One random step on whatever is open. */
+async function act(
+  kind: 'open' | 'leave' | 'end' | 'reset' | 'fail' | 'answer' | 'drop',
+  which: number,
+  { front, upstream, clients }: { front: Front; upstream: Upstream; clients: Client[] },
+): Promise<void> {
+  const open = upstream.exchanges.filter(({ res }) => !res.closed)
+  const exchange = open[which % Math.max(open.length, 1)]
+  if (kind === 'open') {
+    const client = front.request('', { headers: { 'x-user': ['ada', 'grace', 'edsger'][which % 3]! } })
+    const before = upstream.exchanges.length
+    clients.push(client)
+    // Half of them go on while this one is on its way.
+    if (which % 2 === 0)
+      await until(() => client.hasHead || upstream.exchanges.length > before, 'the request to arrive')
+  } else if (kind === 'leave') {
+    clients[which % Math.max(clients.length, 1)]?.close()
+  } else if (exchange && kind === 'drop') {
+    exchange.req.socket.destroy()
+  } else if (exchange && kind === 'answer' && !exchange.res.headersSent) {
+    exchange.answer(404)
+  } else if (exchange && !exchange.res.writableEnded) {
+    const stream = exchange.res.headersSent ? new EventStream(exchange.res) : exchange.stream()
+    if (kind === 'end') stream.end()
+    else if (kind === 'reset') stream.reset()
+    else stream.send({ data: 'fail' })
+  }
+}
+
+function failOnDemand({ data }: { data: string }): void {
+  if (data === 'fail') bang()
+}
+
+/** Nothing tells a client from outside when a place is free but that it gets it. */
+async function untilAdmitted(front: Front, upstream: Upstream, user = 'ada', stays = false): Promise<void> {
+  for (let tries = 0; tries < 500; tries += 1) {
+    const before = upstream.exchanges.length
+    const client = front.request('', { headers: { 'x-user': user } })
+    await until(() => client.hasHead || upstream.exchanges.length > before, 'an answer')
+    if (client.status >= 400) await client.ended()
+    if (!stays) client.close()
+    if (!/ERR_SSE_PROXY_(FULL|CLIENT_LIMIT)/.test(client.text)) return
+  }
+  assert.fail('the place is still taken')
+}
+
+async function answered(
+  t: TestContext,
+  options: Partial<SseProxyOptions>,
+  host: Host = 'express5',
+): Promise<Proxied<Upstream>> {
+  const handler = (exchange: Exchange): unknown => exchange.stream()
+  return await proxied(t, options, { host, before: [readable], upstream: { handler } })
+}
+
+async function assertRefused(client: Client, status: number, code: string): Promise<void> {
+  assert.equal(client.status, status)
+  assert.match(headerOf(client, 'retry-after') ?? '', /^[1-5]$/)
+  assert.equal(headerOf(client, 'access-control-allow-origin'), origin)
+  assert.equal(headerOf(client, 'access-control-allow-credentials'), 'true')
+  assert.equal(headerOf(client, 'access-control-expose-headers'), 'Retry-After')
+  assert.equal(headerOf(client, 'cache-control'), 'no-store')
+  assert.equal(JSON.parse(await client.whole()).error.code, code)
 }

@@ -1,0 +1,157 @@
+// What happens to the upstream when its client has gone: let go at once, some time later, or not before its own end.
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { hostsByProtocol } from '../support/front.ts'
+import { watchLeftovers } from '../support/leftovers.ts'
+import { proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
+import { chunk, streamHead } from '../support/raw-upstream.ts'
+import { until } from '../support/waiting.ts'
+
+for (const host of hostsByProtocol) {
+  test(`'drain' lets hooks see the stream to its end (${host})`, async (t) => {
+    const leftovers = watchLeftovers(t)
+    const { upstream, front, seen } = await recording(t, host, 'drain')
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+    stream.send({ data: 'before' })
+    await client.waitFor('before')
+
+    client.close()
+    await until(() => front.connections === 0, 'the client to be gone')
+    for (const data of ['after', 'usage: 42 tokens']) {
+      stream.send({ data })
+      await until(() => seen.includes(data), `the hook to see ${data}`)
+    }
+    stream.end()
+    await until(() => seen.some((entry) => entry.startsWith('close')), 'onClose')
+
+    assert.equal(exchange.isLeft, false)
+    assert.deepEqual(
+      seen.filter((entry) => !entry.startsWith('end')),
+      ['before', 'after', 'usage: 42 tokens', 'close client-left'],
+    )
+    await front.close()
+    await upstream.close()
+    await leftovers.assertNone()
+  })
+
+  test(`'drain' goes on through a slow and full stream without holding anything for the client (${host})`, async (t) => {
+    const { upstream, front, seen } = await recording(t, host, 'drain')
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+    await client.head()
+    client.close()
+    await until(() => front.connections === 0, 'the client to be gone')
+
+    const event = `data: ${'x'.repeat(256 * 1024)}\n\n`
+    for (let count = 0; count < 100; count += 1) stream.write(event)
+    stream.end('data: last\n\n')
+
+    await until(() => seen.includes('last'), 'the last event')
+    assert.equal(exchange.isLeft, false)
+  })
+
+  test(`'drain' ends with an upstream that breaks off (${host})`, async (t) => {
+    const closed: string[] = []
+    const options: Partial<SseProxyOptions> = {
+      onDisconnect: 'drain',
+      onClose: (_stream, reason) => void closed.push(reason),
+    }
+    const { upstream, front } = await rawProxied(t, { ...options, transform: () => {} }, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(streamHead)
+    conversation.send(chunk('data: one\n\n'))
+    await client.waitFor('one')
+    client.close()
+    await until(() => front.connections === 0, 'the client to be gone')
+
+    conversation.reset()
+
+    await until(() => closed.length === 1, 'onClose')
+  })
+
+  test(`{ graceMs } lets the upstream go on for that long and then lets it go (${host})`, async (t) => {
+    const leftovers = watchLeftovers(t)
+    const { upstream, front, seen } = await recording(t, host, { graceMs: 400 })
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+    stream.send({ data: 'before' })
+    await client.waitFor('before')
+
+    client.close()
+    await until(() => front.connections === 0, 'the client to be gone')
+    stream.send({ data: 'after' })
+    await until(() => seen.includes('after') || exchange.isLeft, 'the hook to see the event')
+    await exchange.leftByPeer()
+    await until(() => seen.some((entry) => entry.startsWith('close')), 'onClose')
+
+    assert.deepEqual(seen, ['before', 'after', 'close client-left'])
+    await front.close()
+    await upstream.close()
+    await leftovers.assertNone()
+  })
+
+  test(`{ graceMs } ends early with the stream (${host})`, async (t) => {
+    const { upstream, front, seen } = await recording(t, host, { graceMs: 60_000 })
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+    await client.head()
+
+    client.close()
+    await until(() => front.connections === 0, 'the client to be gone')
+    stream.end('data: last\n\n')
+    await until(() => seen.some((entry) => entry.startsWith('close')), 'onClose')
+
+    assert.ok(seen.includes('last'))
+    assert.equal(exchange.isLeft, false)
+  })
+
+  test(`'abort' shows hooks nothing more (${host})`, async (t) => {
+    const { upstream, front, seen } = await recording(t, host, 'abort')
+    const client = front.request()
+    const exchange = await upstream.next()
+    exchange.stream().send({ data: 'before' })
+    await client.waitFor('before')
+
+    client.close()
+    await exchange.leftByPeer()
+    await until(() => seen.some((entry) => entry.startsWith('close')), 'onClose')
+
+    assert.deepEqual(seen, ['before', 'close client-left'])
+  })
+
+  test(`before the upstream has answered there is nothing to drain (${host})`, async (t) => {
+    const { upstream, front } = await recording(t, host, 'drain')
+    const client = front.request()
+    const exchange = await upstream.next()
+
+    client.close()
+
+    await exchange.leftByPeer()
+  })
+}
+
+/** An arrangement whose hooks and observers write down what they see. */
+async function recording(
+  t: TestContext,
+  host: (typeof hostsByProtocol)[number],
+  onDisconnect: NonNullable<SseProxyOptions['onDisconnect']>,
+) {
+  const seen: string[] = []
+  const arrangement = await proxied(
+    t,
+    {
+      onDisconnect,
+      transform: ({ data }) => void seen.push(data),
+      onEnd: () => void seen.push('end'),
+      onClose: (_stream, reason) => void seen.push(`close ${reason}`),
+    },
+    { host },
+  )
+  return { ...arrangement, seen }
+}
