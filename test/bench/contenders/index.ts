@@ -41,7 +41,11 @@ export const contenders: readonly Contender[] = [
   variant('sse-proxy:keepalive', 'keepalive: 1000'),
   variant('sse-proxy:hook', 'a hook that leaves events alone'),
   variant('sse-proxy:json', 'a hook that parses an event’s JSON, changes it and writes it again'),
-  { ...variant('sse-proxy:share', 'share: true'), quick: true, sharing: true },
+  {
+    ...variant('sse-proxy:share', 'share: true; its upstreams stay for a while when the last client has left'),
+    quick: true,
+    sharing: true,
+  },
   variant('sse-proxy:targets', 'three targets and resume: true'),
 ]
 

@@ -34,7 +34,8 @@ export interface LoadPlace {
   readonly upstreamPorts: readonly number[]
 }
 
-const stuckMs = 2_000
+const stuckMs = 5_000
+const leavingMs = 1_000
 const openingAtOnce = 64
 // Linux answers on all of 127.0.0.0/8.
 const sources = platform === 'linux' ? 40 : 0
@@ -116,10 +117,11 @@ export class Load {
   }
 
   /** Has everybody leave, and waits for the upstream to see it; returns the connections that stay. */
-  async closeAll(waitMs: number): Promise<number> {
+  async closeAll(): Promise<number> {
     for (const client of this.clients) this.close(client)
-    await spinUntil(() => this.upstream.connections === 0, waitMs)
-    return this.upstream.connections
+    let left = this.upstream.connections
+    while (await spinUntil(() => this.upstream.connections < left, leavingMs)) left = this.upstream.connections
+    return left
   }
 
   #lose(client: Client, observer: ClientObserver): void {

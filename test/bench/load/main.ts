@@ -11,7 +11,6 @@ export interface Assignment extends LoadPlace {
 
 export type LoadMessage = { readonly ask: 'usage' } | { readonly figures: Figures }
 
-const leaveMs = 5_000
 const patienceMs = 90_000
 
 function tell(message: LoadMessage): void {
@@ -31,7 +30,7 @@ async function work({ run: name, ...place }: Assignment): Promise<void> {
   const load = new Load(place, run.settings.bytes ?? 200, usage)
   await load.upstream.listening()
   const figures = await run.measure(load, run.settings)
-  const left = await load.closeAll(leaveMs)
+  const left = await load.closeAll()
   tell({ figures: { ...figures, lost: load.lost, left } })
 }
 

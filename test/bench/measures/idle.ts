@@ -11,7 +11,7 @@ const settleMs = 600
 async function idle(load: Load, { streams = fewStreams, oneUrl = false }: Settings): Promise<Figures> {
   // The first streams pay for what is made once.
   await load.openStreams(100)
-  await load.closeAll(2_000)
+  await load.closeAll()
   const start = await settled(load)
   const few = await load.openStreams(Math.min(fewStreams, streams), oneUrl)
   const atFew = await settled(load)
