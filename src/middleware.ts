@@ -12,6 +12,7 @@ import type { ProxyStats, UpstreamStats } from './observe/stats.ts'
 import type { SseStream } from './options.ts'
 import { jittered } from './refusal.ts'
 import { type ResolvedOptions, resolveRange } from './resolve-options.ts'
+import { KeepaliveClock } from './stream/keepalive.ts'
 import { SharedStreams } from './stream/share.ts'
 import { createAgents } from './upstream/agents.ts'
 import { createHttpProxy, type HttpProxy } from './upstream/http-proxy.ts'
@@ -45,6 +46,7 @@ export class Middleware {
       admission: new Admission(options.limits),
       shares: options.share ? new SharedStreams(options, options.share, observer, () => this.#nextId()) : undefined,
       visits: new Set(),
+      keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,
       opener: {
         proxy: this.#proxy,
         agents: createAgents(),

@@ -1,6 +1,8 @@
 // The seam between upstream/ and stream/: what an upstream's answer is, and the one function that gets one.
 // Whoever wants to try again, go on after a loss, or serve many clients from one upstream wraps that function.
 
+import type { Wanted } from './lifetime.ts'
+
 /** Takes what an upstream sends. After `onEnd` or `onBroken` nothing more comes. */
 export interface BodySink {
   onData(chunk: Buffer): void
@@ -42,7 +44,7 @@ export interface OpenRequest {
   /** The upstream that has just failed this stream: another one is better, where there is one. */
   readonly avoid?: string
   /** Gives up, in whatever state the request is. */
-  readonly signal: AbortSignal
+  readonly signal: Wanted
 }
 
 /** Gets an answer from an upstream or rejects with an `UpstreamError`. */

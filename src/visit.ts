@@ -6,12 +6,14 @@ import createDebug from 'debug'
 import type { Admission, Ticket } from './admission.ts'
 import { SseProxyError, UpstreamError } from './errors.ts'
 import { clientEventId } from './event-id.ts'
+import { Lifetime } from './lifetime.ts'
 import type { Observer } from './observe/observer.ts'
 import { isEventStream, type OpenUpstream, type UpstreamResponse } from './open-upstream.ts'
 import { refuse } from './refusal.ts'
 import type { ResolvedOptions } from './resolve-options.ts'
 import { ClientWriter } from './stream/client-writer.ts'
 import { decodedBody } from './stream/decode.ts'
+import type { KeepaliveClock } from './stream/keepalive.ts'
 import { relay } from './stream/relay.ts'
 import { eventStreamHeaders } from './stream/response-headers.ts'
 import { Session } from './stream/session.ts'
@@ -30,6 +32,7 @@ export interface VisitContext {
   readonly opener: OpenerContext
   readonly shares: SharedStreams | undefined
   readonly observer: Observer
+  readonly keepalives: KeepaliveClock | undefined
   /** Visits whose response is not over. */
   readonly visits: Set<Visit>
 }
@@ -41,7 +44,7 @@ export class Visit implements Guest {
   readonly #context: VisitContext
   readonly #next: Next
   readonly #writer: ClientWriter
-  readonly #controller = new AbortController()
+  readonly #controller = new Lifetime()
   readonly #startedAt = performance.now()
   #session: Session | undefined
   #open: OpenUpstream | undefined
@@ -74,7 +77,7 @@ export class Visit implements Guest {
     try {
       this.#ticket = admission.enter(this.req)
       visits.add(this)
-      this.#writer.onGone(() => this.#leave())
+      this.#writer.onGone(this)
       this.#openEarlyLater()
       if (!shares?.serve(this)) this.alone()
     } catch (error) {
@@ -106,7 +109,8 @@ export class Visit implements Guest {
       writer: this.#writer,
       options: this.#context.options,
       controller: this.#controller,
-      open: (request) => this.open()(request),
+      keepalives: this.#context.keepalives,
+      guest: this,
       lastEventId: clientEventId(this.req.headers, this.req.url ?? ''),
       startedAt: this.#startedAt,
       observer: this.#context.observer,
@@ -122,7 +126,12 @@ export class Visit implements Guest {
       return
     }
     const body = isEventStream(response) ? decodedBody(response) : undefined
-    if (body && this.req.method !== 'HEAD') return this.session().start(response, body)
+    if (body && this.req.method !== 'HEAD') {
+      this.session().start(response, body)
+      // Only a resume asks again.
+      if (!this.#context.options.resume) this.#open = undefined
+      return
+    }
     if (this.#session) {
       // 200 and an event stream have been promised.
       response.body.destroy()
@@ -131,7 +140,7 @@ export class Visit implements Guest {
     debug('%s answered: %d', this.id, response.status)
     const headers = body ? eventStreamHeaders(response.headers, this.#writer.appHeaders) : response.headers
     relay({ ...response, headers }, this.#writer, {
-      signal: this.#controller.signal,
+      signal: this.#controller,
       writeMs: this.#context.options.timeouts.writeMs,
       onFailed: (error) => {
         this.#controller.abort(error)
@@ -156,7 +165,7 @@ export class Visit implements Guest {
 
   async #ask(): Promise<void> {
     debug('%s %s', this.id, this.req.method)
-    this.answer(await this.open()({ signal: this.#controller.signal }))
+    this.answer(await this.open()({ signal: this.#controller }))
   }
 
   async #refuse(error: SseProxyError): Promise<void> {
@@ -168,7 +177,8 @@ export class Visit implements Guest {
     if (!this.isOver) refuse(this.req, this.res, error, options)
   }
 
-  #leave(): void {
+  /** The response is over, above all because the client is gone. */
+  onGone(): void {
     clearTimeout(this.#earlyTimer)
     this.#context.visits.delete(this)
     this.#ticket?.()

@@ -9,27 +9,26 @@ import type { HeadersSet } from './response-headers.ts'
 /** What of an answer goes before its body. */
 export type ResponseHead = Pick<UpstreamResponse, 'status' | 'statusMessage' | 'headers' | 'cookie'>
 
-export interface ClientWriterOptions {
-  /** How long the client may take nothing of what waits for it; 0 waits for ever. */
-  readonly writeMs: number
+export interface WriterListener {
   /** The client has taken what was waiting. */
-  readonly onDrain: () => void
-  /** The client took nothing for `writeMs`. */
-  readonly onStall: () => void
+  onDrain(): void
+  /** The client took nothing for as long as it may. */
+  onStall(): void
 }
 
 export class ClientWriter {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   #writeMs = 0
-  #onDrain: (() => void) | undefined
-  #onStall: (() => void) | undefined
+  #listener: WriterListener | undefined
   // Runs while the client leaves something waiting; cleared by 'drain', and by the end of the response.
   #stallTimer: NodeJS.Timeout | undefined
   // What waited when that timer was set: less is progress.
   #waitingBytes = 0
   #opened = false
   #wroteBody = false
+  // Until 'drain'.
+  #isBehind = false
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
@@ -66,12 +65,12 @@ export class ClientWriter {
   }
 
   /** Calls back once when the response is over, above all because the client is gone, in whatever state it is. */
-  onGone(callback: () => void): void {
+  onGone(listener: { onGone(): void }): void {
     const gone = () => {
       this.#stopWaiting()
-      callback()
+      listener.onGone()
     }
-    this.#res.once('close', gone)
+    this.#res.on('close', gone)
     // A pipelined request has no socket of its own yet, and hears nothing when the connection goes.
     if (!http2Stream(this.#res) && this.#res.socket === null) this.#req.socket.once('close', gone)
   }
@@ -92,17 +91,18 @@ export class ClientWriter {
     if (!this.#res.headersSent) this.#res.flushHeaders()
   }
 
-  watch({ writeMs, onDrain, onStall }: ClientWriterOptions): void {
+  /** @param writeMs how long the client may take nothing of what waits for it; 0 for ever */
+  watch(writeMs: number, listener: WriterListener): void {
     this.#writeMs = writeMs
-    this.#onDrain = onDrain
-    this.#onStall = onStall
-    this.#res.on('drain', this.#drained)
+    this.#listener = listener
   }
 
   /** Returns false when the client is behind; `onDrain` follows. */
   write(bytes: Buffer | string): boolean {
     this.#wroteBody = true
     if (this.#res.write(bytes)) return true
+    if (!this.#isBehind) this.#res.once('drain', () => this.#drained())
+    this.#isBehind = true
     this.#guardStall()
     return false
   }
@@ -158,9 +158,10 @@ export class ClientWriter {
     else this.#res.destroy()
   }
 
-  readonly #drained = (): void => {
+  #drained(): void {
+    this.#isBehind = false
     this.#stopWaiting()
-    this.#onDrain?.()
+    this.#listener?.onDrain()
   }
 
   #stopWaiting(): void {
@@ -174,14 +175,13 @@ export class ClientWriter {
     this.#stallTimer = setTimeout(() => {
       this.#stallTimer = undefined
       if (this.waitingBytes < this.#waitingBytes) this.#guardStall()
-      else this.#onStall?.()
+      else this.#listener?.onStall()
     }, this.#writeMs)
   }
 
   /** The stream is over for everybody else, but its last bytes need the client to read. */
   #guardLastBytes(): void {
-    this.#onDrain = undefined
-    this.#onStall = () => this.destroy()
+    this.#listener = { onDrain() {}, onStall: () => this.destroy() }
     if (!this.#res.closed) this.#guardStall()
   }
 }

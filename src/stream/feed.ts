@@ -32,7 +32,8 @@ export interface FeedOptions {
   readonly hooks: readonly TransformHook[]
   readonly stream: SseStream
   readonly cursor: Cursor
-  readonly stripsBom: () => boolean
+  /** Who reads this: a byte order mark may not come after something else. */
+  readonly client: { readonly wroteBody: boolean }
   /** Finds another upstream when one is lost; undefined where resume is off. */
   readonly resumer: Resumer | undefined
 }
@@ -64,14 +65,11 @@ export class Feed implements BodySink, EventSource {
   constructor(options: FeedOptions, sink: FeedSink) {
     this.#options = options
     this.#sink = sink
-    const { hooks, stream, eventBytes, framing, stripsBom } = options
-    this.#framer = new EventFramer({
-      wholeEvents: framing === 'event',
-      eventBytes,
-      failsOversize: options.failsOversize === true || hooks.length > 0,
-      stripsBom,
-    })
-    if (hooks.length > 0) this.#hooks = new HookRunner({ hooks, stream, eventBytes, emit: this.#emit })
+    const { hooks, stream, eventBytes, framing, client } = options
+    const failsOversize = options.failsOversize === true || hooks.length > 0
+    this.#framer = new EventFramer({ wholeEvents: framing === 'event', eventBytes, failsOversize, client })
+    if (hooks.length === 0) return
+    this.#hooks = new HookRunner({ hooks, stream, eventBytes, emit: (bytes) => this.#emit(bytes) })
   }
 
   /** Whether something else may be sent now without cutting an event in two. */
@@ -135,7 +133,7 @@ export class Feed implements BodySink, EventSource {
     if (this.#scheduled) return
     this.#scheduled = true
     // After the read that brought it, before anything else: the chunks of one read leave as one write.
-    process.nextTick(this.#onReadDone)
+    process.nextTick(readDone, this)
   }
 
   onEnd(): void {
@@ -148,7 +146,8 @@ export class Feed implements BodySink, EventSource {
     this.#work()
   }
 
-  readonly #onReadDone = (): void => {
+  /** The chunks of one read are all here. */
+  onReadDone(): void {
     this.#scheduled = false
     this.#work()
   }
@@ -204,7 +203,7 @@ export class Feed implements BodySink, EventSource {
     )
   }
 
-  readonly #emit = (bytes: Buffer): void => {
+  #emit(bytes: Buffer): void {
     this.#out.push(bytes)
     if (!this.#collecting) this.#deliver()
   }
@@ -301,6 +300,10 @@ export class Feed implements BodySink, EventSource {
       }
     }, idleMs)
   }
+}
+
+function readDone(feed: Feed): void {
+  feed.onReadDone()
 }
 
 function lossOf(cause: unknown): StreamError {

@@ -19,7 +19,7 @@ export interface FramerOptions {
   /** Whether a larger one is an error; it leaves as it comes otherwise. */
   readonly failsOversize: boolean
   /** Whether something was written to the client already, so that an upstream's BOM must not follow it. */
-  readonly stripsBom: () => boolean
+  readonly client: { readonly wroteBody: boolean }
 }
 
 export class EventFramer {
@@ -100,7 +100,7 @@ export class EventFramer {
         return []
       }
       this.#untouched = false
-      pieces = [first.indexOf(BOM) === 0 && this.#options.stripsBom() ? first.subarray(BOM.length) : first]
+      pieces = [first.indexOf(BOM) === 0 && this.#options.client.wroteBody ? first.subarray(BOM.length) : first]
     }
     this.#held = []
     this.#heldBytes = 0

@@ -1,12 +1,13 @@
 // An answer that is no event stream, to its client: byte for byte, at the client's speed.
 
 import { type SseProxyError, StreamError } from '../errors.ts'
+import type { Wanted } from '../lifetime.ts'
 import type { UpstreamResponse } from '../open-upstream.ts'
 import type { ClientWriter } from './client-writer.ts'
 
 export interface RelayOptions {
   /** Aborted when the client is gone. */
-  readonly signal: AbortSignal
+  readonly signal: Wanted
   readonly writeMs: number
   readonly onFailed: (error: SseProxyError) => void
 }
@@ -18,9 +19,8 @@ export function relay(
 ): void {
   const { body } = response
   writer.open(response)
-  signal.addEventListener('abort', () => body.destroy(), { once: true })
-  writer.watch({
-    writeMs,
+  signal.onabort = () => body.destroy()
+  writer.watch(writeMs, {
     onDrain: () => body.resume(),
     onStall: () => {
       body.destroy()

@@ -1,8 +1,8 @@
 // What happens when an open stream loses its upstream: whether another connection can take its place without the
 // client noticing, when it is tried, and which answers will do.
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeEventId } from '../event-id.ts'
+import { sleep, type Wanted } from '../lifetime.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
 import type { Cursor } from './cursor.ts'
 import { decodedBody } from './decode.ts'
@@ -25,7 +25,7 @@ export interface ResumerOptions {
   readonly policy: ResumePolicy
   readonly open: OpenUpstream
   readonly cursor: Cursor
-  readonly signal: AbortSignal
+  readonly signal: Wanted
   readonly onAttempt: (upstream: string, attempt: number) => void
 }
 
@@ -58,7 +58,7 @@ export class Resumer {
       const delayMs = resumeDelay(this.#tries++, cursor.retryMs, policy)
       this.#options.onAttempt(upstream, this.#tries)
       try {
-        await sleep(delayMs, undefined, { signal })
+        await sleep(delayMs, signal)
         const response = await open({ lastEventId: cursor.lastEventId, avoid: upstream, signal })
         const resumed = judge(response, this.#tries)
         if (resumed) return resumed

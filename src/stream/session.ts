@@ -3,15 +3,17 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type SseProxyError, StreamError } from '../errors.ts'
+import type { Lifetime } from '../lifetime.ts'
 import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent, TransformHook } from '../options.ts'
 import type { ResolvedOptions } from '../resolve-options.ts'
-import type { ClientWriter } from './client-writer.ts'
+import type { ClientWriter, WriterListener } from './client-writer.ts'
 import { Cursor, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
 import { Branch, DirectSource } from './followers.ts'
+import type { KeepaliveClock, KeptAlive } from './keepalive.ts'
 import { eventStreamHeaders } from './response-headers.ts'
 import { Resumer } from './resume.ts'
 import type { SharedStream } from './shared-stream.ts'
@@ -35,10 +37,12 @@ export interface SessionContext {
   readonly res: ServerResponse
   readonly writer: ClientWriter
   readonly options: ResolvedOptions
-  /** Aborted when the session is over; whatever works for it hangs on its signal. */
-  readonly controller: AbortController
+  /** Aborted when the session is over; whatever works for it looks there. */
+  readonly controller: Lifetime
   /** Opens the upstream anew when it is lost. */
-  readonly open: OpenUpstream
+  readonly guest: { open(): OpenUpstream }
+  /** Absent where keepalives are off. */
+  readonly keepalives: KeepaliveClock | undefined
   /** The id the client came with. */
   readonly lastEventId: string
   /** When the request came, as `performance.now()`. */
@@ -48,7 +52,8 @@ export interface SessionContext {
 
 type Ending = 'end' | 'endConnection' | 'break' | 'destroy' | 'leave'
 
-export class Session implements FeedSink {
+export class Session implements FeedSink, WriterListener, KeptAlive {
+  silentTicks = 0
   readonly context: SessionContext
   /** Where the client stands. */
   cursor: Progress
@@ -74,7 +79,6 @@ export class Session implements FeedSink {
   // An ending that waits for the end of an event.
   #ending: { reason: CloseReason; preamble: string } | undefined
   // All cleared in #finish.
-  #keepaliveTimer: NodeJS.Timeout | undefined
   #lifetimeTimer: NodeJS.Timeout | undefined
   #graceTimer: NodeJS.Timeout | undefined
 
@@ -127,9 +131,8 @@ export class Session implements FeedSink {
   #createFeed(cursor: Cursor, hooks: readonly TransformHook[], idleMs: number, resumer: Resumer | undefined): Feed {
     const { writer, options } = this.context
     const { eventBytes } = options.limits
-    const stripsBom = () => writer.wroteBody
     return new Feed(
-      { framing: options.framing, hooks, eventBytes, idleMs, stream: this.handle, cursor, stripsBom, resumer },
+      { framing: options.framing, hooks, eventBytes, idleMs, stream: this.handle, cursor, client: writer, resumer },
       this,
     )
   }
@@ -183,6 +186,11 @@ export class Session implements FeedSink {
     if (this.#behind || this.isOver || this.#source?.atBoundary === false) return
     this.#write(comment)
     this.context.observer.stats.keepalives++
+  }
+
+  onSilence(): void {
+    const { keepalive } = this.context.options
+    if (keepalive) this.onKeepalive(keepalive.bytes)
   }
 
   /** A shared stream's failure, which is reported once for all. */
@@ -252,47 +260,36 @@ export class Session implements FeedSink {
 
   /** The client is gone; its upstream goes on only where the app wants that. */
   clientLeft(): void {
-    if (this.isOver) return
+    if (this.isOver || this.#detached) return
     const { graceMs } = this.context.options
     if (graceMs === 0 || !this.#source || this.#isShared) return this.#finish('client-left', 'leave')
     this.#detached = true
-    clearTimeout(this.#keepaliveTimer)
+    this.context.keepalives?.delete(this)
     if (graceMs !== Number.POSITIVE_INFINITY) {
       this.#graceTimer = setTimeout(() => this.#finish('client-left', 'leave'), graceMs)
     }
-    if (this.#behind) this.#caughtUp()
+    if (this.#behind) this.onDrain()
   }
 
   #open(head: Pick<UpstreamResponse, 'statusMessage' | 'headers' | 'cookie'>): void {
     const { writer, options } = this.context
     writer.open({ ...head, status: 200, headers: eventStreamHeaders(head.headers, writer.appHeaders) })
-    writer.watch({
-      writeMs: options.timeouts.writeMs,
-      onDrain: () => this.#caughtUp(),
-      onStall: () => this.fail(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'), 'slow-client'),
-    })
+    writer.watch(options.timeouts.writeMs, this)
     // A shared stream has one clock for all.
-    if (options.keepalive && !this.#isShared) this.#keepAlive(options.keepalive.intervalMs, options.keepalive.bytes)
+    if (!this.#isShared) this.context.keepalives?.add(this)
   }
 
   #createResumer(cursor: Cursor): Resumer | undefined {
-    const { options, open, controller, req, observer } = this.context
+    const { options, guest, controller, req, observer } = this.context
     // What a client sent once must not be done twice.
     if (!options.resume || (req.method !== 'GET' && req.method !== 'HEAD')) return undefined
     return new Resumer({
       policy: options.resume,
-      open,
+      open: guest.open(),
       cursor,
-      signal: controller.signal,
+      signal: controller,
       onAttempt: (upstream, attempt) => observer.resuming(this.handle, upstream, attempt),
     })
-  }
-
-  #keepAlive(intervalMs: number, comment: Buffer): void {
-    this.#keepaliveTimer = setTimeout(() => {
-      this.onKeepalive(comment)
-      this.#keepaliveTimer?.refresh()
-    }, intervalMs)
   }
 
   #limitLifetime(): void {
@@ -341,11 +338,17 @@ export class Session implements FeedSink {
     if (this.#detached) return
     this.bytes += bytes.length
     this.context.observer.stats.bytesOut += bytes.length
-    this.#keepaliveTimer?.refresh()
+    this.silentTicks = -1
     if (!this.context.writer.write(bytes)) this.#behind = true
   }
 
-  #caughtUp(): void {
+  /** The client does not read. */
+  onStall(): void {
+    this.fail(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'), 'slow-client')
+  }
+
+  /** The client has taken what waited for it. */
+  onDrain(): void {
     this.#behind = false
     this.#allowance = 0
     this.#source?.resume()
@@ -366,9 +369,9 @@ export class Session implements FeedSink {
 
   #finish(reason: CloseReason, ending: Ending): void {
     if (this.isOver) return
-    const { writer, controller, observer } = this.context
+    const { writer, controller, observer, keepalives } = this.context
     this.#reason = this.#detached ? 'client-left' : reason
-    clearTimeout(this.#keepaliveTimer)
+    keepalives?.delete(this)
     clearTimeout(this.#lifetimeTimer)
     clearTimeout(this.#graceTimer)
     this.#source?.stop()

@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { inspect } from 'node:util'
 import { UpstreamError } from '../errors.ts'
 import { clientEventId, encodeEventId } from '../event-id.ts'
+import { Lifetime } from '../lifetime.ts'
 import {
   type Header,
   headerOf,
@@ -37,7 +38,7 @@ export interface Guest {
 interface Entry {
   key: string
   readonly opener: Guest
-  readonly controller: AbortController
+  readonly controller: Lifetime
   /** Those who came before there was an answer, the opener among them. */
   waiting: Guest[]
   stream?: { readonly shared: SharedStream; readonly response: UpstreamResponse }
@@ -104,9 +105,9 @@ export class SharedStreams {
   }
 
   async #open(opener: Guest, key: string, base: string): Promise<void> {
-    const entry: Entry = { key, opener, controller: new AbortController(), waiting: [opener] }
+    const entry: Entry = { key, opener, controller: new Lifetime(), waiting: [opener] }
     this.#entries.set(key, entry)
-    const { signal } = entry.controller
+    const signal = entry.controller
     try {
       const open = opener.open()
       // Ids of our own mean nothing to the upstream.

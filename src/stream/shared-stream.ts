@@ -3,6 +3,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { StreamError } from '../errors.ts'
+import type { Lifetime } from '../lifetime.ts'
 import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { SseStream, StreamEvent } from '../options.ts'
@@ -23,7 +24,7 @@ export interface SharedStreamContext {
   /** The request that opened it. */
   readonly req: IncomingMessage
   readonly res: ServerResponse
-  readonly controller: AbortController
+  readonly controller: Lifetime
   readonly options: ResolvedOptions
   readonly share: ResolvedShare
   readonly open: OpenUpstream
@@ -85,7 +86,8 @@ export class SharedStream implements FeedSink {
         idleMs: options.timeouts.idleMs,
         stream: this.handle,
         cursor: this.cursor,
-        stripsBom: () => true,
+        // Whoever comes later is in the middle of it.
+        client: { wroteBody: true },
         resumer: this.#createResumer(),
       },
       this,
@@ -220,7 +222,7 @@ export class SharedStream implements FeedSink {
       policy: options.resume,
       open,
       cursor: this.cursor,
-      signal: controller.signal,
+      signal: controller,
       onAttempt: (upstream, attempt) => observer.resuming(this.handle, upstream, attempt),
     })
   }
@@ -231,7 +233,7 @@ export class SharedStream implements FeedSink {
     clearTimeout(this.#keepaliveTimer)
     clearTimeout(this.#lingerTimer)
     this.#followers.clear()
-    this.context.controller.abort()
+    this.context.controller.abort('over')
     this.context.onOver()
   }
 }

@@ -1,11 +1,16 @@
 // The face of a session that hooks, observers and the app see: nothing of the machinery, and nothing they can break.
 
+import type { Lifetime } from '../lifetime.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
 import type { Progress } from './cursor.ts'
 
 /** What has a handle: a client's session, or a shared stream, which hooks see in its place. */
 export interface HandleSubject {
-  readonly context: { readonly id: string; readonly req: SseStream['req']; readonly controller: AbortController }
+  readonly context: {
+    readonly id: string
+    readonly req: SseStream['req']
+    readonly controller: Pick<Lifetime, 'signal'>
+  }
   readonly upstream: string
   readonly cursor: Progress
   readonly bytes: number

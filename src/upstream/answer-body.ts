@@ -15,13 +15,15 @@ export class AnswerBody implements UpstreamBody {
   // What came between the head and `start`, at most what one read of the socket holds.
   #early: Buffer[] | undefined
   // How the body ended, once it has; told to the sink when there is one.
-  #outcome: 'complete' | Error | undefined
+  #outcome: 'complete' | 'given-up' | Error | undefined
 
   constructor(source: IncomingMessage, request: ClientRequest | undefined, onOver: OnOver | undefined) {
     this.#source = source
     this.#request = request
     this.#onOver = onOver
-    const broken = (error?: Error) => this.#finish(error ?? new Error('the connection was closed before the end'))
+    const broken = (error?: Error) => {
+      if (this.#outcome === undefined) this.#finish(error ?? new Error('the connection was closed before the end'))
+    }
     source.on('data', (chunk: Buffer) => this.#take(chunk))
     source.on('end', () => this.#finish('complete'))
     source.on('error', broken)
@@ -34,7 +36,7 @@ export class AnswerBody implements UpstreamBody {
     const early = this.#early ?? []
     this.#early = undefined
     for (const chunk of early) sink.onData(chunk)
-    if (this.#outcome !== undefined) this.#tell(this.#outcome)
+    if (this.#outcome !== undefined && this.#outcome !== 'given-up') this.#tell(this.#outcome)
   }
 
   pause(): void {
@@ -50,11 +52,12 @@ export class AnswerBody implements UpstreamBody {
     // Its connection may be another request's by now.
     if (this.#outcome === 'complete') return
     if (this.#outcome === undefined) {
-      this.#outcome = new Error('given up')
+      this.#outcome = 'given-up'
       this.#onOver?.('given-up')
     }
-    this.#source.destroy()
-    this.#request?.destroy()
+    // The answer goes with its connection; asked by itself, it would make another error for it.
+    if (this.#request) this.#request.destroy()
+    else this.#source.destroy()
   }
 
   #take(chunk: Buffer): void {

@@ -5,6 +5,7 @@ import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:h
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError } from '../errors.ts'
+import type { Wanted } from '../lifetime.ts'
 import type { Header, OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
@@ -59,7 +60,7 @@ class Attempt implements PassTaker {
   readonly #fresh: boolean
   readonly #onOver: OnOver | undefined
   readonly #exchange: Exchange
-  readonly #signal: AbortSignal
+  readonly #signal: Wanted
   readonly #standIn: StandInResponse
   #upstream: string | undefined
   // Both set until the attempt has settled.
@@ -99,7 +100,8 @@ class Attempt implements PassTaker {
       method: req.method ?? 'GET',
       url: req.url ?? '/',
       httpVersion: req.httpVersion,
-      remoteAddress: req.socket.remoteAddress,
+      // Asking costs a system call.
+      remoteAddress: context.xfwd ? req.socket?.remoteAddress : undefined,
       via: context.via,
       xfwd: context.xfwd,
       lastEventId,
@@ -110,7 +112,7 @@ class Attempt implements PassTaker {
       this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', undefined, signal.reason))
       return
     }
-    signal.addEventListener('abort', this.#onAbort, { once: true })
+    signal.onabort = this.#onAbort
     this.#startTimer(context.connectMs, 'ERR_SSE_PROXY_CONNECT_TIMEOUT')
     context.proxy.pass(new StandInRequest(req, headers, (request) => sendBody(body, request)), this.#standIn)
   }
@@ -264,7 +266,7 @@ class Attempt implements PassTaker {
     this.#timer = undefined
     this.#resolve = undefined
     this.#reject = undefined
-    this.#signal.removeEventListener('abort', this.#onAbort)
+    this.#signal.onabort = null
   }
 
   readonly #onClosed = (): void => {

@@ -2,8 +2,8 @@
 // make another. Here an upstream's streams are counted and its failures noted.
 
 import type { IncomingMessage } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { UpstreamError } from '../errors.ts'
+import { sleep, type Wanted } from '../lifetime.ts'
 import { isEventStream, type OpenRequest, type OpenUpstream, type UpstreamResponse } from '../open-upstream.ts'
 import type { OnOver } from './answer-body.ts'
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
@@ -117,10 +117,10 @@ function asUpstreamError(error: unknown): UpstreamError {
   return error instanceof UpstreamError ? error : new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', undefined, error)
 }
 
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
+async function pause(ms: number, signal: Wanted): Promise<void> {
   if (ms === 0) return
   try {
-    await sleep(ms, undefined, { signal })
+    await sleep(ms, signal)
   } catch (error) {
     throw new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', undefined, error)
   }
