@@ -93,7 +93,11 @@ test('behind a framer: what has left is what counts', () => {
       wholeEvents: true,
       eventBytes: 20,
       failsOversize: false,
-      stripsBom: () => false,
+      client: {
+        get wroteBody() {
+          return false
+        },
+      },
     })
     const cursor = new Cursor('')
     let left = Buffer.alloc(0)

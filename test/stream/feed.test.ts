@@ -41,7 +41,11 @@ class Stage implements FeedSink {
         hooks: [],
         stream: {} as SseStream,
         cursor: this.cursor,
-        stripsBom: () => this.written.length > 0,
+        client: {
+          get wroteBody() {
+            return this.written.length > 0
+          },
+        },
         resumer: undefined,
         ...options,
       },

@@ -24,7 +24,11 @@ function framer(options: Partial<FramerOptions> = {}): EventFramer {
     wholeEvents: true,
     eventBytes: MIB,
     failsOversize: false,
-    stripsBom: () => false,
+    client: {
+      get wroteBody() {
+        return false
+      },
+    },
     ...options,
   })
 }
@@ -76,7 +80,14 @@ function interrupt(pieces: readonly Buffer[], options: Partial<FramerOptions> = 
   const meant = interpret(bytesOf(pieces))
   for (const first of ['a comment', 'the stream']) {
     const written: Buffer[] = first === 'a comment' ? [COMMENT] : []
-    const subject = framer({ ...options, stripsBom: () => written.length > 0 })
+    const subject = framer({
+      ...options,
+      client: {
+        get wroteBody() {
+          return written.length > 0
+        },
+      },
+    })
     for (const piece of pieces) {
       written.push(...subject.take(piece))
       if (subject.atBoundary) written.push(COMMENT)
@@ -286,12 +297,27 @@ test('restart: the unfinished event of the lost upstream is forgotten', () => {
   }
 })
 
+test('restart: a blank line at the start of another upstream is one', () => {
+  const subject = framer()
+  subject.take(Buffer.from('data: a'))
+  subject.restart()
+
+  assert.equal(bytesOf(subject.take(Buffer.from('\n'))).toString(), '\n')
+})
+
 const BOM_STREAM = Buffer.from(`${BOM}data: a\n\ndata: b\n\n`)
 
 test('stripsBom: a byte order mark does not follow what was written before it, at any cut', () => {
   for (const wholeEvents of [true, false]) {
     for (const pieces of [[BOM_STREAM], inBytes(BOM_STREAM), ...inTwo(BOM_STREAM), ...inThree(BOM_STREAM)]) {
-      const subject = framer({ wholeEvents, stripsBom: () => true })
+      const subject = framer({
+        wholeEvents,
+        client: {
+          get wroteBody() {
+            return true
+          },
+        },
+      })
 
       const left = bytesOf(pieces.flatMap((piece) => subject.take(piece)))
 
@@ -303,7 +329,13 @@ test('stripsBom: a byte order mark does not follow what was written before it, a
 test('stripsBom: the byte order mark of the next upstream goes too', () => {
   for (const pieces of [[BOM_STREAM], inBytes(BOM_STREAM)]) {
     let wrote = false
-    const subject = framer({ stripsBom: () => wrote })
+    const subject = framer({
+      client: {
+        get wroteBody() {
+          return wrote
+        },
+      },
+    })
     const first = bytesOf(subject.take(Buffer.from(`${BOM}data: 0\n\n`)))
     wrote = true
     subject.restart()
@@ -317,7 +349,13 @@ test('stripsBom: the byte order mark of the next upstream goes too', () => {
 
 test('stripsBom: one mark at the start, no second one and none later', () => {
   const rest = `${BOM}data: a\n\n${BOM}data: b\n\n${BOM}`
-  const subject = framer({ stripsBom: () => true })
+  const subject = framer({
+    client: {
+      get wroteBody() {
+        return true
+      },
+    },
+  })
 
   const left = bytesOf([...subject.take(Buffer.from(BOM + rest)), ...subject.takeTail()])
 
@@ -326,7 +364,13 @@ test('stripsBom: one mark at the start, no second one and none later', () => {
 
 test('stripsBom: asked when the first bytes leave, not when they come', () => {
   let wrote = false
-  const subject = framer({ stripsBom: () => wrote })
+  const subject = framer({
+    client: {
+      get wroteBody() {
+        return wrote
+      },
+    },
+  })
   subject.take(Buffer.from(`${BOM}data: a\n`))
   wrote = true
 
@@ -337,13 +381,27 @@ test('stripsBom: the start of a mark that is none stays', () => {
   for (const start of [[0xef], [0xef, 0xbb]]) {
     for (const wholeEvents of [true, false]) {
       const input = Buffer.concat([Buffer.from(start), Buffer.from('x\n\n')])
-      const subject = framer({ wholeEvents, stripsBom: () => true })
+      const subject = framer({
+        wholeEvents,
+        client: {
+          get wroteBody() {
+            return true
+          },
+        },
+      })
 
       const left = bytesOf(inBytes(input).flatMap((piece) => subject.take(piece)))
 
       assert.ok(left.equals(input))
     }
-    const subject = framer({ wholeEvents: false, stripsBom: () => true })
+    const subject = framer({
+      wholeEvents: false,
+      client: {
+        get wroteBody() {
+          return true
+        },
+      },
+    })
     assert.deepEqual(subject.take(Buffer.from(start)), [])
     assert.ok(bytesOf(subject.takeTail()).equals(Buffer.from(start)))
   }

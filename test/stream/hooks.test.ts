@@ -26,7 +26,16 @@ function runner(hooks: TransformHook | readonly TransformHook[], eventBytes = MI
 /** A stream through a framer and the hooks, as it comes, with its tail. */
 function through(pieces: readonly Buffer[], hooks: readonly TransformHook[]): Buffer {
   const left: Buffer[] = []
-  const framer = new EventFramer({ wholeEvents: true, eventBytes: MIB, failsOversize: true, stripsBom: () => false })
+  const framer = new EventFramer({
+    wholeEvents: true,
+    eventBytes: MIB,
+    failsOversize: true,
+    client: {
+      get wroteBody() {
+        return false
+      },
+    },
+  })
   const subject = new HookRunner({ hooks, stream, eventBytes: MIB, emit: (bytes) => left.push(bytes) })
   for (const piece of pieces) {
     const released = Buffer.concat(framer.take(piece))
@@ -40,7 +49,16 @@ function through(pieces: readonly Buffer[], hooks: readonly TransformHook[]): Bu
 /** The same with hooks that may take their time. */
 async function throughSlowly(pieces: readonly Buffer[], hooks: readonly TransformHook[]): Promise<Buffer> {
   const left: Buffer[] = []
-  const framer = new EventFramer({ wholeEvents: true, eventBytes: MIB, failsOversize: true, stripsBom: () => false })
+  const framer = new EventFramer({
+    wholeEvents: true,
+    eventBytes: MIB,
+    failsOversize: true,
+    client: {
+      get wroteBody() {
+        return false
+      },
+    },
+  })
   const subject = new HookRunner({ hooks, stream, eventBytes: MIB, emit: (bytes) => left.push(bytes) })
   for (const piece of pieces) {
     const released = Buffer.concat(framer.take(piece))
@@ -149,7 +167,16 @@ test('what a hook is given says which id belongs to the event', () => {
 
 /** Up to the last blank line. */
 function wholeOf(bytes: Buffer): Buffer {
-  const framer = new EventFramer({ wholeEvents: true, eventBytes: MIB, failsOversize: true, stripsBom: () => false })
+  const framer = new EventFramer({
+    wholeEvents: true,
+    eventBytes: MIB,
+    failsOversize: true,
+    client: {
+      get wroteBody() {
+        return false
+      },
+    },
+  })
   return Buffer.concat(framer.take(bytes))
 }
 
