@@ -63,6 +63,12 @@ export class Drain {
     else this.#result.other++
   }
 
+  /** One that was ended in time did not read it. */
+  noteUnread(): void {
+    this.#result.drained--
+    this.#result.aborted++
+  }
+
   /** The deadline: what has not ended by itself is broken off. */
   abortRest(): void {
     for (const timer of this.#timers) clearTimeout(timer)

@@ -93,26 +93,28 @@ export class Middleware {
     return !admission.isDraining && (opener.pool?.hasHealthy ?? true)
   }
 
-  close(options: DrainOptions = {}): Promise<DrainResult> {
-    this.#closing ??= this.#drain(options)
+  async close(options: DrainOptions = {}): Promise<DrainResult> {
+    const { withinMs, retryMs } = group('close', options, ['withinMs', 'retryMs'])
+    const range = drainRange(retryMs, this.#options.clientRetryMs)
+    const ms = integer('close.withinMs', withinMs ?? DEFAULT_DRAIN_MS, 0, MAX_MS)
+    this.#closing ??= this.#drain(ms, range)
     return this.#closing
   }
 
-  async #drain(input: DrainOptions): Promise<DrainResult> {
-    const { withinMs, retryMs } = group('close', input, ['withinMs', 'retryMs'])
-    const range = drainRange(retryMs, this.#options.clientRetryMs)
-    const ms = integer('close.withinMs', withinMs ?? DEFAULT_DRAIN_MS, 0, MAX_MS)
+  async #drain(ms: number, range: readonly [number, number]): Promise<DrainResult> {
     const { admission, visits, shares, opener } = this.#context
     const drain = new Drain({ withinMs: ms, retryMs: () => jittered(range) })
     const observer = this.#observer
     admission.drain()
     this.#stopProbes()
-    drain.schedule([...observer.sessions])
+    drain.schedule([...new Set([...observer.sessions, ...[...visits].flatMap((visit) => visit.earlySession ?? [])])])
     observer.onStart = (session) => drain.add(session)
     observer.onEnd = (session, reason) => drain.noteEnd(session, reason)
     await this.#untilNobodyIsLeft(ms)
     drain.abortRest()
-    for (const visit of [...visits]) visit.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING'))
+    for (const visit of [...visits]) {
+      if (visit.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING')) === 'unread') drain.noteUnread()
+    }
     shares?.close()
     opener.agents.destroy()
     return drain.result

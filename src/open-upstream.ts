@@ -17,8 +17,8 @@ export interface UpstreamBody {
   start(sink: BodySink): void
   pause(): void
   resume(): void
-  /** Gives the connection up; the sink hears nothing more. */
-  destroy(): void
+  /** Gives the connection up, because nobody wants it or because it is silent; the sink hears nothing more. */
+  destroy(why?: 'given-up' | 'silent'): void
 }
 
 /** A header as it goes to the client: the name as the upstream wrote it where that was asked for. */

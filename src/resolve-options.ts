@@ -179,7 +179,7 @@ export function resolveOptions<TReq extends IncomingMessage, TRes extends Server
     hooks,
     timeouts: resolveTimeouts(options.timeouts ?? {}),
     limits: resolveLimits(options.limits ?? {}),
-    share: resolveShare(options.share ?? false, framing),
+    share: resolveShare(options, framing),
     graceMs: resolveGrace(options.onDisconnect ?? 'abort'),
     unavailable: oneOf('unavailable', options.unavailable ?? 'status', ['status', 'reconnect']),
     clientRetryMs: resolveRange('clientRetryMs', options.clientRetryMs ?? DEFAULTS.clientRetryMs),
@@ -296,7 +296,8 @@ function resolveResume(value: unknown, framing: 'event' | 'bytes'): ResumePolicy
   })
 }
 
-function resolveShare(value: unknown, framing: 'event' | 'bytes'): ResolvedShare | false {
+function resolveShare({ share = false, router, pathRewrite }: SseProxyOptions, framing: string): ResolvedShare | false {
+  const value: unknown = share
   if (value === false) return false
   if (framing === 'bytes') throw new ConfigError("framing: 'bytes' cannot be used with share, which keeps whole events")
   const options = value === true ? {} : value
@@ -304,6 +305,9 @@ function resolveShare(value: unknown, framing: 'event' | 'bytes'): ResolvedShare
   const replay = group('share.replay', given.replay ?? {}, ['events', 'bytes', 'ageMs', 'ids', 'initial'])
   const bound = (key: keyof typeof DEFAULTS.replay, min: number, max: number) =>
     integer(`share.replay.${key}`, replay[key] ?? DEFAULTS.replay[key], min, max)
+  if (given.key === undefined && (typeof router === 'function' || typeof pathRewrite === 'function')) {
+    throw new ConfigError('share.key: required where router or pathRewrite is a function, which may tell clients apart')
+  }
   return Object.freeze({
     key: optionalFunction('share.key', given.key as ResolvedShare['key']),
     lingerMs: integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS),

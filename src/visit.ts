@@ -78,6 +78,7 @@ export class Visit implements Guest {
       this.#ticket = admission.enter(this.req)
       visits.add(this)
       this.#writer.onGone(this)
+      debug('%s came: %s', this.id, this.req.method)
       this.#openEarlyLater()
       if (!shares?.serve(this)) this.alone()
     } catch (error) {
@@ -95,7 +96,7 @@ export class Visit implements Guest {
     const { opener, options } = this.#context
     if (!this.#open) {
       const body = requestBody(this.req, opener.retry ? options.limits.bodyBytes : 0)
-      this.#open = createOpener(opener, { req: this.req, res: this.res, body })
+      this.#open = createOpener(opener, { id: this.id, req: this.req, res: this.res, body })
     }
     return this.#open
   }
@@ -155,16 +156,29 @@ export class Visit implements Guest {
     void this.#refuse(toSseProxyError(thrown))
   }
 
-  /** Breaks off what has not ended. */
-  abort(error: SseProxyError): void {
-    if (this.isOver) return
+  /** A session whose upstream has not answered yet. */
+  get earlySession(): Session | undefined {
+    return this.#session?.isStarted === false ? this.#session : undefined
+  }
+
+  /** Breaks off what has not ended; 'unread' where it has, but the client does not take it. */
+  abort(error: SseProxyError): 'unread' | undefined {
+    if (this.res.writableEnded) {
+      this.#writer.destroy()
+      return this.#session?.reason === 'drained' ? 'unread' : undefined
+    }
+    if (this.isOver) return undefined
     this.#controller.abort(error)
-    if (this.#writer.isOpen) this.#writer.break()
-    else refuse(this.req, this.res, error, this.#context.options)
+    if (this.#writer.isOpen) {
+      this.#writer.break()
+    } else {
+      refuse(this.req, this.res, error, this.#context.options)
+      void this.#context.observer.refused(error, this.id, this.req, this.res)
+    }
+    return undefined
   }
 
   async #ask(): Promise<void> {
-    debug('%s %s', this.id, this.req.method)
     this.answer(await this.open()({ signal: this.#controller }))
   }
 

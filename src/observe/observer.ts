@@ -8,6 +8,7 @@ import type { CloseReason, SseStream } from '../options.ts'
 import type { ResolvedOptions } from '../resolve-options.ts'
 import type { Session, SessionObserver } from '../stream/session.ts'
 import type { SharedStreamObserver } from '../stream/shared-stream.ts'
+import type { Exchange } from '../upstream/attempt.ts'
 import type { OpenerObserver } from '../upstream/opener.ts'
 import type { Member } from '../upstream/pool.ts'
 import { publishClose, publishEject, publishError, publishOpen, publishResume, publishRetry } from './channels.ts'
@@ -56,12 +57,12 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
 
   closed(session: Session, reason: CloseReason): void {
     const { handle, context } = session
+    this.onEnd(session, reason)
     if (!this.sessions.delete(session)) return
     this.stats.closed[reason]++
     this.stats.lifetime.observe((performance.now() - context.startedAt) / 1000)
     debugStream('%s closed: %s after %d events, %d bytes', handle.id, reason, handle.events, handle.bytes)
     publishClose(this.stats.name, handle, reason)
-    this.onEnd(session, reason)
     try {
       this.#options.onClose?.(handle, reason)
     } catch (error) {
@@ -87,10 +88,11 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     await this.#tell(error, req, res, error instanceof UpstreamError ? error.upstream : undefined)
   }
 
-  retried(req: IncomingMessage, error: UpstreamError, attempt: number, delayMs: number): void {
+  retried({ id, req }: Exchange, error: UpstreamError, attempt: number, delayMs: number): void {
     this.stats.retries++
     debugUpstream(
-      '%s %s failed at %s (%s), attempt %d in %d ms',
+      '%s %s %s failed at %s (%s), attempt %d in %d ms',
+      id,
       req.method,
       pathOf(req),
       error.upstream,

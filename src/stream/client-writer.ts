@@ -23,8 +23,9 @@ export class ClientWriter {
   #listener: WriterListener | undefined
   // Runs while the client leaves something waiting; cleared by 'drain', and by the end of the response.
   #stallTimer: NodeJS.Timeout | undefined
-  // What waited when that timer was set: less is progress.
-  #waitingBytes = 0
+  // What had been taken when that timer was set: more is progress.
+  #takenBytes = 0
+  #writtenBytes = 0
   #opened = false
   #wroteBody = false
   // Until 'drain'.
@@ -88,7 +89,11 @@ export class ClientWriter {
 
   /** Sends the head if it has not left. */
   flush(): void {
-    if (!this.#res.headersSent) this.#res.flushHeaders()
+    const res = this.#res
+    if (res.headersSent) return
+    // flushHeaders would write the head as UTF-8, and bytes beyond ASCII would not be those that came.
+    if (http2Stream(res)) res.flushHeaders()
+    else res.write('', 'latin1')
   }
 
   /** @param writeMs how long the client may take nothing of what waits for it; 0 for ever */
@@ -98,8 +103,9 @@ export class ClientWriter {
   }
 
   /** Returns false when the client is behind; `onDrain` follows. */
-  write(bytes: Buffer | string): boolean {
+  write(bytes: Buffer): boolean {
     this.#wroteBody = true
+    this.#writtenBytes += bytes.length
     if (this.#res.write(bytes)) return true
     if (!this.#isBehind) this.#res.once('drain', () => this.#drained())
     this.#isBehind = true
@@ -171,10 +177,10 @@ export class ClientWriter {
 
   #guardStall(): void {
     if (this.#stallTimer || this.#writeMs === 0) return
-    this.#waitingBytes = this.waitingBytes
+    this.#takenBytes = this.#writtenBytes - this.waitingBytes
     this.#stallTimer = setTimeout(() => {
       this.#stallTimer = undefined
-      if (this.waitingBytes < this.#waitingBytes) this.#guardStall()
+      if (this.#writtenBytes - this.waitingBytes > this.#takenBytes) this.#guardStall()
       else this.#listener?.onStall()
     }, this.#writeMs)
   }

@@ -115,7 +115,7 @@ export function idOf(block: Buffer): { id: string | undefined; hasData: boolean 
   const hasData = startsWithData(text, 0) || hasDataLine(text, 0, text.length)
   if (text.includes('id')) {
     for (const id of matchesBackwards(text, 'id')) {
-      if (!id.includes('\0') && id.length <= MAX_LINE) return { id: utf8(id), hasData }
+      if (!id.includes('\0')) return { id: id.length > MAX_LINE ? '' : utf8(id), hasData }
     }
   }
   return { id: undefined, hasData }

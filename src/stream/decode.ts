@@ -18,7 +18,21 @@ const DECODERS = new Map<string, CreateDecoder>([
   ['deflate', (firstByte) => ((firstByte & 0x0f) === 8 ? zlib.createInflate() : zlib.createInflateRaw())],
   ['br', () => zlib.createBrotliDecompress()],
 ])
-if (typeof createZstd === 'function') DECODERS.set('zstd', () => createZstd() as Decoder)
+if (typeof createZstd === 'function' && noticesTruncation()) DECODERS.set('zstd', () => createZstd() as Decoder)
+
+/** Some releases of Node take a cut zstd frame for a complete one; there a stream that was cut would look complete. */
+function noticesTruncation(): boolean {
+  const compress: unknown = Reflect.get(zlib, 'zstdCompressSync')
+  const decompress: unknown = Reflect.get(zlib, 'zstdDecompressSync')
+  if (typeof compress !== 'function' || typeof decompress !== 'function') return false
+  const frame: Buffer = compress(Buffer.from('data: x'))
+  try {
+    decompress(frame.subarray(0, -3))
+    return false
+  } catch {
+    return true
+  }
+}
 
 /** The decoders that undo a Content-Encoding, outermost last; undefined when one of them is not known. */
 function decodersFor(contentEncoding: string): readonly CreateDecoder[] | undefined {
@@ -69,10 +83,10 @@ class DecodedBody implements UpstreamBody, BodySink {
     this.#coded.resume()
   }
 
-  destroy(): void {
+  destroy(why?: 'given-up' | 'silent'): void {
     this.#sink = undefined
     this.#decoder?.destroy()
-    this.#coded.destroy()
+    this.#coded.destroy(why)
   }
 
   onData(chunk: Buffer): void {

@@ -67,14 +67,22 @@ export class Feed implements BodySink, EventSource {
     this.#sink = sink
     const { hooks, stream, eventBytes, framing, client } = options
     const failsOversize = options.failsOversize === true || hooks.length > 0
-    this.#framer = new EventFramer({ wholeEvents: framing === 'event', eventBytes, failsOversize, client })
+    const wholeEvents = framing === 'event'
+    // Hooks let go of bytes later, and look after the mark themselves.
+    const reader = hooks.length > 0 ? { wroteBody: false } : client
+    this.#framer = new EventFramer({ wholeEvents, eventBytes, failsOversize, client: reader })
     if (hooks.length === 0) return
-    this.#hooks = new HookRunner({ hooks, stream, eventBytes, emit: (bytes) => this.#emit(bytes) })
+    this.#hooks = new HookRunner({ hooks, stream, eventBytes, client, emit: (bytes) => this.#emit(bytes) })
   }
 
   /** Whether something else may be sent now without cutting an event in two. */
   get atBoundary(): boolean {
     return this.#framer.atBoundary
+  }
+
+  /** Whether the upstream has ended for good. */
+  get isOver(): boolean {
+    return this.#over
   }
 
   /** Reads this answer's body, in plain; events are held until `release`. */
@@ -168,6 +176,10 @@ export class Feed implements BodySink, EventSource {
       const whole = pieces.length === 1 && this.#framer.atBoundary
       for (const piece of pieces) cursor.pass(piece, whole)
       this.#sink.onReceived(chunk.length, cursor.events - before)
+      if (this.#framer.overflowed) {
+        this.#outcome = new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
+        this.#body?.destroy()
+      }
       if (pieces.length > 0) this.#pass(pieces, cursor.events - before)
     } catch (error) {
       this.#fail(error)
@@ -219,7 +231,9 @@ export class Feed implements BodySink, EventSource {
   #finish(outcome: 'complete' | Error): void {
     const lost = outcome === 'complete' ? this.#cutShort() : lossOf(outcome)
     const { resumer } = this.#options
-    if (resumer?.shouldResume(lost ? 'lost' : 'complete') && this.#framer.atBoundary) return this.#resume(resumer, lost)
+    const { atBoundary, overflowed } = this.#framer
+    if (atBoundary && !overflowed && resumer?.shouldResume(lost ? 'lost' : 'complete'))
+      return this.#resume(resumer, lost)
     if (lost) return this.#fail(lost)
     const tail = this.#framer.takeTail()
     if (tail.length > 0) {
@@ -295,7 +309,7 @@ export class Feed implements BodySink, EventSource {
       if (this.#paused || this.#held) {
         this.#idleTimer?.refresh()
       } else {
-        this.#body?.destroy()
+        this.#body?.destroy('silent')
         this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE'))
       }
     }, idleMs)

@@ -1,6 +1,6 @@
 // The two ways in which a client follows a shared stream: taking its bytes as they are, or through hooks of its own.
 
-import { StreamError } from '../errors.ts'
+import type { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody } from '../open-upstream.ts'
 import type { Session } from './session.ts'
 import type { SharedStream } from './shared-stream.ts'
@@ -8,37 +8,57 @@ import type { EventSource } from './source.ts'
 
 /** Who hears the events of a shared stream. */
 export interface Follower {
-  onEvents(bytes: Buffer, events: number): void
+  onEvents(bytes: Buffer, events: number, now: number): void
   onKeepalive(comment: Buffer): void
   onEnd(): void
+  /** The app has closed it. */
+  onClosed(): void
   onFailed(error: StreamError): void
 }
 
 /** A client that takes the bytes as they are. */
 export class DirectSource implements EventSource, Follower {
-  readonly atBoundary = true
   readonly #shared: SharedStream
   readonly #session: Session
-  readonly #position: number
+  // Until the client is ready: what it has missed, what has come since, and how it ended.
+  #waiting: Buffer[] | undefined
+  #waitingBytes = 0
+  #waitingEvents: number
+  #outcome: (() => void) | undefined
 
   constructor(shared: SharedStream, session: Session, position: number) {
     this.#shared = shared
     this.#session = session
-    this.#position = position
+    this.#waiting = shared.replay.since(position)
+    this.#waitingEvents = shared.replay.eventsSince(position)
+    shared.join(this)
+  }
+
+  get atBoundary(): boolean {
+    return this.#shared.atBoundary
+  }
+
+  get isOver(): boolean {
+    return this.#shared.isOver
   }
 
   release(): void {
-    const missed = this.#shared.replay.since(this.#position)
-    this.#shared.join(this)
-    if (missed.length > 0) this.#session.catchUp(missed)
+    const waiting = this.#waiting ?? []
+    this.#waiting = undefined
+    if (waiting.length > 0) this.#session.catchUp(waiting, this.#waitingEvents)
+    this.#outcome?.()
   }
 
   stop(): void {
     this.#shared.leave(this)
   }
 
-  onEvents(bytes: Buffer, events: number): void {
-    this.#session.onShared(bytes, events)
+  onEvents(bytes: Buffer, events: number, now: number): void {
+    if (!this.#waiting) return this.#session.onShared(bytes, events, now)
+    this.#waiting.push(bytes)
+    this.#waitingEvents += events
+    this.#waitingBytes += bytes.length
+    if (this.#waitingBytes > this.#shared.context.options.limits.bufferBytes) this.#session.onStall()
   }
 
   onKeepalive(comment: Buffer): void {
@@ -46,11 +66,20 @@ export class DirectSource implements EventSource, Follower {
   }
 
   onEnd(): void {
-    this.#session.onEnd()
+    this.#conclude(() => this.#session.onEnd())
+  }
+
+  onClosed(): void {
+    this.#conclude(() => this.#session.end('closed'))
   }
 
   onFailed(error: StreamError): void {
-    this.#session.onSharedFailed(error)
+    this.#conclude(() => this.#session.onSharedFailed(error))
+  }
+
+  #conclude(outcome: () => void): void {
+    if (this.#waiting) this.#outcome = outcome
+    else outcome()
   }
 
   // Nobody waits for a single client: what it does not take it loses, see `Session.onShared`.
@@ -112,7 +141,7 @@ export class Branch implements UpstreamBody, Follower {
     this.#waiting.push(bytes)
     this.#waitingBytes += bytes.length
     if (this.#waitingBytes > this.#shared.context.options.limits.bufferBytes) {
-      this.#session.fail(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'), 'slow-client')
+      this.#session.onStall()
     }
   }
 
@@ -122,6 +151,10 @@ export class Branch implements UpstreamBody, Follower {
 
   onEnd(): void {
     this.#tell('complete')
+  }
+
+  onClosed(): void {
+    this.#session.end('closed')
   }
 
   onFailed(error: StreamError): void {

@@ -2,8 +2,6 @@
 // [spec] A line ends with CR LF, LF or CR; a blank line ends an event. None of these bytes can be part of a longer
 // UTF-8 sequence, so bytes are searched as they are.
 
-import { StreamError } from '../errors.ts'
-
 const LF = 10
 const CR = 13
 const BLANK_LINE = Buffer.from('\n\n')
@@ -34,6 +32,9 @@ export class EventFramer {
   // Whether all that left ends where an event ends. False in the middle of one that is not held back.
   #atBoundary = true
   #wholeEvents: boolean
+  #overflowed = false
+  // Whether another upstream came before.
+  #restarted = false
 
   constructor(options: FramerOptions) {
     this.#options = options
@@ -55,6 +56,11 @@ export class EventFramer {
     return this.#heldBytes > 0 || !this.#atBoundary
   }
 
+  /** Whether an event is larger than may be held back; what came after it was not taken. */
+  get overflowed(): boolean {
+    return this.#overflowed
+  }
+
   /** Takes what came and gives what may leave now. */
   take(chunk: Buffer): Buffer[] {
     const afterCr = this.#last === CR && this.#atBoundary && this.#heldBytes === 0
@@ -64,7 +70,11 @@ export class EventFramer {
     const unfinished = chunk.length - end + (end > 0 ? 0 : this.#heldBytes)
     let atBoundary = end > 0 || this.#atBoundary
     if (unfinished > 0 && (!this.#wholeEvents || !atBoundary || unfinished > eventBytes)) {
-      if (failsOversize) throw new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
+      if (failsOversize) {
+        // What came whole before it still leaves.
+        this.#overflowed = true
+        return this.#release(chunk.subarray(0, end), end, true)
+      }
       end = chunk.length
       atBoundary = false
     }
@@ -83,6 +93,7 @@ export class EventFramer {
     this.#heldBytes = 0
     this.#last = LF
     this.#untouched = true
+    this.#restarted = true
   }
 
   #release(chunk: Buffer, end: number, atBoundary: boolean, all = false): Buffer[] {
@@ -100,7 +111,11 @@ export class EventFramer {
         return []
       }
       this.#untouched = false
-      pieces = [first.indexOf(BOM) === 0 && this.#options.client.wroteBody ? first.subarray(BOM.length) : first]
+      pieces = [
+        first.indexOf(BOM) === 0 && (this.#restarted || this.#options.client.wroteBody)
+          ? first.subarray(BOM.length)
+          : first,
+      ]
     }
     this.#held = []
     this.#heldBytes = 0

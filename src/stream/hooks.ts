@@ -26,6 +26,8 @@ export interface HookRunnerOptions {
   readonly hooks: readonly TransformHook[]
   readonly stream: SseStream
   readonly eventBytes: number
+  /** Who reads what is emitted. */
+  readonly client: { readonly wroteBody: boolean }
   /** Takes what may leave, in order. */
   readonly emit: (bytes: Buffer) => void
 }
@@ -147,9 +149,12 @@ export class HookRunner {
   #emit(bytes: Buffer): void {
     if (bytes.length === 0) return
     // What was in the middle of the upstream's stream may not pass for the mark at the start of the client's.
-    if (this.#untouched && this.#withheld && bytes.indexOf(BOM) === 0) this.#options.emit(Buffer.from('\n'))
+    const { emit, client } = this.#options
+    const hasMark = this.#untouched && bytes.indexOf(BOM) === 0
     this.#untouched = false
-    this.#options.emit(bytes)
+    if (hasMark && this.#withheld) emit(Buffer.from('\n'))
+    // And the mark that was at the start may not follow something of ours.
+    emit(hasMark && !this.#withheld && client.wroteBody ? bytes.subarray(BOM.length) : bytes)
   }
 }
 

@@ -27,8 +27,9 @@ export class Replay {
   #bytes = 0
   // The position of the oldest entry kept: positions count all events there ever were.
   #first = 0
-  // The id a client would have that has seen everything before the oldest entry.
+  // The id a client would have that has seen everything before the oldest entry, unless the last of that had none.
   #idBefore: string
+  #idBeforeIsExact = true
   // Where each id was set last.
   readonly #positions = new Map<string, number>()
 
@@ -64,7 +65,16 @@ export class Replay {
   positionAfter(id: string): number | undefined {
     const position = this.#positions.get(id)
     if (position !== undefined) return position + 1
-    return id === this.#idBefore ? this.#first : undefined
+    return id === this.#idBefore && this.#idBeforeIsExact ? this.#first : undefined
+  }
+
+  /** Where the last so many events begin. */
+  beforeLast(events: number): number {
+    let position = this.end
+    for (let left = events; left > 0 && position > this.#first; position--) {
+      if (this.#entries[this.#head + position - 1 - this.#first]?.isEvent) left--
+    }
+    return position
   }
 
   /** What came from this position on, as far as it is kept. */
@@ -101,6 +111,7 @@ export class Replay {
       if (this.#positions.get(id) === this.#first) this.#positions.delete(id)
       this.#idBefore = id
     }
+    this.#idBeforeIsExact = id !== undefined
     this.#bytes -= bytes.length
     this.#head++
     this.#first++

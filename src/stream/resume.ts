@@ -31,9 +31,9 @@ export interface ResumerOptions {
 
 export class Resumer {
   readonly #options: ResumerOptions
-  // Tries since an event has come, which says that things are well again.
+  // Tries since the client has got any further, which says that things are well again.
   #tries = 0
-  #eventsBefore = 0
+  #progressBefore = ''
 
   constructor(options: ResumerOptions) {
     this.#options = options
@@ -51,8 +51,9 @@ export class Resumer {
   /** Tries until there is a stream again; rejects with the last failure when there is to be none. */
   async resume(lost: Error, upstream: string): Promise<Resumed> {
     const { policy, open, cursor, signal } = this.#options
-    if (cursor.events > this.#eventsBefore) this.#tries = 0
-    this.#eventsBefore = cursor.events
+    const progress = `${cursor.events} ${cursor.lastEventId}`
+    if (progress !== this.#progressBefore) this.#tries = 0
+    this.#progressBefore = progress
     let failure: unknown = lost
     while (this.#tries < policy.attempts) {
       const delayMs = resumeDelay(this.#tries++, cursor.retryMs, policy)

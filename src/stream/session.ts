@@ -74,7 +74,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   // The client is behind, and the feed is paused for it.
   #behind = false
   // Events of the app's own that wait for the end of an event.
-  #outbox: string[] = []
+  #outbox: Buffer[] = []
   #outboxBytes = 0
   // An ending that waits for the end of an event.
   #ending: { reason: CloseReason; preamble: string } | undefined
@@ -90,6 +90,11 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
 
   get isOver(): boolean {
     return this.#reason !== undefined
+  }
+
+  /** Why, once it is over. */
+  get reason(): CloseReason | undefined {
+    return this.#reason
   }
 
   /** Whether an upstream's events come. */
@@ -116,6 +121,8 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   /** A shared stream's events from this position on, to the client. */
   follow(response: UpstreamResponse, shared: SharedStream, position: number): void {
     this.#isShared = true
+    // A shared stream has one clock for all.
+    this.context.keepalives?.delete(this)
     const { transform } = shared.context.share
     if (transform.length === 0) {
       this.cursor = shared.progressFrom(position, this.context.lastEventId)
@@ -155,29 +162,31 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   onReceived(bytes: number, events: number): void {
+    if (events > 0) this.#timeEvents(events, performance.now())
+    // What comes from a shared stream has been counted there.
+    if (this.#isShared) return
     const { stats } = this.context.observer
     stats.bytesIn += bytes
-    if (events > 0) {
-      stats.eventsIn += events
-      this.#timeEvents(events)
-    }
+    stats.eventsIn += events
   }
 
   /** Bytes that others get as well. Nobody waits for this client: past its bound it is let go. */
-  onShared(bytes: Buffer, events: number): void {
-    this.context.observer.stats.eventsOut += events
+  onShared(bytes: Buffer, events: number, now: number): void {
+    const { writer, options, observer } = this.context
+    // What has been waiting counts, not what has just come.
+    if (this.#behind && writer.waitingBytes > options.limits.bufferBytes + this.#allowance) return this.onStall()
+    observer.stats.eventsOut += events
+    if (events > 0) this.#timeEvents(events, now)
     this.#write(bytes)
-    if (!this.#behind) return
-    const { writer, options } = this.context
-    if (writer.waitingBytes > options.limits.bufferBytes + this.#allowance) {
-      this.fail(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'), 'slow-client')
-    }
+    if (this.#ending) this.#atBoundary()
   }
 
   /** What a client has missed of a shared stream; however much that is, it is not the client's fault. */
-  catchUp(missed: readonly Buffer[]): void {
+  catchUp(missed: readonly Buffer[], events: number): void {
     const bytes = Buffer.concat(missed)
     this.#allowance = bytes.length
+    this.context.observer.stats.eventsOut += events
+    if (events > 0) this.#timeEvents(events, performance.now())
     this.#write(bytes)
   }
 
@@ -231,16 +240,20 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   send(event: StreamEvent): boolean {
-    const text = serializeEvent(checkEvent(event))
+    const bytes = Buffer.from(serializeEvent(checkEvent(event)))
     if (this.isOver || this.#detached || this.#ending) return false
-    const { writer, options } = this.context
-    if (writer.waitingBytes + this.#outboxBytes + text.length > options.limits.bufferBytes) return false
+    const { writer, options, observer } = this.context
+    if (writer.waitingBytes + this.#outboxBytes + bytes.length > options.limits.bufferBytes) return false
     this.#source?.flush()
-    if (!this.#source || this.#source.atBoundary) {
-      this.#write(text)
+    const now = !this.#source || this.#source.atBoundary
+    // After the upstream's end there will be no other boundary.
+    if (!now && this.#source?.isOver) return false
+    observer.stats.eventsOut++
+    if (now) {
+      this.#write(bytes)
     } else {
-      this.#outbox.push(text)
-      this.#outboxBytes += text.length
+      this.#outbox.push(bytes)
+      this.#outboxBytes += bytes.length
     }
     return true
   }
@@ -312,9 +325,8 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   /** Events of one read came together; the silence was before the first of them. */
-  #timeEvents(events: number): void {
+  #timeEvents(events: number, now: number): void {
     const { observer, startedAt } = this.context
-    const now = performance.now()
     if (this.#lastEventAt === 0) observer.stats.timeToFirstEvent.observe((now - startedAt) / 1000)
     else observer.stats.eventGap.observe((now - this.#lastEventAt) / 1000)
     if (events > 1) observer.stats.eventGap.observe(0, events - 1)
@@ -334,7 +346,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     }
   }
 
-  #write(bytes: Buffer | string): void {
+  #write(bytes: Buffer): void {
     if (this.#detached) return
     this.bytes += bytes.length
     this.context.observer.stats.bytesOut += bytes.length
@@ -356,14 +368,14 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
 
   #atBoundary(): void {
     if (this.#outbox.length > 0) {
-      const waiting = this.#outbox.join('')
+      const waiting = Buffer.concat(this.#outbox)
       this.#outbox = []
       this.#outboxBytes = 0
       this.#write(waiting)
     }
     if (!this.#ending || this.isOver) return
     const { reason, preamble } = this.#ending
-    if (preamble) this.#write(preamble)
+    if (preamble) this.#write(Buffer.from(preamble))
     this.#finish(reason, reason === 'drained' ? 'endConnection' : 'end')
   }
 

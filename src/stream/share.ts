@@ -80,7 +80,7 @@ export class SharedStreams {
     const { req } = guest
     if (req.method !== 'GET') return false
     const base = this.#share.key ? checkKey(this.#share.key(req)) : defaultKey(req)
-    if (base === undefined) return false
+    if (base === undefined || !asksForStream(req)) return false
     this.#join(guest, this.#fullKey(base, req), base)
     return true
   }
@@ -99,9 +99,12 @@ export class SharedStreams {
 
   #join(guest: Guest, key: string, base: string): void {
     const entry = this.#entries.get(key)
-    if (entry?.stream) this.#admit(entry, guest, entry.stream)
-    else if (entry) entry.waiting.push(guest)
-    else void this.#open(guest, key, base)
+    if (entry?.stream) return this.#admit(entry, guest, entry.stream)
+    if (!entry) return void this.#open(guest, key, base)
+    // What the upstream will begin with depends on where the opener stands.
+    const eventId = eventIdOf(guest)
+    if (eventId === eventIdOf(entry.opener)) entry.waiting.push(guest)
+    else this.#join(guest, JSON.stringify([key, eventId]), base)
   }
 
   async #open(opener: Guest, key: string, base: string): Promise<void> {
@@ -122,11 +125,19 @@ export class SharedStreams {
   #opened(entry: Entry, base: string, open: OpenUpstream, response: UpstreamResponse): void {
     const body = isEventStream(response) ? decodedBody(response) : undefined
     if (body) this.#startShared(entry, base, open, response, body)
-    else void this.#answerAll(entry, response)
+    else void this.#answerAll(entry, base, response)
   }
 
   #startShared(entry: Entry, base: string, open: OpenUpstream, response: UpstreamResponse, body: UpstreamBody): void {
     const { opener, controller } = entry
+    const strangers = this.#splitByVary(entry, base, response)
+    for (const guest of strangers) this.#separate(guest, response)
+    // An answer that depends on everything is for its opener alone, and so is one that only its opener could share.
+    if (!this.#share.key && dependsOnEverything(response)) {
+      for (const guest of this.#takeWaiting(entry)) guest.answer(response)
+      if (opener.isOver) response.body.destroy()
+      return
+    }
     const assigns = this.#share.replay.ids === 'assign'
     const shared = new SharedStream({
       id: this.#nextId(),
@@ -136,31 +147,36 @@ export class SharedStreams {
       options: this.#options,
       share: this.#share,
       open: assigns ? (request) => open({ ...request, lastEventId: request.lastEventId ?? '' }) : open,
-      lastEventId: assigns ? '' : clientEventId(opener.req.headers, opener.req.url ?? ''),
+      lastEventId: assigns ? '' : eventIdOf(opener),
       observer: this.#observer,
       onOver: () => this.#remove(entry),
     })
-    const strangers = this.#share.key ? [] : this.#splitByVary(entry, base, response)
     entry.stream = { shared, response }
     // Everybody is in before the first event, so that nobody who waited misses it.
     for (const guest of this.#takeWaiting(entry)) this.#admit(entry, guest, entry.stream)
     shared.start(response, body)
     shared.lingerIfEmpty()
-    for (const guest of strangers) this.serve(guest) || guest.alone()
   }
 
   /** Those who wait but would have got another answer, now that it says what it depends on. */
   #splitByVary(entry: Entry, base: string, response: UpstreamResponse): Guest[] {
-    const names = variedHeaders(response)
+    const names = this.#share.key ? [] : variedHeaders(response)
     if (names.length === 0) return []
     this.#remember(base, names)
     this.#remove(entry)
-    entry.key = this.#fullKey(base, entry.opener.req)
-    const strangers = entry.waiting.filter((guest) => this.#fullKey(base, guest.req) !== entry.key)
+    const { opener } = entry
+    entry.key = this.#fullKey(base, opener.req)
+    const isStranger = (guest: Guest) =>
+      guest !== opener && (names.includes('*') || this.#fullKey(base, guest.req) !== entry.key)
+    const strangers = entry.waiting.filter(isStranger)
     entry.waiting = entry.waiting.filter((guest) => !strangers.includes(guest))
-    // An answer that depends on everything is for its opener alone.
     if (!names.includes('*') && !this.#entries.has(entry.key)) this.#entries.set(entry.key, entry)
     return strangers
+  }
+
+  #separate(guest: Guest, response: UpstreamResponse): void {
+    if (guest.isOver) return
+    if (dependsOnEverything(response) || !this.serve(guest)) guest.alone()
   }
 
   #admit(entry: Entry, guest: Guest, { shared, response }: NonNullable<Entry['stream']>): void {
@@ -169,9 +185,9 @@ export class SharedStreams {
     const { req } = guest
     const { replay } = shared
     replay.trim(Date.now())
-    const requested = clientEventId(req.headers, req.url ?? '')
+    const requested = eventIdOf(guest)
     const known = own && !requested ? replay.end : replay.positionAfter(requested)
-    const live = Math.max(replay.first, replay.end - this.#share.replay.initial)
+    const live = replay.beforeLast(this.#share.replay.initial)
     const gap = requested !== '' && known === undefined
     const headers = own ? response.headers : shareableHeaders(response.headers, req)
     const session = guest.session()
@@ -188,20 +204,25 @@ export class SharedStreams {
   }
 
   /** An answer that is no stream is for all who waited for it. */
-  async #answerAll(entry: Entry, response: UpstreamResponse): Promise<void> {
-    const { opener, waiting } = entry
-    const alone = waiting.length === 1 && waiting[0] === opener
-    const collected = alone ? response.body : await collect(response.body, this.#options.limits.bodyBytes)
+  async #answerAll(entry: Entry, base: string, response: UpstreamResponse): Promise<void> {
+    const { opener } = entry
+    const strangers = this.#splitByVary(entry, base, response)
+    const isAlone = entry.waiting.length === 1 && entry.waiting[0] === opener
+    const collected = isAlone ? response.body : await collect(response.body, this.#options.limits.bodyBytes)
     this.#remove(entry)
-    for (const guest of this.#takeWaiting(entry)) {
+    const guests = this.#takeWaiting(entry)
+    for (const guest of guests) {
       const own = guest === opener
-      if (collected instanceof Error) guest.refuse(collected)
-      else if (collected instanceof Collected) {
+      if (collected instanceof Error) {
+        guest.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, collected))
+      } else if (collected instanceof Collected) {
         const headers = own ? response.headers : shareableHeaders(response.headers, guest.req)
         guest.answer({ ...(own ? response : withoutCookie(response)), headers, body: bodyOf(collected.bytes) })
       } else if (own) guest.answer({ ...response, body: collected })
       else guest.alone()
     }
+    if (!(collected instanceof Error || collected instanceof Collected || guests.includes(opener))) collected.destroy()
+    for (const guest of strangers) this.#separate(guest, response)
   }
 
   #takeWaiting(entry: Entry): Guest[] {
@@ -215,23 +236,47 @@ export class SharedStreams {
   }
 
   #remember(base: string, names: readonly string[]): void {
+    // Another answer of the same URL may depend on something else: all of it tells clients apart from now on.
+    const all = new Set([...(this.#varies.get(base) ?? []), ...names])
     this.#varies.delete(base)
-    this.#varies.set(base, names)
+    this.#varies.set(base, [...all].sort())
     const [oldest] = this.#varies.keys()
     if (this.#varies.size > MAX_VARIES && oldest !== undefined) this.#varies.delete(oldest)
   }
 
   #fullKey(base: string, { headers }: IncomingMessage): string {
     const names = this.#varies.get(base)
-    return names ? JSON.stringify([base, ...names.map((name) => headers[name] ?? null)]) : base
+    return names ? JSON.stringify([base, names.map((name) => [name, headers[name] ?? null])]) : base
   }
 }
 
 /** Where two requests differ in this, they may be two users'. */
 function defaultKey(req: IncomingMessage): string {
-  const { authorization, cookie, host, ':authority': authority } = req.headers
-  const url: unknown = Reflect.get(req, 'originalUrl') ?? req.url
-  return JSON.stringify([withoutEventId(String(url)), host ?? authority ?? null, authorization ?? null, cookie ?? null])
+  const { host, ':authority': authority } = req.headers
+  const original: unknown = Reflect.get(req, 'originalUrl') ?? null
+  const urls = [req.url ?? '', original].map((url) => (typeof url === 'string' ? withoutEventId(url) : null))
+  return JSON.stringify([urls, host ?? authority ?? null, credentialsOf(req)])
+}
+
+/** As they are now and as they came: a middleware may have checked and removed them. */
+function credentialsOf({ headers, rawHeaders }: IncomingMessage): unknown[] {
+  const raw = rawHeaders.filter((_, i) => /^(authorization|cookie)$/i.test(rawHeaders[i - (i % 2)] ?? ''))
+  return [headers.authorization ?? null, headers.cookie ?? null, raw]
+}
+
+/** What asks for a part, under a condition, with a body, or for something else, gets an answer of its own. */
+function asksForStream({ headers }: IncomingMessage): boolean {
+  if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined) return false
+  if (headers.range !== undefined || Object.keys(headers).some((name) => name.startsWith('if-'))) return false
+  return /text\/event-stream|text\/\*|\*\/\*/i.test(headers.accept ?? '*/*')
+}
+
+function eventIdOf({ req }: Guest): string {
+  return clientEventId(req.headers, req.url ?? '')
+}
+
+function dependsOnEverything(response: UpstreamResponse): boolean {
+  return variedHeaders(response).includes('*')
 }
 
 /** Where a client stands is no reason to keep it apart. */

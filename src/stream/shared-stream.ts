@@ -6,7 +6,7 @@ import type { StreamError } from '../errors.ts'
 import type { Lifetime } from '../lifetime.ts'
 import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
-import type { SseStream, StreamEvent } from '../options.ts'
+import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
 import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
 import { Cursor, idOf, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent } from './events.ts'
@@ -69,6 +69,15 @@ export class SharedStream implements FeedSink {
     this.handle = new StreamHandle(this)
   }
 
+  get isOver(): boolean {
+    return this.#over
+  }
+
+  /** Whether something else may follow what has been sent. */
+  get atBoundary(): boolean {
+    return this.#feed?.atBoundary ?? true
+  }
+
   get clients(): number {
     return this.#followers.size
   }
@@ -129,7 +138,7 @@ export class SharedStream implements FeedSink {
 
   close(): void {
     this.#feed?.stop()
-    this.#finish()
+    this.#finish('client-left')
   }
 
   onReceived(bytes: number, events: number): void {
@@ -143,7 +152,8 @@ export class SharedStream implements FeedSink {
     const bytes = this.#keep(pieces.length === 1 && only ? only : Buffer.concat(pieces))
     this.bytes += bytes.length
     this.#keepaliveTimer?.refresh()
-    for (const follower of this.#followers) follower.onEvents(bytes, events)
+    const now = performance.now()
+    for (const follower of this.#followers) follower.onEvents(bytes, events, now)
   }
 
   onResumed({ upstream }: UpstreamResponse, attempt: number): void {
@@ -154,13 +164,13 @@ export class SharedStream implements FeedSink {
 
   onEnd(): void {
     const followers = [...this.#followers]
-    this.#finish()
+    this.#finish('upstream-ended')
     for (const follower of followers) follower.onEnd()
   }
 
   onFailed(error: StreamError): void {
     const followers = [...this.#followers]
-    this.#finish()
+    this.#finish(error.code === 'ERR_SSE_PROXY_HOOK' ? 'hook-failed' : 'upstream-lost')
     for (const follower of followers) follower.onFailed(error)
     setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
   }
@@ -175,8 +185,11 @@ export class SharedStream implements FeedSink {
   }
 
   end(): void {
+    this.#feed?.flush()
     this.#feed?.stop()
-    this.onEnd()
+    const followers = [...this.#followers]
+    this.#finish('closed')
+    for (const follower of followers) follower.onClosed()
   }
 
   #keep(bytes: Buffer): Buffer {
@@ -189,6 +202,11 @@ export class SharedStream implements FeedSink {
       to = boundary === -1 ? bytes.length : boundary
       const block = bytes.subarray(from, to)
       const { id, hasData } = idOf(block)
+      if (boundary === -1) {
+        // Unfinished at the upstream's end: nobody who comes later needs it.
+        blocks.push(block)
+        continue
+      }
       if (hasData) this.#events++
       if (assign && hasData) {
         const assigned = `${this.#epoch}-${this.#sequence++}`
@@ -196,11 +214,11 @@ export class SharedStream implements FeedSink {
         blocks.push(withId)
         this.#lastId = assigned
         this.replay.add({ bytes: withId, id: assigned, isEvent: true }, now)
-      } else {
+      } else if (!assign || id === undefined) {
         blocks.push(block)
-        // What was read with it may be much larger.
-        this.replay.add({ bytes: Buffer.from(block), id: assign ? undefined : id, isEvent: hasData }, now)
-        if (!assign && id !== undefined) this.#lastId = id
+        if (id !== undefined) this.#lastId = id
+        // What was read with it may be much larger. Comments are for those who are here.
+        if (hasData || id !== undefined) this.replay.add({ bytes: Buffer.from(block), id, isEvent: hasData }, now)
       }
     }
     return assign ? Buffer.concat(blocks) : bytes
@@ -227,13 +245,13 @@ export class SharedStream implements FeedSink {
     })
   }
 
-  #finish(): void {
+  #finish(reason: CloseReason): void {
     if (this.#over) return
     this.#over = true
     clearTimeout(this.#keepaliveTimer)
     clearTimeout(this.#lingerTimer)
     this.#followers.clear()
-    this.context.controller.abort('over')
+    this.context.controller.abort(reason)
     this.context.onOver()
   }
 }

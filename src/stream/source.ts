@@ -3,6 +3,8 @@
 export interface EventSource {
   /** Whether something else may be written now without cutting an event in two. */
   readonly atBoundary: boolean
+  /** Whether no more will come. */
+  readonly isOver: boolean
   /** Lets the events go that have been held since the start. */
   release(): void
   /** Stops bringing events until `release`. */

@@ -5,7 +5,7 @@ import type { ClientRequest, IncomingMessage } from 'node:http'
 import type { BodySink, UpstreamBody } from '../open-upstream.ts'
 
 /** How an answer ended that had begun. Called once for each. */
-export type OnOver = (outcome: 'complete' | 'broken' | 'given-up') => void
+export type OnOver = (outcome: 'complete' | 'broken' | 'silent' | 'given-up') => void
 
 export class AnswerBody implements UpstreamBody {
   readonly #source: IncomingMessage
@@ -47,13 +47,13 @@ export class AnswerBody implements UpstreamBody {
     this.#source.resume()
   }
 
-  destroy(): void {
+  destroy(why: 'given-up' | 'silent' = 'given-up'): void {
     this.#sink = undefined
     // Its connection may be another request's by now.
     if (this.#outcome === 'complete') return
     if (this.#outcome === undefined) {
       this.#outcome = 'given-up'
-      this.#onOver?.('given-up')
+      this.#onOver?.(why)
     }
     // The answer goes with its connection; asked by itself, it would make another error for it.
     if (this.#request) this.#request.destroy()

@@ -11,7 +11,7 @@ import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
-import { describeBody, isReplayable, openBody, type RequestBody, sendBody } from './request-body.ts'
+import { describeBody, isReplayable, openBody, type RequestBody, readableOf, sendBody } from './request-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
 
@@ -29,6 +29,8 @@ export interface AttemptContext {
 
 /** What all attempts of a request share. */
 export interface Exchange {
+  /** For those who follow it through the debug output. */
+  readonly id: string
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly body: RequestBody
@@ -72,6 +74,7 @@ class Attempt implements PassTaker {
   #request: ClientRequest | undefined
   // What was listening to it before anybody else could: httpxy, whose part is over with the head.
   #listening: Record<string, Listeners> | undefined
+  #hasOwnAgent = false
   // What its socket had read before; more than that is the beginning of an answer.
   #bytesReadBefore = 0
   #diedOnReuse = false
@@ -132,17 +135,23 @@ class Attempt implements PassTaker {
     if (target) options.target = target
     const secure = isSecure(target)
     const { agents } = this.#context
+    this.#hasOwnAgent = options.agent === undefined
     options.agent ??= this.#fresh ? agents.fresh(secure) : agents.pooled(secure)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
     this.#upload = openBody(this.#exchange.body)
+    // To send it again after a redirect, httpxy reads the body itself.
+    if (options.followRedirects) this.#upload ??= readableOf(this.#exchange.body)
     if (this.#upload) options.buffer = this.#upload
     this.#upstream = upstreamLabel(target)
     return true
   }
 
-  onUpstreamRequest(request: unknown): void {
+  onUpstreamRequest(request: unknown, options: HpmOptions): void {
     if (!(request instanceof ClientRequest)) return
+    // A redirect may lead to another protocol, which takes another agent.
+    if (this.#hasOwnAgent && options.followRedirects) options.agent = undefined
+    if (this.#request && this.#request.host !== request.host) request.removeHeader('last-event-id')
     const redirected = this.#request !== undefined
     this.#request?.off('close', this.#onClosed)
     this.#request = request
@@ -229,7 +238,7 @@ class Attempt implements PassTaker {
   #debugAnswer(): void {
     const path = this.#request?.path.replace(/\?.*/s, '') ?? ''
     const { statusCode } = this.#standIn
-    debug('%s %s at %s answered %d', this.#request?.method, path, this.#upstream, statusCode)
+    debug('%s %s %s at %s answered %d', this.#exchange.id, this.#request?.method, path, this.#upstream, statusCode)
     const [, twice] = /^(\/.+)\1$/.exec(path) ?? []
     if (statusCode === 404 && twice) {
       debug('%s is in that path twice: mount with app.use, or leave it out of the target', twice)
@@ -242,13 +251,20 @@ class Attempt implements PassTaker {
 
   #startTimer(ms: number, code: 'ERR_SSE_PROXY_CONNECT_TIMEOUT' | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'): void {
     clearTimeout(this.#timer)
-    if (ms > 0) this.#timer = setTimeout(() => this.#fail(new UpstreamError(code, this.#upstream, this.#delay())), ms)
+    if (ms > 0) this.#timer = setTimeout(() => this.#fail(this.#timedOut(code)), ms)
   }
 
-  /** What is being waited for; undefined where that is the answer. */
-  #delay(): Error | undefined {
-    if (this.#request) return undefined
-    return new Error('no connection: the agent has none to spare (maxSockets), or the upstream does not accept it')
+  #timedOut(code: 'ERR_SSE_PROXY_CONNECT_TIMEOUT' | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'): UpstreamError {
+    if (!this.#request) {
+      const cause = new Error(
+        'no connection: the agent has none to spare (maxSockets), or the upstream does not accept it',
+      )
+      return new UpstreamError(code, this.#upstream, cause)
+    }
+    // Where the upload stands still although the upstream would read on, it is the client that is late.
+    const upload = this.#upload
+    const waitsForClient = upload && !upload.readableEnded && !upload.isPaused()
+    return new UpstreamError(waitsForClient ? 'ERR_SSE_PROXY_BODY_TIMEOUT' : code, this.#upstream)
   }
 
   #fail(error: UpstreamError): void {

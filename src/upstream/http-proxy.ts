@@ -125,7 +125,7 @@ function interceptEvents(server: ProxyServer): void {
       if (answer instanceof IncomingMessage) res.taker.onHead(answer)
       return true
     }
-    if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3])
+    if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3] as HpmOptions)
     try {
       emit(event, ...args.map(original))
     } catch (error) {

@@ -1,7 +1,6 @@
 // The function that gets a request an answer: choose an upstream, make an attempt, and where that failed without harm
 // make another. Here an upstream's streams are counted and its failures noted.
 
-import type { IncomingMessage } from 'node:http'
 import { UpstreamError } from '../errors.ts'
 import { sleep, type Wanted } from '../lifetime.ts'
 import { isEventStream, type OpenRequest, type OpenUpstream, type UpstreamResponse } from '../open-upstream.ts'
@@ -14,7 +13,7 @@ import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay } from '.
 
 /** Who is told what happens before a client has its headers. */
 export interface OpenerObserver {
-  retried(req: IncomingMessage, error: UpstreamError, attempt: number, delayMs: number): void
+  retried(exchange: Exchange, error: UpstreamError, attempt: number, delayMs: number): void
   ejected(member: Member): void
 }
 
@@ -54,7 +53,7 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
       answer?.body.destroy()
       // Another upstream is asked at once; the same one is given time.
       const delayMs = pool && tried.size < pool.members.length ? 0 : retryDelay(attempt, answer, retry)
-      observer.retried(req, error, attempt + 1, delayMs)
+      observer.retried(exchange, error, attempt + 1, delayMs)
       await pause(delayMs, request.signal)
     }
   }
@@ -70,34 +69,39 @@ async function ask(
   const { pool, observer } = context
   if (!member || !pool) return openTarget(context, exchange, undefined, request).catch(asUpstreamError)
 
+  const succeeded = () => member.health.succeeded(Date.now())
   const failed = () => {
     if (member.health.failed(Date.now())) observer.ejected(member)
   }
-  let survived: NodeJS.Timeout | undefined
-  let early = true
-  let over = false
+  // The end may come in the same read as the head, before anybody could look at that.
+  let ending: Parameters<OnOver>[0] | undefined
+  let early: NodeJS.Timeout | undefined
+  const judge: OnOver = (outcome) => {
+    if (outcome === 'silent' || (outcome === 'broken' && early)) failed()
+    else if (outcome === 'complete' && early) succeeded()
+    clearTimeout(early)
+  }
+  let isJudged = false
   const onOver: OnOver = (outcome) => {
-    clearTimeout(survived)
-    over = true
     pool.release(member)
-    if (outcome === 'broken' && early) failed()
-    else if (outcome === 'complete' && early) member.health.succeeded(Date.now())
+    ending = outcome
+    if (isJudged) judge(outcome)
   }
   try {
     const response = await openTarget(context, exchange, member.target, request, onOver)
     if (FAILING.has(response.status)) {
-      early = false
       failed()
-    } else if (over) {
-      // It came and went in one read, and is in the books already.
     } else if (pool.members.length > 1 && isEventStream(response)) {
-      survived = setTimeout(() => {
-        early = false
-        member.health.succeeded(Date.now())
+      // A stream is judged by its first second.
+      early = setTimeout(() => {
+        early = undefined
+        succeeded()
       }, EARLY_DEATH_MS).unref()
+      isJudged = true
+      if (ending) judge(ending)
     } else {
-      early = false
-      member.health.succeeded(Date.now())
+      succeeded()
+      isJudged = true
     }
     return response
   } catch (error) {
@@ -110,7 +114,7 @@ async function ask(
 
 /** Routing, rewriting and bodies are the app's and the client's affair. */
 function isUpstreamsFault({ code }: UpstreamError): boolean {
-  return code !== 'ERR_SSE_PROXY_APP' && code !== 'ERR_SSE_PROXY_BODY_CONSUMED'
+  return code !== 'ERR_SSE_PROXY_APP' && !code.startsWith('ERR_SSE_PROXY_BODY_')
 }
 
 function asUpstreamError(error: unknown): UpstreamError {

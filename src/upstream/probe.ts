@@ -16,8 +16,13 @@ export function startProbes(
   onEjected: (member: Member) => void,
 ): () => void {
   const timers = members.map((member) => {
+    let busy = false
     const probe = async () => {
+      // One that hangs is not asked by a crowd.
+      if (busy) return
+      busy = true
       if (member.health.probed(await answers(member, policy, hpm), policy, Date.now())) onEjected(member)
+      busy = false
     }
     void probe()
     return setInterval(probe, policy.intervalMs).unref()

@@ -49,17 +49,16 @@ function textOfParsed(parsed: unknown, { headers }: IncomingMessage): string | u
   return /^multipart\//i.test(type) ? undefined : JSON.stringify(parsed)
 }
 
-/** A text parser leaves the JSON text itself, of the length that was sent; a JSON parser a string out of it. */
+/** A text parser leaves the JSON text itself, a JSON parser a string out of it, which was longer by its quotes. */
 function isJsonValue(parsed: string, headers: IncomingMessage['headers']): boolean {
   if (!/[/+]json\b/i.test(headers['content-type'] ?? '')) return false
-  const length = headers['content-encoding'] === undefined ? headers['content-length'] : undefined
-  if (length !== undefined) return Buffer.byteLength(parsed) !== Number(length)
   try {
     JSON.parse(parsed)
-    return false
   } catch {
     return true
   }
+  const length = headers['content-encoding'] === undefined ? headers['content-length'] : undefined
+  return length !== undefined && Buffer.byteLength(JSON.stringify(parsed)) === Number(length)
 }
 
 /** A form: repeated names for lists, brackets for what is nested and for a list of one, which is no list without. */
@@ -110,6 +109,11 @@ export function isStreaming({ kind }: RequestBody): boolean {
 /** Whether the body can be sent once more. */
 export function isReplayable(body: RequestBody): boolean {
   return body.kind === 'kept' ? body.kept.isWhole : body.kind !== 'stream'
+}
+
+/** The body as a stream, where it is none yet. */
+export function readableOf(body: RequestBody): Readable {
+  return Readable.from(body.kind === 'bytes' ? [body.bytes] : [])
 }
 
 /** Nobody will ask for the body again. */

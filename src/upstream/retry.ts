@@ -11,12 +11,19 @@ export interface RetryPolicy {
   readonly statuses: readonly number[]
 }
 
+const NOT_THE_UPSTREAMS = new Set([
+  'ERR_SSE_PROXY_APP',
+  'ERR_SSE_PROXY_NO_UPSTREAM',
+  'ERR_SSE_PROXY_BODY_CONSUMED',
+  'ERR_SSE_PROXY_BODY_TIMEOUT',
+])
+
 /** Errors of which the request has not reached the upstream. */
 const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL'])
 
 /** Whether a failed attempt may be followed by another without doing something twice that was meant once. */
 export function mayRetryFailure(error: UpstreamError, method: string, replayable: boolean): boolean {
-  if (error.code === 'ERR_SSE_PROXY_APP' || error.code === 'ERR_SSE_PROXY_NO_UPSTREAM') return false
+  if (NOT_THE_UPSTREAMS.has(error.code)) return false
   if (method === 'GET' || method === 'HEAD') return true
   return replayable && (wasNotSent(error) || error.code !== 'ERR_SSE_PROXY_BAD_ANSWER')
 }
