@@ -132,6 +132,19 @@ const scenarios: Scenario[] = [
     answer: echo,
   },
   {
+    name: 'a router that throws',
+    options: () => ({
+      router: () => {
+        throw new Error('on purpose')
+      },
+    }),
+  },
+  { name: 'a router that rejects', options: () => ({ router: () => Promise.reject(new Error('on purpose')) }) },
+  {
+    name: 'a pathRewrite that rejects',
+    options: () => ({ pathRewrite: () => Promise.reject(new Error('on purpose')) }),
+  },
+  {
     name: 'ignorePath',
     options: (upstream) => ({ target: `${upstream.url}/fixed`, ignorePath: true }),
     path: '/x',

@@ -148,6 +148,39 @@ for (const host of hostsByProtocol) {
     assert.equal(client.text, first)
   })
 
+  test(`a reset breaks the answer to a POST whose body is still on its way (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request('', { method: 'POST', headers: { 'content-length': '100' }, sendsBodyLater: true })
+    client.send('the first part')
+    const conversation = await upstream.next()
+    conversation.send(streamHead)
+    conversation.send(chunk(first))
+    await client.waitFor(first)
+
+    conversation.reset()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, first)
+  })
+
+  test(`a reset while the client is behind breaks the transfer after what was sent (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(streamHead)
+    await client.head()
+    client.pause()
+    const event = `data: ${'x'.repeat(64 * 1024)}\n\n`
+    for (let count = 0; count < 10; count += 1) conversation.send(chunk(event))
+    sendAndReset(conversation, chunk('data: tw'))
+    await conversation.closed()
+
+    client.resume()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.ok(event.repeat(10).startsWith(client.text))
+  })
+
   test(`a complete stream ends cleanly, its unfinished tail included (${host})`, async (t) => {
     const { upstream, front } = await rawProxied(t, {}, { host })
     const client = front.request()
