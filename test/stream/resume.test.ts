@@ -1,0 +1,295 @@
+// Whether, when and from where a lost stream goes on: the decisions, with upstreams that are played.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { OpenRequest, UpstreamResponse } from '../../src/open-upstream.ts'
+import { Cursor } from '../../src/stream/cursor.ts'
+import { type ResumePolicy, Resumer, resumeDelay } from '../../src/stream/resume.ts'
+
+const policy: ResumePolicy = { attempts: 3, delayMs: 1, maxDelayMs: 4, onEnd: false, withoutIds: false }
+const lost = new Error('lost')
+const at = 'http://upstream'
+
+test('a stream is resumed after a loss when an id has passed', () => {
+  const { resumer, cursor } = resumerOf()
+  assert.equal(resumer.shouldResume('lost'), false)
+
+  pass(cursor, 'id: 7\ndata: x\n\n')
+
+  assert.equal(resumer.shouldResume('lost'), true)
+})
+
+test('a stream is resumed when the client brought an id, although none has passed', () => {
+  assert.equal(resumerOf({ lastEventId: '7' }).resumer.shouldResume('lost'), true)
+})
+
+test('an empty id means that the stream is not to be resumed', () => {
+  const { resumer, cursor } = resumerOf({ lastEventId: '7' })
+
+  pass(cursor, 'id\ndata: x\n\n')
+
+  assert.equal(resumer.shouldResume('lost'), false)
+})
+
+test('a stream without ids is resumed only where the app says so', () => {
+  assert.equal(resumerOf().resumer.shouldResume('lost'), false)
+  assert.equal(resumerOf({ policy: { ...policy, withoutIds: true } }).resumer.shouldResume('lost'), true)
+})
+
+test('a stream whose id no header can carry is not resumed, since it would start elsewhere', () => {
+  for (const id of ['a\u0007b', '\u007f', 'x'.repeat(20_000)]) {
+    const { resumer, cursor } = resumerOf({ lastEventId: '7' })
+
+    pass(cursor, `id: ${id}\ndata: x\n\n`)
+
+    assert.equal(resumer.shouldResume('lost'), false, JSON.stringify(id.slice(0, 10)))
+  }
+})
+
+test('a clean end is followed by a resume only where the app says so', () => {
+  assert.equal(resumerOf({ lastEventId: '7' }).resumer.shouldResume('complete'), false)
+  const onEnd = { ...policy, onEnd: true }
+  assert.equal(resumerOf({ lastEventId: '7', policy: onEnd }).resumer.shouldResume('complete'), true)
+  assert.equal(resumerOf({ policy: onEnd }).resumer.shouldResume('complete'), false)
+})
+
+test('a stream whose client has gone is not resumed', () => {
+  const { resumer, controller } = resumerOf({ lastEventId: '7' })
+
+  controller.abort()
+
+  assert.equal(resumer.shouldResume('lost'), false)
+})
+
+test('an upstream is asked for what follows the last id that has passed, and another one than the lost is preferred', async () => {
+  const { resumer, cursor, asked } = resumerOf({ lastEventId: '1', answers: [stream()] })
+  pass(cursor, 'id: 2\ndata: x\n\nid: 3\n\n')
+
+  await resumer.resume(lost, at)
+
+  assert.deepEqual(
+    asked.map(({ lastEventId, avoid }) => [lastEventId, avoid]),
+    [['3', at]],
+  )
+})
+
+test('a stream is what a resume wants', async () => {
+  const response = stream()
+  const { resumer } = resumerOf({ answers: [response] })
+
+  const resumed = await resumer.resume(lost, at)
+
+  assert.notEqual(resumed, 'ended')
+  assert.equal(typeof resumed === 'object' && resumed.response, response)
+})
+
+const finals = [204, 400, 401, 404, 409, 410, 429, 499]
+
+for (const status of finals) {
+  test(`a ${status} ends the stream, so that the client's own reconnect meets it`, async () => {
+    const response = answer(status)
+    const { resumer, asked } = resumerOf({ answers: [response] })
+
+    assert.equal(await resumer.resume(lost, at), 'ended')
+    assert.equal(asked.length, 1)
+    assert.equal(response.isDestroyed, true)
+  })
+}
+
+const failures: [name: string, response: () => Played][] = [
+  ['another content type', () => answer(200, 'text/html')],
+  ['no content type', () => answer(200)],
+  ['206', () => answer(206, 'text/event-stream')],
+  ['a redirection', () => answer(302)],
+  ['500', () => answer(500)],
+  ['503', () => answer(503)],
+  ['a coding that nobody knows', () => answer(200, 'text/event-stream', 'smoke')],
+]
+
+for (const [name, failure] of failures) {
+  test(`${name} is a failure, and tried again`, async () => {
+    const response = failure()
+    const { resumer, asked } = resumerOf({ answers: [response, stream()] })
+
+    assert.notEqual(await resumer.resume(lost, at), 'ended')
+    assert.equal(asked.length, 2)
+    assert.equal(response.isDestroyed, true)
+  })
+}
+
+test('an upstream that cannot be had is tried again, and its failure told when there are no attempts left', async () => {
+  const refused = new Error('refused')
+  const { resumer, asked, tries } = resumerOf({ answers: [new Error('first'), new Error('second'), refused, stream()] })
+
+  await assert.rejects(resumer.resume(lost, at), refused)
+
+  assert.equal(asked.length, 3)
+  assert.deepEqual(tries, [
+    [at, 1],
+    [at, 2],
+    [at, 3],
+  ])
+})
+
+test('losses in a row without an event share their attempts', async () => {
+  const { resumer, asked } = resumerOf({ answers: [stream(), stream(), stream(), stream()] })
+
+  for (let i = 0; i < 3; i += 1) await resumer.resume(lost, at)
+
+  await assert.rejects(resumer.resume(lost, at), lost)
+  assert.equal(asked.length, 3)
+})
+
+test('an event says that things are well, and attempts are counted anew', async () => {
+  const { resumer, cursor, tries } = resumerOf({ answers: Array.from({ length: 50 }, () => stream()) })
+
+  for (let i = 0; i < 50; i += 1) {
+    pass(cursor, `id: ${i}\ndata: x\n\n`)
+    await resumer.resume(lost, at)
+  }
+
+  assert.deepEqual(new Set(tries.map(([, attempt]) => attempt)), new Set([1]))
+})
+
+test('an id that moves without an event is progress too', async () => {
+  const { resumer, cursor, asked } = resumerOf({ answers: Array.from({ length: 10 }, () => stream()) })
+
+  for (let i = 0; i < 10; i += 1) {
+    pass(cursor, `id: ${i}\n\n`)
+    await resumer.resume(lost, at)
+  }
+
+  assert.equal(asked.length, 10)
+})
+
+test('comments are no progress', async () => {
+  const { resumer, cursor } = resumerOf({ answers: Array.from({ length: 10 }, () => stream()) })
+
+  for (let i = 0; i < 3; i += 1) {
+    pass(cursor, ': here I am\n\n')
+    await resumer.resume(lost, at)
+  }
+
+  await assert.rejects(resumer.resume(lost, at), lost)
+})
+
+test('a client that leaves during the wait ends it at once', async () => {
+  const { resumer, controller, asked } = resumerOf({ policy: { ...policy, delayMs: 3_600_000, maxDelayMs: 3_600_000 } })
+
+  const resuming = resumer.resume(lost, at)
+  controller.abort('client-left')
+
+  await assert.rejects(resuming)
+  assert.equal(asked.length, 0)
+})
+
+test('a client that leaves while an upstream is asked is not tried for again', async () => {
+  const { resumer, controller, asked } = resumerOf({
+    answers: [
+      () => {
+        controller.abort('client-left')
+        throw new Error('given up')
+      },
+    ],
+  })
+
+  await assert.rejects(resumer.resume(lost, at))
+
+  assert.equal(asked.length, 1)
+})
+
+test("the upstream's own retry: is waited for", async () => {
+  const { resumer, cursor } = resumerOf({ policy: { ...policy, delayMs: 0, maxDelayMs: 60_000 }, answers: [stream()] })
+  pass(cursor, 'retry: 200\nid: 1\ndata: x\n\n')
+  const started = performance.now()
+
+  await resumer.resume(lost, at)
+
+  // Timers of Node may be a millisecond early.
+  assert.ok(performance.now() - started >= 99)
+})
+
+test('the wait doubles with each try from what the upstream said, up to maxDelayMs, less up to half of it by chance', () => {
+  const policies = fc.record({ delayMs: fc.nat(10_000), maxDelayMs: fc.nat(100_000) })
+  const retries = fc.option(fc.nat(), { nil: undefined })
+  const chances = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })
+  fc.assert(
+    fc.property(fc.nat(1_000), retries, policies, chances, (tries, retryMs, given, chance) => {
+      const base = retryMs ?? given.delayMs
+      const ceiling = base === 0 ? 0 : Math.min(base * 2 ** tries, given.maxDelayMs)
+
+      const delay = resumeDelay(tries, retryMs, given, () => chance)
+
+      assert.ok(Number.isInteger(delay))
+      assert.ok(delay >= Math.floor(ceiling / 2) && delay <= ceiling, `${delay} of ${ceiling}`)
+    }),
+  )
+})
+
+test('streams that are lost together do not come back together', () => {
+  const delays = Array.from({ length: 100 }, () => resumeDelay(4, undefined, { delayMs: 100, maxDelayMs: 5_000 }))
+
+  assert.ok(new Set(delays).size > 50)
+})
+
+type Played = UpstreamResponse & { readonly isDestroyed: boolean }
+
+interface Given {
+  policy?: ResumePolicy
+  lastEventId?: string
+  answers?: (UpstreamResponse | Error | (() => UpstreamResponse))[]
+}
+
+function resumerOf({ policy: given = policy, lastEventId = '', answers = [] }: Given = {}) {
+  const cursor = new Cursor(lastEventId)
+  const controller = new AbortController()
+  const asked: OpenRequest[] = []
+  const tries: [string, number][] = []
+  const resumer = new Resumer({
+    policy: given,
+    cursor,
+    signal: controller.signal,
+    onAttempt: (upstream, attempt) => void tries.push([upstream, attempt]),
+    open: async (request) => {
+      asked.push(request)
+      const next = answers[asked.length - 1]
+      if (next instanceof Error) throw next
+      if (next === undefined) throw new Error('asked more often than expected')
+      return typeof next === 'function' ? next() : next
+    },
+  })
+  return { resumer, cursor, controller, asked, tries }
+}
+
+function pass(cursor: Cursor, text: string): void {
+  cursor.pass(Buffer.from(text), true)
+}
+
+function stream(): Played {
+  return answer(200, 'Text/Event-Stream; charset=utf-8')
+}
+
+function answer(status: number, contentType?: string, contentEncoding?: string): Played {
+  const headers: [string, string][] = []
+  if (contentType !== undefined) headers.push(['Content-Type', contentType])
+  if (contentEncoding !== undefined) headers.push(['Content-Encoding', contentEncoding])
+  let isDestroyed = false
+  return {
+    status,
+    headers,
+    statusMessage: '',
+    upstream: at,
+    delimited: true,
+    body: {
+      start() {},
+      pause() {},
+      resume() {},
+      destroy() {
+        isDestroyed = true
+      },
+    },
+    get isDestroyed() {
+      return isDestroyed
+    },
+  }
+}
