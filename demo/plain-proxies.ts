@@ -1,0 +1,20 @@
+// The same routes with nothing but http-proxy-middleware, as its README shows it: what the page compares with.
+import type { RequestHandler } from 'express'
+import { createProxyMiddleware } from 'http-proxy-middleware'
+import type { Upstreams } from './upstreams/upstreams.ts'
+
+export type PlainProxies = Readonly<Record<'ticker' | 'notifications' | 'chat' | 'flood', RequestHandler>>
+
+export function createPlainProxies({ ticker, notifications, chat, flood }: Upstreams): PlainProxies {
+  const plain = (target: string): RequestHandler => createProxyMiddleware({ target })
+  let turn = 0
+  return {
+    ticker: plain(ticker.backends[0].url),
+    // Several upstreams need a router of one's own; the usual one takes turns.
+    notifications: createProxyMiddleware({
+      router: () => notifications.backends[turn++ % 2 === 0 ? 0 : 1].url,
+    }),
+    chat: plain(chat.backend.url),
+    flood: plain(flood.backend.url),
+  }
+}
