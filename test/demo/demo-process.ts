@@ -1,0 +1,56 @@
+// The demo as a visitor starts it: a process of its own, on any free port.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Arrivals, within } from '../support/waiting.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const startMs = 30_000
+
+export class DemoProcess {
+  readonly url: string
+  readonly #child: ChildProcess
+  readonly #output: () => string
+
+  constructor(url: string, child: ChildProcess, output: () => string) {
+    this.url = url
+    this.#child = child
+    this.#output = output
+  }
+
+  get output(): string {
+    return this.#output()
+  }
+
+  /** Presses Ctrl-C and waits for the exit code. */
+  async interrupt(): Promise<number | null> {
+    const exit = once(this.#child, 'exit')
+    this.#child.kill('SIGINT')
+    const [code] = await within(exit, () => `the demo to end, it said ${this.output}`)
+    return code
+  }
+}
+
+/** Ends with the test. */
+export async function startDemo(t: TestContext, port: number | string = 0): Promise<DemoProcess> {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'demo/main.ts'], {
+    cwd: root,
+    env: { ...process.env, PORT: String(port) },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  t.after(() => child.kill('SIGKILL'))
+  const lines = new Arrivals<string>()
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding('utf8').on('data', (text: string) => {
+      output += text
+      const address = /page +(http:\S+)/.exec(output)?.[1]
+      if (address && lines.all.length === 0) lines.add(address)
+    })
+  }
+  child.once('exit', (code) => lines.add(`exit ${code}`))
+  const url = await lines.next('the demo to tell its address', startMs)
+  if (!url.startsWith('http')) throw new Error(`the demo did not start (${url}): ${output}`)
+  return new DemoProcess(url, child, () => output)
+}

@@ -1,0 +1,57 @@
+// The demo as a program: what its routes answer, and how it starts and ends.
+import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { test } from 'node:test'
+import { request } from '../support/client.ts'
+import { startDemo } from './demo-process.ts'
+
+test('the demo takes the next free port where the wanted one is taken', async (t) => {
+  const holder = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => holder.once('listening', resolve))
+  t.after(() => holder.close())
+  const { port } = holder.address() as AddressInfo
+
+  const demo = await startDemo(t, port)
+
+  assert.notEqual(new URL(demo.url).port, String(port))
+  assert.match(demo.output, new RegExp(`Port ${port} is taken`))
+  assert.equal((await fetch(demo.url)).status, 200)
+})
+
+test('Ctrl-C drains the open streams and exits with 0', async (t) => {
+  const demo = await startDemo(t)
+  const client = request(`${demo.url.replace('localhost', '127.0.0.1')}events/ticker`)
+  await client.waitFor('data:')
+
+  const code = await demo.interrupt()
+
+  assert.equal(code, 0)
+  assert.equal(await client.ended(), 'clean')
+  assert.match(client.text, /\n\nretry: \d+\n\n$/)
+})
+
+test('health, metrics, the cookie of the sign-in and the security headers are there', async (t) => {
+  const demo = await startDemo(t)
+  const at = (path: string) => new URL(path, demo.url)
+
+  const health = await fetch(at('/health'))
+  const metrics = await fetch(at('/metrics'))
+  const stranger = await fetch(at('/events/notifications'))
+  const signedIn = await fetch(at('/sign-in'), {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ user: 'Zoë' }),
+  })
+  const cookie = signedIn.headers.getSetCookie()[0]?.split(';')[0] ?? ''
+  const me = await fetch(at('/me'), { headers: { cookie } })
+  const forged = await fetch(at('/me'), { headers: { cookie: cookie.replace('Zo', 'Bo') } })
+  const page = await fetch(demo.url)
+
+  assert.deepEqual(await health.json(), { status: 'ok' })
+  assert.match(await metrics.text(), /^sse_proxy_streams_active\{proxy="ticker"\} 0$/m)
+  assert.equal(stranger.status, 401)
+  assert.deepEqual(await me.json(), { user: 'Zoë' })
+  assert.deepEqual(await forged.json(), { user: null })
+  assert.match(page.headers.get('content-security-policy') ?? '', /script-src 'self'/)
+})
