@@ -160,7 +160,7 @@ function resolveHealth(value: unknown): { policy: HealthPolicy | false; probe: P
   const given = group('health', value, ['failures', 'ejectMs', 'maxEjectMs', 'probe'], ' or false')
   const ejectMs = integer('health.ejectMs', given.ejectMs ?? DEFAULTS.ejectMs, 1, MAX_MS)
   return {
-    policy: {
+    policy: Object.freeze({
       failures: integer('health.failures', given.failures ?? DEFAULTS.failures, 1, MAX_MS),
       ejectMs,
       maxEjectMs: integer(
@@ -169,7 +169,7 @@ function resolveHealth(value: unknown): { policy: HealthPolicy | false; probe: P
         ejectMs,
         MAX_MS,
       ),
-    },
+    }),
     probe: given.probe === undefined ? undefined : resolveProbe(given.probe),
   }
 }
@@ -178,13 +178,13 @@ function resolveProbe(value: unknown): ProbePolicy {
   const given = group('health.probe', value, ['path', 'intervalMs', 'timeoutMs', 'rise', 'fall'])
   const whole = (key: keyof typeof DEFAULTS.probe) =>
     integer(`health.probe.${key}`, given[key] ?? DEFAULTS.probe[key], 1, MAX_MS)
-  return {
+  return Object.freeze({
     path: text('health.probe.path', given.path, /^\/[!-~]*$/, "a path such as '/health'"),
     intervalMs: whole('intervalMs'),
     timeoutMs: whole('timeoutMs'),
     rise: whole('rise'),
     fall: whole('fall'),
-  }
+  })
 }
 
 function resolveRetry(value: unknown, others: number): RetryPolicy | false {

@@ -26,8 +26,8 @@ export interface HookRunnerOptions {
   readonly hooks: readonly TransformHook[]
   readonly stream: SseStream
   readonly eventBytes: number
-  /** Who reads what is emitted. */
-  readonly client: { readonly wroteBody: boolean }
+  /** Who reads what is emitted, where something else may have been written to it. */
+  readonly client?: { readonly wroteBody: boolean }
   /** Takes what may leave, in order. */
   readonly emit: (bytes: Buffer) => void
 }
@@ -154,7 +154,7 @@ export class HookRunner {
     this.#untouched = false
     if (hasMark && this.#withheld) emit(Buffer.from('\n'))
     // And the mark that was at the start may not follow something of ours.
-    emit(hasMark && !this.#withheld && client.wroteBody ? bytes.subarray(BOM.length) : bytes)
+    emit(hasMark && !this.#withheld && client?.wroteBody ? bytes.subarray(BOM.length) : bytes)
   }
 }
 

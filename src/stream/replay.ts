@@ -25,6 +25,7 @@ export class Replay {
   // The entries before this one are gone; they leave the array together, now and then.
   #head = 0
   #bytes = 0
+  #events = 0
   // The position of the oldest entry kept: positions count all events there ever were.
   #first = 0
   // The id a client would have that has seen everything before the oldest entry, unless the last of that had none.
@@ -58,6 +59,7 @@ export class Replay {
     if (block.id !== undefined) this.#positions.set(block.id, this.end)
     this.#entries.push({ ...block, at: now })
     this.#bytes += block.bytes.length
+    if (block.isEvent) this.#events++
     this.trim(now)
   }
 
@@ -96,8 +98,7 @@ export class Replay {
     for (;;) {
       const oldest = this.#entries[this.#head]
       if (!oldest) break
-      const kept = this.#entries.length - this.#head
-      if (kept <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
+      if (this.#events <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
       this.#drop(oldest)
     }
     if (this.#head > 64 && this.#head * 2 > this.#entries.length) {
@@ -106,13 +107,14 @@ export class Replay {
     }
   }
 
-  #drop({ id, bytes }: Entry): void {
+  #drop({ id, bytes, isEvent }: Entry): void {
     if (id !== undefined) {
       if (this.#positions.get(id) === this.#first) this.#positions.delete(id)
       this.#idBefore = id
     }
     this.#idBeforeIsExact = id !== undefined
     this.#bytes -= bytes.length
+    if (isEvent) this.#events--
     this.#head++
     this.#first++
   }

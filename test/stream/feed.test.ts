@@ -41,11 +41,7 @@ class Stage implements FeedSink {
         hooks: [],
         stream: {} as SseStream,
         cursor: this.cursor,
-        client: {
-          get wroteBody() {
-            return this.written.length > 0
-          },
-        },
+        client: Object.defineProperty({ wroteBody: false }, 'wroteBody', { get: () => this.written.length > 0 }),
         resumer: undefined,
         ...options,
       },
@@ -210,11 +206,14 @@ test('after a clean end without a tail something else can still be said', async 
 test('the cursor is the same for pieces as for whole reads', async () => {
   const stage = new Stage()
 
-  for (const chunk of ['id: 1\nda', 'ta: a\n', '\nid: 2\n\nid: 3\nretry: 5\n', 'data: b\r', '\n\r\n', 'id: 4\n']) {
+  for (const chunk of [
+    ...['id: 1\nda', 'ta: a\n', '\nid: 2\n\nid: 3\nretry: 5\n', 'data: b\r', '\n\r\n'],
+    ...['id: 1', '2\nda', 'ta: c\n\n', 'id: 4\n'],
+  ]) {
     await stage.send(chunk)
     const { events, lastEventId } = interpret(stage.text)
     assert.deepEqual([stage.cursor.events, stage.cursor.lastEventId], [events.length, lastEventId])
   }
 
-  assert.deepEqual([stage.cursor.events, stage.cursor.lastEventId], [2, '3'])
+  assert.deepEqual([stage.cursor.events, stage.cursor.lastEventId], [3, '12'])
 })
