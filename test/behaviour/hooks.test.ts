@@ -150,7 +150,7 @@ for (const host of hostsByProtocol) {
     const exchange = await upstream.next()
     const stream = exchange.stream()
     const event = `data: ${'x'.repeat(64 * 1024)}\n\n`
-    const limit = 1_000
+    const limit = 500
     let sent = 0
     const pump = async (): Promise<void> => {
       for (; sent < limit && !exchange.res.destroyed; sent += 1) {
