@@ -87,7 +87,7 @@ function checkUrl(path: string, target: unknown): Target {
     const url = URL.canParse(String(target)) ? new URL(target) : undefined
     if (url && /^(https?|wss?):$/.test(url.protocol) && url.hostname !== '') return target
     const schemeless = typeof target === 'string' && /^[\w.-]+(:\d+)?(\/|$)/.test(target)
-    const shown = String(target).replace(/\/\/[^/@]*@/, '//***@')
+    const shown = String(target).replace(/[^/\s]*@/, '***@')
     return refuse(path, schemeless ? `a URL with its scheme, 'http://${shown}'` : TARGET_EXPECTED, shown)
   }
   if (isObject(target) && (target.socketPath || target.host || target.hostname || target.port)) return target
@@ -143,7 +143,12 @@ function resolveReadKey(given: Record<string, unknown>, value: unknown): ReadKey
     return clientIp
   }
   if (way === 'key') return callable('sticky.key', given.key as ReadKey)
-  const name = text(`sticky.${way}`, given[way], way === 'query' ? /./ : TOKEN, `the name of a ${way}`)
+  const name = text(
+    `sticky.${way}`,
+    given[way],
+    way === 'query' ? /./ : TOKEN,
+    way === 'query' ? 'the name of a query parameter' : `the name of a ${way}`,
+  )
   if (way === 'cookie') return (req) => cookieOf(req, name)
   if (way === 'query') return (req) => new URLSearchParams(req.url?.split('?')[1]).get(name) ?? undefined
   return (req) => String(req.headers[name.toLowerCase()] ?? '')

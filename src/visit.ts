@@ -142,6 +142,7 @@ export class Visit implements Guest {
     const headers = body ? eventStreamHeaders(response.headers, this.#writer.appHeaders) : response.headers
     relay({ ...response, headers }, this.#writer, {
       signal: this.#controller,
+      isBodyless: this.req.method === 'HEAD' || response.status === 204 || response.status === 304,
       writeMs: this.#context.options.timeouts.writeMs,
       onFailed: (error) => {
         this.#controller.abort(error)

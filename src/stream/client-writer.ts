@@ -144,11 +144,14 @@ export class ClientWriter {
       setImmediate(() => stream.destroy(new Error('the upstream was lost')))
       return
     }
-    // Without chunks the end of the connection is the end of the body: only a reset says that it is not.
     const { socket } = res
-    if (!res.chunkedEncoding && !res.hasHeader('content-length') && socket && 'resetAndDestroy' in socket) {
+    // One that has been ended already, because the client has, cannot be reset any more, nor be waited for.
+    if (!socket?.writable) return void res.destroy()
+    // Without chunks the end of the connection is the end of the body: only a reset says that it is not.
+    const endsWithConnection = res.headersSent && !res.chunkedEncoding && !res.hasHeader('content-length')
+    if (endsWithConnection && 'resetAndDestroy' in socket) {
       socket.resetAndDestroy()
-    } else if (socket && res.writableLength > 0) {
+    } else if (res.writableLength > 0) {
       socket.destroySoon()
       this.#guardLastBytes()
     } else {

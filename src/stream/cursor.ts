@@ -55,9 +55,16 @@ export class Cursor implements Progress {
 
   #passWhole(raw: string): void {
     const text = raw.includes('\r') ? raw.replace(/\r\n?/g, '\n') : raw
+    // The next line of data that does not begin a block. It is looked for once, however many blocks have none.
+    let data = 0
     for (let from = 0, to = text.indexOf('\n\n'); from < text.length; to = text.indexOf('\n\n', from)) {
       const end = to === -1 ? text.length : to
-      if (startsWithData(text, from) || hasDataLine(text, from, end)) this.events++
+      if (startsWithData(text, from)) {
+        this.events++
+      } else {
+        if (data < from) data = nextDataLine(text, from)
+        if (data < end) this.events++
+      }
       from = end + 2
     }
     if (text.includes('id')) this.#takeLastId(text)
@@ -112,7 +119,7 @@ export class Cursor implements Progress {
 export function idOf(block: Buffer): { id: string | undefined; hasData: boolean } {
   const raw = block.toString('latin1')
   const text = raw.includes('\r') ? raw.replace(/\r\n?/g, '\n') : raw
-  const hasData = startsWithData(text, 0) || hasDataLine(text, 0, text.length)
+  const hasData = startsWithData(text, 0) || nextDataLine(text, 0) < text.length
   if (text.includes('id')) {
     for (const id of matchesBackwards(text, 'id')) {
       if (!id.includes('\0')) return { id: id.length > MAX_LINE ? '' : utf8(id), hasData }
@@ -131,11 +138,12 @@ function startsWithData(text: string, at: number): boolean {
   return text.startsWith('data', at) && (text[at + 4] === ':' || text[at + 4] === '\n')
 }
 
-function hasDataLine(text: string, from: number, end: number): boolean {
-  for (let at = text.indexOf('\ndata', from); at !== -1 && at < end; at = text.indexOf('\ndata', at + 1)) {
-    if (startsWithData(text, at + 1)) return true
+/** Where the next line of data begins after the line at `from`; the length where there is none. */
+function nextDataLine(text: string, from: number): number {
+  for (let at = text.indexOf('\ndata', from); at !== -1; at = text.indexOf('\ndata', at + 1)) {
+    if (startsWithData(text, at + 1)) return at + 1
   }
-  return false
+  return text.length
 }
 
 /** The values of the fields of this name, last first. */

@@ -9,13 +9,15 @@ export interface RelayOptions {
   /** Aborted when the client is gone. */
   readonly signal: Wanted
   readonly writeMs: number
+  /** Whether the answer is its head alone, as for HEAD. */
+  readonly isBodyless: boolean
   readonly onFailed: (error: SseProxyError) => void
 }
 
 export function relay(
   response: UpstreamResponse,
   writer: ClientWriter,
-  { signal, writeMs, onFailed }: RelayOptions,
+  { signal, writeMs, isBodyless, onFailed }: RelayOptions,
 ): void {
   const { body } = response
   writer.open(response)
@@ -39,6 +41,8 @@ export function relay(
     },
     onBroken: (cause) => {
       ended = true
+      // There was nothing to come.
+      if (isBodyless) return writer.end()
       writer.break()
       onFailed(new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause))
     },

@@ -208,6 +208,8 @@ export class SharedStreams {
     const { opener } = entry
     const strangers = this.#splitByVary(entry, base, response)
     const isAlone = entry.waiting.length === 1 && entry.waiting[0] === opener
+    // Until somebody has it, it goes when all who want it have gone.
+    entry.controller.onabort = () => response.body.destroy()
     const collected = isAlone ? response.body : await collect(response.body, this.#options.limits.bodyBytes)
     this.#remove(entry)
     const guests = this.#takeWaiting(entry)

@@ -190,6 +190,11 @@ class Attempt implements PassTaker {
       answer.destroy()
       return
     }
+    if (this.#standIn.statusCode < 200) {
+      answer.destroy()
+      this.#fail(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', this.#upstream))
+      return
+    }
     if (debug.enabled) this.#debugAnswer()
     const body = new AnswerBody(answer, this.#request, this.#onOver)
     const { req, res } = this.#exchange
