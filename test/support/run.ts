@@ -9,7 +9,7 @@ import { constants } from 'node:os'
 import { join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const wholeRunMs = 8 * 60_000
+const wholeRunMs = 20 * 60_000
 const oneFileMs = 120_000
 const filesAtOnce = 2
 
