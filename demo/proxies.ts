@@ -78,7 +78,7 @@ function optionsFor(upstreams: Upstreams): Record<Name, SseProxyOptions<Request,
       health: { ejectMs: 500, maxEjectMs: 1000 },
       keepalive: 1000,
     },
-    shared: { ...patient, name: 'shared', target: tickers, share: true, resume: true },
+    shared: { ...patient, name: 'shared', target: tickers, share: { lingerMs: 500 }, resume: true },
     notifications: {
       ...patient,
       name: 'notifications',
