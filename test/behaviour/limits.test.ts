@@ -322,7 +322,7 @@ for (const host of hostsByProtocol) {
     })
   }
 
-  test(`300 random comings, goings and failures leave as many places as there were (${host})`, async (t) => {
+  test(`150 random comings, goings and failures leave as many places as there were (${host})`, async (t) => {
     const limits = { streams: 6, streamsPerClient: 3, clientKey: byHeader }
     const options = { limits, timeouts: { responseMs: 1000 }, transform: failOnDemand }
     const { upstream, front, proxy } = await proxied(t, options, { host })
@@ -336,7 +336,7 @@ for (const host of hostsByProtocol) {
         for (const client of clients) client.close()
         await until(() => upstream.open === 0 && proxy.stats().active === 0, 'all to be over')
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     )
 
     const users = ['ada', 'ada', 'ada', 'grace', 'grace', 'grace']
