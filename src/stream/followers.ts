@@ -6,9 +6,19 @@ import type { Session } from './session.ts'
 import type { SharedStream } from './shared-stream.ts'
 import type { EventSource } from './source.ts'
 
+/** Bytes that go to everybody alike. */
+export interface Delivery {
+  readonly bytes: Buffer
+  /** The same as a chunk, made once. */
+  readonly frame: Buffer
+  readonly events: number
+  /** When they came, as `performance.now()`. */
+  readonly now: number
+}
+
 /** Who hears the events of a shared stream. */
 export interface Follower {
-  onEvents(bytes: Buffer, events: number, now: number): void
+  onEvents(delivery: Delivery): void
   onKeepalive(comment: Buffer): void
   onEnd(): void
   /** The app has closed it. */
@@ -53,8 +63,9 @@ export class DirectSource implements EventSource, Follower {
     this.#shared.leave(this)
   }
 
-  onEvents(bytes: Buffer, events: number, now: number): void {
-    if (!this.#waiting) return this.#session.onShared(bytes, events, now)
+  onEvents(delivery: Delivery): void {
+    if (!this.#waiting) return this.#session.onShared(delivery)
+    const { bytes, events } = delivery
     this.#waiting.push(bytes)
     this.#waitingEvents += events
     this.#waitingBytes += bytes.length
@@ -123,7 +134,7 @@ export class Branch implements UpstreamBody, Follower {
     const waiting = this.#waiting
     this.#waiting = []
     this.#waitingBytes = 0
-    for (const bytes of waiting) this.onEvents(bytes)
+    for (const bytes of waiting) this.#take(bytes)
     if (!this.#paused && this.#outcome !== undefined) this.#tell(this.#outcome)
   }
 
@@ -133,7 +144,11 @@ export class Branch implements UpstreamBody, Follower {
     this.#shared.leave(this)
   }
 
-  onEvents(bytes: Buffer): void {
+  onEvents({ bytes }: Delivery): void {
+    this.#take(bytes)
+  }
+
+  #take(bytes: Buffer): void {
     if (!this.#paused) {
       this.#sink?.onData(bytes)
       return

@@ -12,7 +12,7 @@ import type { ClientWriter, WriterListener } from './client-writer.ts'
 import { Cursor, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
-import { Branch, DirectSource } from './followers.ts'
+import { Branch, type Delivery, DirectSource } from './followers.ts'
 import type { KeepaliveClock, KeptAlive } from './keepalive.ts'
 import { eventStreamHeaders } from './response-headers.ts'
 import { Resumer } from './resume.ts'
@@ -171,13 +171,13 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   /** Bytes that others get as well. Nobody waits for this client: past its bound it is let go. */
-  onShared(bytes: Buffer, events: number, now: number): void {
+  onShared({ bytes, frame, events, now }: Delivery): void {
     const { writer, options, observer } = this.context
     // What has been waiting counts, not what has just come.
     if (this.#behind && writer.waitingBytes > options.limits.bufferBytes + this.#allowance) return this.onStall()
     observer.stats.eventsOut += events
     if (events > 0) this.#timeEvents(events, now)
-    this.#write(bytes)
+    this.#write(bytes, frame)
     if (this.#ending) this.#atBoundary()
   }
 
@@ -346,12 +346,12 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     }
   }
 
-  #write(bytes: Buffer): void {
+  #write(bytes: Buffer, frame?: Buffer): void {
     if (this.#detached) return
     this.bytes += bytes.length
     this.context.observer.stats.bytesOut += bytes.length
     this.silentTicks = -1
-    if (!this.context.writer.write(bytes)) this.#behind = true
+    if (!this.context.writer.write(bytes, frame)) this.#behind = true
   }
 
   /** The client does not read. */

@@ -8,6 +8,7 @@ import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
 import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
+import { frameChunk } from './chunk.ts'
 import { Cursor, idOf, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
@@ -152,8 +153,9 @@ export class SharedStream implements FeedSink {
     const bytes = this.#keep(pieces.length === 1 && only ? only : Buffer.concat(pieces))
     this.bytes += bytes.length
     this.#keepaliveTimer?.refresh()
-    const now = performance.now()
-    for (const follower of this.#followers) follower.onEvents(bytes, events, now)
+    if (bytes.length === 0) return
+    const delivery = { bytes, frame: frameChunk(bytes), events, now: performance.now() }
+    for (const follower of this.#followers) follower.onEvents(delivery)
   }
 
   onResumed({ upstream }: UpstreamResponse, attempt: number): void {
