@@ -376,6 +376,32 @@ describe('a body that is kept for another attempt', () => {
   })
 })
 
+test('a body that is kept: the client goes on when the upstream reads again', async () => {
+  const source = new PassThrough({ highWaterMark: 1024 })
+  const req = Object.assign(source, { headers: { 'transfer-encoding': 'chunked' }, httpVersionMajor: 1 })
+  const reader = openBody(requestBody(req as unknown as IncomingMessage, 1000))
+  source.end(Buffer.alloc(MIB))
+  await new Promise((resolve) => setTimeout(resolve, 10))
+
+  assert.ok(reader)
+  assert.equal((await buffer(reader)).length, MIB)
+})
+
+test('a body that is kept: a second attempt takes over where the first had stopped reading', async () => {
+  const source = new PassThrough({ highWaterMark: 1024 })
+  const req = Object.assign(source, { headers: { 'transfer-encoding': 'chunked' }, httpVersionMajor: 1 })
+  const body = requestBody(req as unknown as IncomingMessage, 2 * MIB)
+  openBody(body)
+  for (let i = 0; i < 1024; i++) source.write(Buffer.alloc(1024))
+  source.end()
+  await new Promise((resolve) => setTimeout(resolve, 10))
+
+  const second = openBody(body)
+
+  assert.ok(second)
+  assert.equal((await buffer(second)).length, MIB)
+})
+
 describe('sendBody', () => {
   for (const [body, expected] of [
     [{ kind: 'bytes', bytes: Buffer.from('text'), isRebuilt: false }, 'text'],
