@@ -19,7 +19,7 @@ import { eventStreamHeaders } from './stream/response-headers.ts'
 import { Session } from './stream/session.ts'
 import type { Guest, SharedStreams } from './stream/share.ts'
 import { createOpener, type OpenerContext } from './upstream/opener.ts'
-import { requestBody } from './upstream/request-body.ts'
+import { readEmptyBody, requestBody } from './upstream/request-body.ts'
 
 const debug = createDebug('sse-proxy:request')
 
@@ -74,6 +74,7 @@ export class Visit implements Guest {
   enter(): void {
     const { admission, shares, visits } = this.#context
     if (this.isOver) return this.#explainOver()
+    readEmptyBody(this.req)
     try {
       this.#ticket = admission.enter(this.req)
       visits.add(this)

@@ -29,6 +29,11 @@ export function requestBody(req: IncomingMessage, keepBytes: number): RequestBod
   return { kind: 'bytes', bytes: Buffer.from(text), isRebuilt: true }
 }
 
+/** Node resets an HTTP/2 stream that has ended while nobody has read the end of its request, even where that is all there is. */
+export function readEmptyBody(req: IncomingMessage): void {
+  if (req.httpVersionMajor > 1 && !announcesBody(req)) req.resume()
+}
+
 function announcesBody(req: IncomingMessage): boolean {
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers
   if (length !== undefined) return length !== '0'
