@@ -104,8 +104,26 @@ const ENCODERS: Readonly<Record<string, (() => zlib.Gzip) | undefined>> = {
   deflate: () => zlib.createDeflate(),
   'deflate without its wrapper': () => zlib.createDeflateRaw(),
   br: () => zlib.createBrotliCompress(),
-  zstd: typeof zstd === 'function' ? () => zstd() as zlib.Gzip : undefined,
+  zstd: noticesCutZstd() ? () => (zstd as () => zlib.Gzip)() : undefined,
 }
+
+/** Node 20 has no zstd, and the decoder of Node 22 takes a frame that was cut short for a whole one. */
+function noticesCutZstd(): boolean {
+  const [compress, decompress]: unknown[] = ['zstdCompressSync', 'zstdDecompressSync'].map((name) =>
+    Reflect.get(zlib, name),
+  )
+  if (typeof compress !== 'function' || typeof decompress !== 'function') return false
+  try {
+    decompress(compress('data').subarray(0, -1))
+    return false
+  } catch {
+    return true
+  }
+}
+
+test('zstd: no decoder where truncation would pass for success', { skip: noticesCutZstd() }, () => {
+  assert.equal(decodedBody(responseOf(new HandBody(), 'zstd')), undefined)
+})
 
 for (const [name, encoder] of Object.entries(ENCODERS)) {
   const coding = name.split(' ')[0]!
