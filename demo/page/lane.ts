@@ -153,7 +153,7 @@ export class Lane {
 
   #end(kind: 'complete' | 'broken', tail: string): void {
     if (tail) this.#tape.raw(tail)
-    this.#tape.mark(kind === 'complete' ? 'ended, as if complete' : 'broken off')
+    this.#tape.mark(kind === 'broken' ? 'broken off' : tail ? 'ended, as if complete' : 'ended')
     this.#note((record) => record.endings.push({ kind, tail }))
   }
 
