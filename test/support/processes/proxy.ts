@@ -31,10 +31,7 @@ const server: Server = http2
 answer({
   listen: () =>
     new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port))),
-  memory: () => {
-    globalThis.gc?.()
-    return process.memoryUsage().rss
-  },
+  memory: () => process.memoryUsage().rss,
   stats: () => proxy.stats(),
   resources: () => process.getActiveResourcesInfo(),
 })
