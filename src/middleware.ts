@@ -67,12 +67,12 @@ export class Middleware {
     return this.#proxy.upgrade
   }
 
-  handle(req: IncomingMessage, res: ServerResponse, next: Next = () => {}): void {
+  handle(req: IncomingMessage, res: ServerResponse, next?: Next): void {
     if (this.#options.hpm.ws) this.#proxyUpgradesOf(req)
     const visit = new Visit(this.#context, this.#nextId(), req, res, next)
     const accepted = this.#proxy.accepts(req)
     if (accepted === true) visit.enter()
-    else void accepted.then((yes) => (yes ? visit.enter() : next()))
+    else void accepted.then((yes) => (yes ? visit.enter() : next?.()))
   }
 
   *streams(): Generator<SseStream> {

@@ -42,7 +42,8 @@ export class Visit implements Guest {
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly #context: VisitContext
-  readonly #next: Next
+  // Absent in a bare server, where nobody else answers.
+  readonly #next: Next | undefined
   readonly #writer: ClientWriter
   readonly #controller = new Lifetime()
   readonly #startedAt = performance.now()
@@ -52,7 +53,7 @@ export class Visit implements Guest {
   // Until the upstream has answered.
   #earlyTimer: NodeJS.Timeout | undefined
 
-  constructor(context: VisitContext, id: string, req: IncomingMessage, res: ServerResponse, next: Next) {
+  constructor(context: VisitContext, id: string, req: IncomingMessage, res: ServerResponse, next: Next | undefined) {
     this.#context = context
     this.id = id
     this.req = req
@@ -188,7 +189,10 @@ export class Visit implements Guest {
     const { observer, options } = this.#context
     if (this.#session) return this.#session.fail(error, 'upstream-lost')
     if (this.isOver) return
-    if (error.code === 'ERR_SSE_PROXY_APP') return this.#next(error.cause)
+    if (error.code === 'ERR_SSE_PROXY_APP' && this.#next) {
+      observer.noteRefusal(error, this.id, this.req)
+      return this.#next(error.cause)
+    }
     await observer.refused(error, this.id, this.req, this.res)
     if (!this.isOver) refuse(this.req, this.res, error, options)
   }
@@ -214,7 +218,7 @@ export class Visit implements Guest {
   /** A client may have left while a middleware in front was waiting for something; anything else is a mistake. */
   #explainOver(): void {
     if (!this.res.headersSent || this.res.writableEnded || this.res.destroyed) return
-    this.#next(new Error('sse-proxy-middleware: the response had been begun before the request reached the proxy'))
+    this.#next?.(new Error('sse-proxy-middleware: the response had been begun before the request reached the proxy'))
   }
 }
 

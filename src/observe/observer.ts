@@ -80,12 +80,17 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
 
   /** A request gets no answer of an upstream's; resolves when the app has had the chance to give one. */
   async refused(error: SseProxyError, id: string, req: IncomingMessage, res: ServerResponse): Promise<void> {
+    this.noteRefusal(error, id, req)
+    await this.#tell(error, req, res, error instanceof UpstreamError ? error.upstream : undefined)
+  }
+
+  /** The same where somebody else will answer. */
+  noteRefusal(error: SseProxyError, id: string, req: IncomingMessage): void {
     const reason = REFUSAL_REASONS[error.code]
     if (reason) this.stats.refused[reason]++
     this.stats.countError(error.code)
     debugError('%s %s %s: %s: %s %o', id, req.method, pathOf(req), error.code, error.message, error.cause)
     publishError(this.stats.name, error, undefined, req)
-    await this.#tell(error, req, res, error instanceof UpstreamError ? error.upstream : undefined)
   }
 
   retried({ id, req }: Exchange, error: UpstreamError, attempt: number, delayMs: number): void {
