@@ -15,7 +15,7 @@ function resolve(options: SseProxyOptions = {}): ResolvedOptions {
   return resolveOptions({ target, ...options })
 }
 
-/** What is compared as it stands; the rest is machinery. */
+/** What is compared as it stands; the rest is made of functions. */
 function values({ hpm, upstreams, limits, ...rest }: ResolvedOptions): unknown {
   const { clientKey: _, ...numbers } = limits
   return { ...rest, limits: numbers, hpm: { ...hpm }, retry: upstreams.retry, probe: upstreams.probe }
