@@ -17,6 +17,12 @@ import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.
 
 const debug = createDebug('sse-proxy:upstream')
 
+/** An upstream that has been chosen, and what it is called. */
+export interface Upstream {
+  readonly target: HpmTarget
+  readonly url: string
+}
+
 /** What all attempts of a middleware share. */
 export interface AttemptContext {
   readonly proxy: HttpProxy
@@ -40,18 +46,18 @@ export interface Exchange {
 export async function openTarget(
   context: AttemptContext,
   exchange: Exchange,
-  target: HpmTarget | undefined,
+  upstream: Upstream | undefined,
   request: OpenRequest,
   onOver?: OnOver,
 ): Promise<UpstreamResponse> {
   // A body that streams by can be sent once only, so it does not go where the connection may turn out dead.
   const once = exchange.body.kind === 'stream'
-  const first = new Attempt(context, exchange, target, request, once, onOver)
+  const first = new Attempt(context, exchange, upstream, request, once, onOver)
   try {
     return await first.response
   } catch (error) {
     if (!first.diedOnReuse || !isReplayable(exchange.body)) throw error
-    return new Attempt(context, exchange, target, request, true, onOver).response
+    return new Attempt(context, exchange, upstream, request, true, onOver).response
   }
 }
 
@@ -83,13 +89,14 @@ class Attempt implements PassTaker {
   constructor(
     context: AttemptContext,
     exchange: Exchange,
-    target: HpmTarget | undefined,
+    upstream: Upstream | undefined,
     { lastEventId, signal }: OpenRequest,
     fresh: boolean,
     onOver: OnOver | undefined,
   ) {
     const { req, res, body } = exchange
-    this.target = target
+    this.target = upstream?.target
+    this.#upstream = upstream?.url
     this.#exchange = exchange
     this.#onOver = onOver
     this.#context = context
@@ -143,7 +150,8 @@ class Attempt implements PassTaker {
     // To send it again after a redirect, httpxy reads the body itself.
     if (options.followRedirects) this.#upload ??= readableOf(this.#exchange.body)
     if (this.#upload) options.buffer = this.#upload
-    this.#upstream = upstreamLabel(target)
+    // Chosen by a router.
+    if (this.target === undefined) this.#upstream = upstreamLabel(target)
     return true
   }
 

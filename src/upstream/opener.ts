@@ -88,7 +88,7 @@ async function ask(
     if (isJudged) judge(outcome)
   }
   try {
-    const response = await openTarget(context, exchange, member.target, request, onOver)
+    const response = await openTarget(context, exchange, member, request, onOver)
     if (FAILING.has(response.status)) {
       failed()
     } else if (pool.members.length > 1 && isEventStream(response)) {
