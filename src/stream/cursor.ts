@@ -56,7 +56,7 @@ export class Cursor implements Progress {
   #passWhole(raw: string): void {
     const text = raw.includes('\r') ? raw.replace(/\r\n?/g, '\n') : raw
     // The next line of data that does not begin a block. It is looked for once, however many blocks have none.
-    let data = 0
+    let data = -1
     for (let from = 0, to = text.indexOf('\n\n'); from < text.length; to = text.indexOf('\n\n', from)) {
       const end = to === -1 ? text.length : to
       if (startsWithData(text, from)) {
