@@ -6,6 +6,8 @@ import { hostsByProtocol } from '../support/front.ts'
 import { interpret } from '../support/oracle.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 
+type Hook = Extract<NonNullable<SseProxyOptions['transform']>, (...args: never[]) => unknown>
+
 const oddStreams: Record<string, string | Buffer> = {
   comments: ': one\n:two\n\ndata: x\n: inside\ndata: y\n\n:\n\n',
   'unknown fields': 'data: x\nfoo: bar\nbaz\n\nfoo\n\n',
@@ -99,6 +101,44 @@ for (const host of hostsByProtocol) {
         assert.equal(lastEventId, expected.lastEventId)
       }),
       { seed: 20_260_102, numRuns: 150 },
+    )
+  })
+}
+
+for (const [name, wait] of [
+  ['at once', () => undefined],
+  ['after some thought', (length: number) => (length % 2 === 0 ? Promise.resolve() : undefined)],
+] as const) {
+  test(`a hook that drops and replaces events ${name} leaves exactly the others`, async (t) => {
+    const decide: Hook = (event) => {
+      if (event.data.length % 3 === 0) return null
+      if (event.data.length % 3 === 1) return { ...event, data: `${event.data}!` }
+    }
+    const transform: Hook = (event, stream) => {
+      const waiting = wait(event.data.length)
+      return waiting ? waiting.then(() => decide(event, stream)) : decide(event, stream)
+    }
+    const { upstream, front } = await proxied(t, { transform })
+
+    await fc.assert(
+      fc.asyncProperty(streamInParts, async (parts) => {
+        parts.push(Buffer.from('\n\n'))
+        const client = front.request()
+        const exchange = await upstream.next()
+        const stream = exchange.stream()
+        for (const part of parts) stream.write(part)
+        stream.end()
+        await client.ended()
+        const sent = interpret(Buffer.concat(parts))
+
+        const expected = sent.events
+          .filter(({ data }) => data.length % 3 !== 0)
+          .map((event) => (event.data.length % 3 === 1 ? { ...event, data: `${event.data}!` } : event))
+        const received = interpret(client.bytes)
+        assert.deepEqual(received.events, expected)
+        assert.equal(received.lastEventId, sent.lastEventId)
+      }),
+      { seed: 20_260_104, numRuns: 300 },
     )
   })
 }

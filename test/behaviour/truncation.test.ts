@@ -148,6 +148,20 @@ for (const host of hostsByProtocol) {
     assert.equal(client.text, first)
   })
 
+  test(`the LF of a last CR LF may come alone before such a connection is closed (${host})`, async (t) => {
+    const { upstream, front } = await rawProxied(t, {}, { host })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send('HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: one\r\n\r')
+    await client.waitFor('data: one\r\n\r')
+
+    conversation.send('\n')
+    conversation.finish()
+
+    assert.equal(await client.ended(), 'clean')
+    assert.equal(client.text, 'data: one\r\n\r\n')
+  })
+
   test(`a reset breaks the answer to a POST whose body is still on its way (${host})`, async (t) => {
     const { upstream, front } = await rawProxied(t, {}, { host })
     const client = front.request('', { method: 'POST', headers: { 'content-length': '100' }, sendsBodyLater: true })
