@@ -1,5 +1,6 @@
 // Every number of stats() against what really happened, and a real scrape against stats().
 import assert from 'node:assert/strict'
+import type { IncomingMessage } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import { Registry } from 'prom-client'
 import { type ProxyStats, sseProxy } from 'sse-proxy-middleware'
@@ -189,7 +190,7 @@ test('a client that does not read', async (t) => {
 })
 
 test('refusals, each by its reason, and none of them opens anything', async (t) => {
-  const limits = { streams: 2, streamsPerClient: 1, clientKey: (req: { url?: string }) => String(req.url) }
+  const limits = { streams: 2, streamsPerClient: 1, clientKey: (req: IncomingMessage) => String(req.url) }
   const { upstream, front, proxy, stats } = await watched(t, { limits })
   await open(front, upstream, '?a')
   await (await front.open('?a')).ended()
