@@ -21,13 +21,17 @@ const codings: Record<string, () => Compressor> = {
   GZIP: () => zlib.createGzip(),
 }
 
+// Some servers send the bare algorithm under the name of the wrapped one.
+const bareDeflate = (): Compressor => zlib.createDeflateRaw()
+
 // Node has it from 22.15 on; its types here are those of the oldest release.
 const createZstd = (zlib as { createZstdCompress?: () => Compressor }).createZstdCompress
 if (createZstd) codings.zstd = createZstd
 
 for (const host of hostsByProtocol) {
-  for (const [coding, create] of Object.entries(codings)) {
-    test(`each event of a stream in ${coding} arrives before the next one is sent (${host})`, async (t) => {
+  for (const [name, create] of [...Object.entries(codings), ['deflate without its wrapping', bareDeflate] as const]) {
+    const coding = name.split(' ')[0] as string
+    test(`each event of a stream in ${name} arrives before the next one is sent (${host})`, async (t) => {
       const { upstream, front } = await proxied(t, {}, { host })
       const client = front.request()
       const exchange = await upstream.next()
@@ -53,6 +57,32 @@ for (const host of hostsByProtocol) {
       assert.equal(client.headers['content-length'], undefined)
     })
   }
+
+  test(`a stream that was compressed twice is decoded twice (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, {}, { host })
+    const client = front.request()
+    const exchange = await upstream.next()
+
+    const body = zlib.brotliCompressSync(zlib.gzipSync('data: one\n\ndata: two\n\n'))
+    exchange.stream({ 'content-encoding': 'gzip, br' }).end(body)
+
+    assert.equal(await client.whole(), 'data: one\n\ndata: two\n\n')
+    assert.equal(client.headers['content-encoding'], undefined)
+  })
+
+  test(`a stream in a coding that nobody knows is not taken for plain events (${host})`, async (t) => {
+    const body = Buffer.from([1, 10, 10, 2, 10, 13, 10, 0, 10])
+    const { upstream, front } = await proxied(t, { keepalive: 20 }, { host })
+    const client = front.request()
+    const exchange = await upstream.next()
+
+    exchange.stream({ 'content-encoding': 'x-unheard-of' }).end(body)
+    await client.ended()
+
+    if (client.status === 502) return
+    assert.equal(client.headers['content-encoding'], 'x-unheard-of')
+    assert.deepEqual(client.bytes, body)
+  })
 
   test(`a compressed stream that stops in the middle of an event is broken (${host})`, async (t) => {
     const { upstream, front } = await proxied(t, {}, { host })
