@@ -73,7 +73,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
   /** An open stream was broken off. */
   failed(error: SseProxyError, stream: SseStream, res: ServerResponse): void {
     this.stats.countError(error.code)
-    debugError('%s %s: %s %o', stream.id, error.code, error.message, error.cause)
+    debugError('%s %s: %s %s', stream.id, error.code, error.message, causeOf(error))
     publishError(this.stats.name, error, stream, stream.req)
     void this.#tell(error, stream.req, res, stream.upstream)
   }
@@ -89,7 +89,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     const reason = REFUSAL_REASONS[error.code]
     if (reason) this.stats.refused[reason]++
     this.stats.countError(error.code)
-    debugError('%s %s %s: %s: %s %o', id, req.method, pathOf(req), error.code, error.message, error.cause)
+    debugError('%s %s %s: %s: %s %s', id, req.method, pathOf(req), error.code, error.message, causeOf(error))
     publishError(this.stats.name, error, undefined, req)
   }
 
@@ -130,6 +130,12 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
       debugError('on.error threw: %o', thrown)
     }
   }
+}
+
+/** Its message and no more: what else an error carries may be a part of an answer. */
+function causeOf({ cause }: SseProxyError): string {
+  if (!(cause instanceof Error)) return ''
+  return `(${'code' in cause ? `${String(cause.code)}: ` : ''}${cause.message})`
 }
 
 /** Without the query, which may hold secrets. */

@@ -3,6 +3,17 @@
 // A larger piece is not worth copying.
 export const MAX_FRAMED_BYTES = 16_384
 
+/** Bytes, and the same as a chunk; both are one piece of memory. */
+export interface Framed {
+  readonly bytes: Buffer
+  readonly frame: Buffer
+}
+
+export function framed(bytes: Buffer): Framed {
+  const frame = frameChunk(bytes)
+  return { frame, bytes: frame.subarray(frame.length - 2 - bytes.length, frame.length - 2) }
+}
+
 /** A chunk: its length, the bytes, and the end (RFC 9112, section 7.1). */
 export function frameChunk(bytes: Buffer): Buffer {
   const head = `${bytes.length.toString(16)}\r\n`

@@ -2,15 +2,13 @@
 
 import type { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody } from '../open-upstream.ts'
+import type { Framed } from './chunk.ts'
 import type { Session } from './session.ts'
 import type { SharedStream } from './shared-stream.ts'
 import type { EventSource } from './source.ts'
 
 /** Bytes that go to everybody alike. */
-export interface Delivery {
-  readonly bytes: Buffer
-  /** The same as a chunk, made once. */
-  readonly frame: Buffer
+export interface Delivery extends Framed {
   readonly events: number
   /** When they came, as `performance.now()`. */
   readonly now: number
@@ -31,7 +29,7 @@ export class DirectSource implements EventSource, Follower {
   readonly #shared: SharedStream
   readonly #session: Session
   // Until the client is ready: what it has missed, what has come since, and how it ended.
-  #waiting: Buffer[] | undefined
+  #waiting: Framed[] | undefined
   #waitingBytes = 0
   #waitingEvents: number
   #outcome: (() => void) | undefined
@@ -39,7 +37,7 @@ export class DirectSource implements EventSource, Follower {
   constructor(shared: SharedStream, session: Session, position: number) {
     this.#shared = shared
     this.#session = session
-    this.#waiting = shared.replay.since(position)
+    this.#waiting = [...shared.replay.since(position)]
     this.#waitingEvents = shared.replay.eventsSince(position)
     shared.join(this)
   }
@@ -66,7 +64,7 @@ export class DirectSource implements EventSource, Follower {
   onEvents(delivery: Delivery): void {
     if (!this.#waiting) return this.#session.onShared(delivery)
     const { bytes, events } = delivery
-    this.#waiting.push(bytes)
+    this.#waiting.push(delivery)
     this.#waitingEvents += events
     this.#waitingBytes += bytes.length
     if (this.#waitingBytes > this.#shared.context.options.limits.bufferBytes) this.#session.onStall()
@@ -122,7 +120,7 @@ export class Branch implements UpstreamBody, Follower {
     this.#sink = sink
     const missed = this.#shared.replay.since(this.#position)
     this.#shared.join(this)
-    for (const bytes of missed) sink.onData(bytes)
+    for (const { bytes } of missed) sink.onData(bytes)
   }
 
   pause(): void {

@@ -1,5 +1,7 @@
 // The last events of a shared stream, bounded by number, bytes and age, and the places in it where clients stand.
 
+import { type Framed, framed } from './chunk.ts'
+
 export interface ReplayPolicy {
   readonly events: number
   readonly bytes: number
@@ -15,7 +17,7 @@ export interface ReplayBlock {
   readonly isEvent: boolean
 }
 
-interface Entry extends ReplayBlock {
+interface Entry extends ReplayBlock, Framed {
   readonly at: number
 }
 
@@ -57,7 +59,8 @@ export class Replay {
   /** Keeps a block as long as the bounds allow; it may be less than no time. */
   add(block: ReplayBlock, now: number): void {
     if (block.id !== undefined) this.#positions.set(block.id, this.end)
-    this.#entries.push({ ...block, at: now })
+    // A copy, since what was read with it may be much larger.
+    this.#entries.push({ ...block, ...framed(block.bytes), at: now })
     this.#bytes += block.bytes.length
     if (block.isEvent) this.#events++
     this.trim(now)
@@ -80,8 +83,8 @@ export class Replay {
   }
 
   /** What came from this position on, as far as it is kept. */
-  since(position: number): Buffer[] {
-    return this.#from(position).map(({ bytes }) => bytes)
+  since(position: number): readonly Framed[] {
+    return this.#from(position)
   }
 
   /** How many of those are events. */

@@ -8,6 +8,7 @@ import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent, TransformHook } from '../options.ts'
 import type { ResolvedOptions } from '../resolve-options.ts'
+import type { Framed } from './chunk.ts'
 import type { ClientWriter, WriterListener } from './client-writer.ts'
 import { Cursor, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from './events.ts'
@@ -182,12 +183,11 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   /** What a client has missed of a shared stream; however much that is, it is not the client's fault. */
-  catchUp(missed: readonly Buffer[], events: number): void {
-    const bytes = Buffer.concat(missed)
-    this.#allowance = bytes.length
+  catchUp(missed: readonly Framed[], events: number): void {
+    this.#allowance = missed.reduce((sum, { bytes }) => sum + bytes.length, 0)
     this.context.observer.stats.eventsOut += events
     if (events > 0) this.#timeEvents(events, performance.now())
-    this.#write(bytes)
+    for (const { bytes, frame } of missed) this.#write(bytes, frame)
   }
 
   onKeepalive(comment: Buffer): void {

@@ -40,9 +40,14 @@ interface Entry {
   readonly opener: Guest
   readonly controller: Lifetime
   /** Those who came before there was an answer, the opener among them. */
-  waiting: Guest[]
+  readonly waiting: Set<Guest>
+  /** Other streams of this key, for those who stand elsewhere. */
+  branches: number
   stream?: { readonly shared: SharedStream; readonly response: UpstreamResponse }
 }
+
+// Whoever wants to begin elsewhere while a stream is being opened gets one of its own; a crowd gets what there is.
+const MAX_BRANCHES = 16
 
 // The Vary of an answer is remembered for this many keys, which clients make up.
 const MAX_VARIES = 10_000
@@ -53,6 +58,8 @@ export class SharedStreams {
   readonly #observer: SharedStreamObserver
   readonly #nextId: () => string
   readonly #entries = new Map<string, Entry>()
+  readonly #live = new Set<SharedStream>()
+  readonly #waiting = new Map<Guest, Entry>()
   // By key without varied headers: the names of the headers that the upstream's answer depends on.
   readonly #varies = new Map<string, readonly string[]>()
 
@@ -64,14 +71,14 @@ export class SharedStreams {
   }
 
   get stats(): { streams: number; clients: number } {
-    const open = [...this.#entries.values()].flatMap(({ stream }) => (stream ? [stream.shared] : []))
+    const open = [...this.#live]
     return { streams: open.length, clients: open.reduce((sum, { clients }) => sum + clients, 0) }
   }
 
   /** Ends those that nobody follows. */
   close(): void {
-    for (const { stream } of this.#entries.values()) {
-      if (stream?.shared.clients === 0) stream.shared.close()
+    for (const shared of this.#live) {
+      if (shared.clients === 0) shared.close()
     }
   }
 
@@ -87,14 +94,12 @@ export class SharedStreams {
 
   /** A client that is still waiting has left. */
   leave(guest: Guest): void {
-    for (const entry of this.#entries.values()) {
-      if (!entry.waiting.includes(guest)) continue
-      entry.waiting = entry.waiting.filter((other) => other !== guest)
-      if (entry.waiting.length > 0 || entry.stream) return
-      this.#remove(entry)
-      entry.controller.abort('client-left')
-      return
-    }
+    const entry = this.#waiting.get(guest)
+    if (!entry?.waiting.delete(guest)) return
+    this.#waiting.delete(guest)
+    if (entry.waiting.size > 0 || entry.stream) return
+    this.#remove(entry)
+    entry.controller.abort('client-left')
   }
 
   #join(guest: Guest, key: string, base: string): void {
@@ -103,13 +108,17 @@ export class SharedStreams {
     if (!entry) return void this.#open(guest, key, base)
     // What the upstream will begin with depends on where the opener stands.
     const eventId = eventIdOf(guest)
-    if (eventId === eventIdOf(entry.opener)) entry.waiting.push(guest)
-    else this.#join(guest, JSON.stringify([key, eventId]), base)
+    const standsElsewhere = this.#share.replay.ids === 'upstream' && eventId !== eventIdOf(entry.opener)
+    if (!standsElsewhere || entry.branches >= MAX_BRANCHES) return this.#wait(guest, entry)
+    const branch = JSON.stringify([key, eventId])
+    if (!this.#entries.has(branch)) entry.branches++
+    this.#join(guest, branch, base)
   }
 
   async #open(opener: Guest, key: string, base: string): Promise<void> {
-    const entry: Entry = { key, opener, controller: new Lifetime(), waiting: [opener] }
+    const entry: Entry = { key, opener, controller: new Lifetime(), waiting: new Set(), branches: 0 }
     this.#entries.set(key, entry)
+    this.#wait(opener, entry)
     const signal = entry.controller
     try {
       const open = opener.open()
@@ -149,8 +158,14 @@ export class SharedStreams {
       open: assigns ? (request) => open({ ...request, lastEventId: request.lastEventId ?? '' }) : open,
       lastEventId: assigns ? '' : eventIdOf(opener),
       observer: this.#observer,
-      onOver: () => this.#remove(entry),
+      // Nobody can come back to one whose place another has taken.
+      lingers: () => this.#entries.get(entry.key) === entry,
+      onOver: () => {
+        this.#live.delete(shared)
+        this.#remove(entry)
+      },
     })
+    this.#live.add(shared)
     entry.stream = { shared, response }
     // Everybody is in before the first event, so that nobody who waited misses it.
     for (const guest of this.#takeWaiting(entry)) this.#admit(entry, guest, entry.stream)
@@ -168,8 +183,8 @@ export class SharedStreams {
     entry.key = this.#fullKey(base, opener.req)
     const isStranger = (guest: Guest) =>
       guest !== opener && (names.includes('*') || this.#fullKey(base, guest.req) !== entry.key)
-    const strangers = entry.waiting.filter(isStranger)
-    entry.waiting = entry.waiting.filter((guest) => !strangers.includes(guest))
+    const strangers = [...entry.waiting].filter(isStranger)
+    for (const guest of strangers) this.#stopWaiting(guest, entry)
     if (!names.includes('*') && !this.#entries.has(entry.key)) this.#entries.set(entry.key, entry)
     return strangers
   }
@@ -207,7 +222,7 @@ export class SharedStreams {
   async #answerAll(entry: Entry, base: string, response: UpstreamResponse): Promise<void> {
     const { opener } = entry
     const strangers = this.#splitByVary(entry, base, response)
-    const isAlone = entry.waiting.length === 1 && entry.waiting[0] === opener
+    const isAlone = entry.waiting.size === 1 && entry.waiting.has(opener)
     // Until somebody has it, it goes when all who want it have gone.
     entry.controller.onabort = () => response.body.destroy()
     const collected = isAlone ? response.body : await collect(response.body, this.#options.limits.bodyBytes)
@@ -228,9 +243,19 @@ export class SharedStreams {
   }
 
   #takeWaiting(entry: Entry): Guest[] {
-    const waiting = entry.waiting.filter((guest) => !guest.isOver)
-    entry.waiting = []
-    return waiting
+    const waiting = [...entry.waiting]
+    for (const guest of waiting) this.#stopWaiting(guest, entry)
+    return waiting.filter((guest) => !guest.isOver)
+  }
+
+  #wait(guest: Guest, entry: Entry): void {
+    entry.waiting.add(guest)
+    this.#waiting.set(guest, entry)
+  }
+
+  #stopWaiting(guest: Guest, entry: Entry): void {
+    entry.waiting.delete(guest)
+    this.#waiting.delete(guest)
   }
 
   #remove(entry: Entry): void {

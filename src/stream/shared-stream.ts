@@ -31,6 +31,8 @@ export interface SharedStreamContext {
   readonly open: OpenUpstream
   readonly lastEventId: string
   readonly observer: SharedStreamObserver
+  /** Whether it is worth keeping for a while when its last client has left. */
+  readonly lingers: () => boolean
   /** The stream is over, and its place is free. */
   readonly onOver: () => void
 }
@@ -134,6 +136,7 @@ export class SharedStream implements FeedSink {
   lingerIfEmpty(): void {
     if (this.#followers.size > 0 || this.#over) return
     clearTimeout(this.#lingerTimer)
+    if (!this.context.lingers()) return this.close()
     this.#lingerTimer = setTimeout(() => this.close(), this.context.share.lingerMs).unref()
   }
 
@@ -219,8 +222,8 @@ export class SharedStream implements FeedSink {
       } else if (!assign || id === undefined) {
         blocks.push(block)
         if (id !== undefined) this.#lastId = id
-        // What was read with it may be much larger. Comments are for those who are here.
-        if (hasData || id !== undefined) this.replay.add({ bytes: Buffer.from(block), id, isEvent: hasData }, now)
+        // Comments are for those who are here.
+        if (hasData || id !== undefined) this.replay.add({ bytes: block, id, isEvent: hasData }, now)
       }
     }
     return assign ? Buffer.concat(blocks) : bytes

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import cors from 'cors'
+import { sseProxy } from 'sse-proxy-middleware'
 import type { Client, Headers, RequestOptions } from '../support/client.ts'
 import { type Arrangement, type Proxied, proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { several } from '../support/several-upstreams.ts'
@@ -361,13 +362,28 @@ for (const vary of ['X-Api-Key', '*']) {
 
 // What the app does with a request decides whose it is, too.
 
-test('clients whom a router sends to different upstreams never meet', async (t) => {
-  const { upstreams, front, proxy } = await several(
+for (const option of ['router', 'pathRewrite'] as const) {
+  test(`a ${option} that is a function may tell clients apart, so the app has to say who shares`, () => {
+    const target = 'http://127.0.0.1:1'
+    const options: SseProxyOptions = { target, [option]: () => target, share: { lingerMs: 1 } }
+
+    assert.throws(() => sseProxy(options), {
+      code: 'ERR_SSE_PROXY_OPTION',
+      message: new RegExp(`share\\.key.*${option}`),
+    })
+    assert.throws(() => sseProxy({ ...options, share: true }), { code: 'ERR_SSE_PROXY_OPTION' })
+    sseProxy({ ...options, share: { key: () => undefined } })
+    sseProxy({ ...options, share: false })
+  })
+}
+
+test('clients whom a router sends to different upstreams never meet when the key says so', async (t) => {
+  const { upstreams, front } = await several(
     t,
     (urls) => ({
       target: urls[0],
       router: (req) => urls[req.headers['x-tenant'] === 'b' ? 1 : 0],
-      share: { lingerMs: 1 },
+      share: { lingerMs: 1, key: (req) => String(req.headers['x-tenant']) },
       keepalive: false,
     }),
     { count: 2 },
@@ -377,27 +393,15 @@ test('clients whom a router sends to different upstreams never meet', async (t) 
   await first.head()
 
   const second = front.request('', { headers: { 'x-tenant': 'b' } })
-  await until(() => second.hasHead || upstreams[1].exchanges.length === 1, 'the second to be served')
-  stream.send({ data: 'for a' })
-  await first.waitFor('for a')
-
-  assert.equal(upstreams[1].exchanges.length, 1)
-  upstreams[1].exchanges[0]!.stream()
+  const other = (await upstreams[1].next()).stream()
   await second.head()
-  assert.equal(second.text, '')
-  assert.ok(proxy.stats().active === 2)
-})
+  stream.send({ data: 'for a' })
+  other.send({ data: 'for b' })
 
-test('clients whose path is rewritten by who they are never meet', async (t) => {
-  const room = await shared(
-    t,
-    {},
-    { pathRewrite: (path, req) => `${path === '/' ? '' : path}/users/${String(req.headers['x-user'])}` },
-  )
-
-  await apartFrom(room, 'when the stream is open', asked({ 'x-user': 'a' }), asked({ 'x-user': 'b' }))
-
-  assert.notEqual(room.upstream.exchanges[0]!.url, room.upstream.exchanges[1]!.url)
+  await first.waitFor('for a\n\n')
+  await second.waitFor('for b\n\n')
+  assert.equal(first.text, 'data: for a\n\n')
+  assert.equal(second.text, 'data: for b\n\n')
 })
 
 test('clients whose URL a middleware has rewritten by who they are never meet', async (t) => {

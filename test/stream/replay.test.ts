@@ -16,7 +16,7 @@ function event(id: string | undefined, text = `data: ${id ?? ''}\n\n`): ReplayBl
 }
 
 function texts(replay: Replay, position: number): string[] {
-  return replay.since(position).map((bytes) => bytes.toString())
+  return replay.since(position).map(({ bytes }) => bytes.toString())
 }
 
 test('gives what came after an id, and nothing when that is the last', () => {
@@ -151,7 +151,7 @@ function blockOf({ id, isEvent, length }: Step, number: number): ReplayBlock {
 }
 
 function numbersSince(replay: Replay, position: number): number[] {
-  return replay.since(position).map((bytes) => Number.parseInt(bytes.toString(), 10))
+  return replay.since(position).map(({ bytes }) => Number.parseInt(bytes.toString(), 10))
 }
 
 test('property: what is kept is the end of what came, in order, within every bound, and as much as they allow', () => {
