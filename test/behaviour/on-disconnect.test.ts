@@ -53,6 +53,24 @@ for (const host of hostsByProtocol) {
     assert.equal(exchange.isLeft, false)
   })
 
+  test(`'drain' goes on where the client had been too slow (${host})`, async (t) => {
+    const { upstream, front, seen } = await recording(t, host, 'drain')
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+    await client.head()
+    client.pause()
+    const event = `data: ${'x'.repeat(256 * 1024)}\n\n`
+    for (let count = 0; count < 200; count += 1) stream.write(event)
+    stream.end('data: last\n\n')
+    await standstill(() => seen.length)
+
+    client.close()
+
+    await until(() => seen.includes('last'), 'the last event')
+    assert.equal(exchange.isLeft, false)
+  })
+
   test(`'drain' ends with an upstream that breaks off (${host})`, async (t) => {
     const closed: string[] = []
     const options: Partial<SseProxyOptions> = {
@@ -134,6 +152,19 @@ for (const host of hostsByProtocol) {
 
     await exchange.leftByPeer()
   })
+}
+
+/** Resolves when the count has begun to rise and has then stayed the same for a while. */
+async function standstill(count: () => number): Promise<void> {
+  let last = 0
+  let since = performance.now()
+  await until(() => {
+    if (count() !== last) {
+      last = count()
+      since = performance.now()
+    }
+    return last > 0 && performance.now() - since > 300
+  }, 'the stream to be held back')
 }
 
 /** An arrangement whose hooks and observers write down what they see. */

@@ -1,10 +1,11 @@
 // An upstream that breaks off in the middle never looks like one that has finished.
 import assert from 'node:assert/strict'
+import { connect } from 'node:net'
 import { test } from 'node:test'
 import { hostsByProtocol } from '../support/front.ts'
 import { proxied, rawProxied } from '../support/proxied.ts'
 import { type Conversation, chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
-import { gate } from '../support/waiting.ts'
+import { gate, until, within } from '../support/waiting.ts'
 
 const first = 'data: one\n\n'
 
@@ -209,6 +210,29 @@ for (const host of hostsByProtocol) {
     assert.equal(client.text, `${first}data: tail`)
   })
 }
+
+test('a client of HTTP/1.0, for whom the end of the connection is the end of the body, sees a reset instead', async (t) => {
+  const { upstream, front } = await rawProxied(t)
+  const socket = connect(front.port, '127.0.0.1')
+  t.after(() => socket.destroy())
+  let received = ''
+  socket.on('data', (bytes) => {
+    received += bytes
+  })
+  const ended = new Promise<string>((resolve) => {
+    socket.once('end', () => resolve('a clean end'))
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''))
+  })
+  socket.write('GET /events HTTP/1.0\r\n\r\n')
+  const conversation = await upstream.next()
+  conversation.send(streamHead)
+  conversation.send(chunk(first))
+  await until(() => received.includes(first), 'the first event')
+
+  conversation.reset()
+
+  assert.equal(await within(ended, 'the end of the connection'), 'ECONNRESET')
+})
 
 test('a reset while a hook is at work breaks the transfer after the event that the hook releases', async (t) => {
   const hook = gate()
