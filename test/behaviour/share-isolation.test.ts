@@ -381,8 +381,8 @@ test('clients whom a router sends to different upstreams never meet when the key
   const { upstreams, front } = await several(
     t,
     (urls) => ({
-      target: urls[0],
-      router: (req) => urls[req.headers['x-tenant'] === 'b' ? 1 : 0],
+      target: urls[0]!,
+      router: (req) => urls[req.headers['x-tenant'] === 'b' ? 1 : 0]!,
       share: { lingerMs: 1, key: (req) => String(req.headers['x-tenant']) },
       keepalive: false,
     }),

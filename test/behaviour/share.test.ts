@@ -1,6 +1,7 @@
 // Many clients on one upstream stream: what each gets, what runs once and what runs for each, and what ends when.
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import compression from 'compression'
 import { type Client, headerOf, openHttp2Session, request } from '../support/client.ts'
 import { type Host, hosts, hostsByProtocol } from '../support/front.ts'
 import { interpret } from '../support/oracle.ts'
@@ -165,6 +166,53 @@ test('what the upstream compressed is decoded once, and what it marked is forwar
     await client.ended()
     assert.deepEqual(dataOf(client), ['one', 'two'])
     assert.equal(headerOf(client, 'content-encoding'), undefined)
+  }
+})
+
+test('compression() in front of some clients changes nothing for them or for others', async (t) => {
+  const compress = compression({ threshold: 0 })
+  const room = await shared(
+    t,
+    {},
+    { keepalive: 20 },
+    { before: [(req, res, next) => (req.headers['x-compress'] ? compress(req, res, next) : next())] },
+  )
+  const opener = room.front.request('', { headers: { 'x-compress': '1', 'accept-encoding': 'gzip' } })
+  const stream = (await room.upstream.next()).stream()
+  await opener.head()
+  const plain = await room.front.open()
+
+  for (const data of ['one', 'x'.repeat(100_000), 'three']) {
+    stream.send({ data })
+    for (const client of [opener, plain]) await client.waitFor((text) => dataIn(text).at(-1) === data)
+  }
+  stream.end()
+
+  for (const client of [opener, plain]) {
+    assert.equal(await client.ended(), 'clean')
+    assert.deepEqual(dataOf(client), ['one', 'x'.repeat(100_000), 'three'])
+  }
+})
+
+test('an event of any size arrives as it was, whatever the size of a write', async (t) => {
+  for (const host of hostsByProtocol) {
+    const room = await shared(t, {}, {}, { host })
+    const { stream, clients } = await room.three()
+    const sizes = [0, 1, 9, 10, 255, 256, 4095, 4096, 16_383, 16_384, 65_529, 65_536, 131_072, 300_000]
+
+    for (const [i, size] of sizes.entries()) {
+      stream.send({ data: 'é'.repeat(size), id: String(i) })
+      for (const client of clients) await client.waitFor((text) => text.endsWith('\n\n') && text.includes(`id: ${i}\n`))
+    }
+    stream.end()
+
+    for (const client of clients) {
+      assert.equal(await client.ended(), 'clean')
+      assert.deepEqual(
+        [...client.text.matchAll(/^data: (.*)$/gm)].map(([, data = '']) => data.length),
+        sizes,
+      )
+    }
   }
 })
 
@@ -674,5 +722,9 @@ async function shared(
 }
 
 function dataOf(client: Client): string[] {
-  return interpret(client.bytes).events.map(({ data }) => data)
+  return dataIn(client.text)
+}
+
+function dataIn(text: string): string[] {
+  return interpret(text).events.map(({ data }) => data)
 }

@@ -180,10 +180,6 @@ test('property: counts and bytes are those of the upstream, counted once', () =>
   )
 })
 
-function replayed(shared: SharedStream, position: number): Buffer {
-  return Buffer.concat(shared.replay.since(position).map(({ bytes }) => bytes))
-}
-
 function streams(parameters: { seed: number; numRuns: number }): Buffer[][] {
   return fc.sample(randomPieces, parameters).filter((pieces) => !hasSeveralMarks(Buffer.concat(pieces)))
 }
