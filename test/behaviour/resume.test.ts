@@ -328,6 +328,38 @@ test('a byte order mark does not hide the id behind it', async (t) => {
   assert.equal(again.headers['last-event-id'], '1')
 })
 
+for (const [name, transform] of [
+  ['', []],
+  [' with hooks', () => {}],
+] as const) {
+  test(`a byte order mark of a later connection does not hide the id behind it${name}`, async (t) => {
+    const { upstream, front } = await proxied(t, { resume, transform })
+    const client = front.request('', { headers: { 'last-event-id': '41' } })
+    const stream = (await upstream.next()).stream()
+    await client.head()
+
+    for (const id of ['41', '42', '43']) {
+      if (id === '41') stream.reset()
+      const again = await upstream.next()
+      assert.equal(again.headers['last-event-id'], id)
+      const next = again.stream()
+      next.write(`\ufeffid: ${Number(id) + 1}\ndata: after ${id}\n\n`)
+      await client.waitFor(`after ${id}\n\n`)
+      next.reset()
+    }
+
+    assert.equal((await upstream.next()).headers['last-event-id'], '44')
+    assert.deepEqual(
+      interpret(client.bytes).events.map(({ data, lastEventId }) => [data, lastEventId]),
+      [
+        ['after 41', '42'],
+        ['after 42', '43'],
+        ['after 43', '44'],
+      ],
+    )
+  })
+}
+
 test('connections that are compressed, each in its own way, make one plain stream', async (t) => {
   const { upstream, front } = await proxied(t, { resume })
   const client = front.request()

@@ -253,6 +253,19 @@ for (const host of hostsByProtocol) {
   })
 }
 
+test('a POST that does not tell its length is sent again with its end', async (t) => {
+  const { front } = await several(
+    t,
+    { balance: first },
+    { upstream: (at) => ({ handler: at === 0 ? resetsAfterBody : echoes }) },
+  )
+  const headers = { 'transfer-encoding': 'chunked' }
+
+  const client = front.request('', { method: 'POST', headers, body: '5\r\nhello\r\n0\r\n\r\n' })
+
+  assert.equal(await client.whole(), 'hello')
+})
+
 test('a large POST is sent again, byte for byte, up to limits.bodyBytes', async (t) => {
   const body = Buffer.alloc(1_000_000, 'abcdefg')
   const { front } = await several(

@@ -71,6 +71,14 @@ test('least-streams fills upstreams in proportion to their weights with streams 
   )
 })
 
+test('least-streams sends the first stream to the heaviest, wherever it stands', () => {
+  for (const at of [0, 1, 2]) {
+    const all = candidates([0, 1, 2].map((i) => ({ weight: i === at ? 3 : 2 })))
+
+    assert.equal(leastStreams<Candidate>()(all, req), all[at])
+  }
+})
+
 test('least-streams refills the upstream that has lost its streams', () => {
   const all = candidates([{ active: 40 }, { active: 0 }, { active: 40 }])
 

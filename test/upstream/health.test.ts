@@ -73,6 +73,17 @@ test('failures of an ejected upstream, asked as the last resort, do not make its
   assert.equal(health.dueAt(5_000), 10_000)
 })
 
+test('a success as the last resort does not shorten an ejection, nor make the next failure count for less', () => {
+  const health = new Health(policy)
+  fail(health, 3, 0)
+
+  health.succeeded(5_000)
+
+  assert.equal(health.dueAt(5_000), 10_000)
+  assert.equal(health.failed(10_000), true)
+  assert.equal(health.dueAt(10_000), 30_000)
+})
+
 test('a very long row of ejections stays at maxEjectMs', () => {
   const health = new Health(policy)
   fail(health, 3, 0)
@@ -93,7 +104,7 @@ test('whatever happens, ejections follow the rule of failures in a row', () => {
       { weight: 1, arbitrary: fc.constant('succeeded' as const) },
       { weight: 2, arbitrary: fc.integer({ min: 1, max: 50_000 }) },
     ),
-    { maxLength: 200 },
+    { maxLength: 200, size: 'max' },
   )
   const policies = fc.record({
     failures: fc.integer({ min: 1, max: 5 }),

@@ -113,6 +113,7 @@ test('a client that has left is not tried again for', async (t) => {
   await assert.rejects(played.open({ signal: controller.signal }), UpstreamError)
 
   assert.deepEqual(played.asked, [a])
+  assert.deepEqual(played.retries, [])
   assert.deepEqual(played.failures(), [0, 0])
 })
 
