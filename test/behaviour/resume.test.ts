@@ -584,7 +584,7 @@ const failures: { name: string; then: (exchange: Exchange) => void }[] = [
 
 for (const { name, then } of failures) {
   test(`${name} is no way to go on, and the upstream is asked again`, async (t) => {
-    const { upstream, front } = await proxied(t, { resume, timeouts: { responseMs: 100 } })
+    const { upstream, front } = await proxied(t, { resume, timeouts: { responseMs: 400 } })
     const { client, stream } = await opened(upstream, front)
 
     stream.reset()

