@@ -1,7 +1,6 @@
 // Shared streams that do not come to be, or end badly: what each client is told, and that nothing is left behind.
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { sseProxy } from 'sse-proxy-middleware'
 import type { Client } from '../support/client.ts'
 import { hostsByProtocol, startFront } from '../support/front.ts'
@@ -595,7 +594,14 @@ for (const lingerMs of [0, 1]) {
     const stream = exchange.stream()
     await client.head()
     stream.send({ data: 'one' })
-    await sleep(50)
+    // Another stream, given up after a longer time, says that this one would have been.
+    const clock = await shared(t, { lingerMs: 40 })
+    const left = clock.front.request()
+    const other = await clock.upstream.next()
+    other.stream()
+    await left.head()
+    left.close()
+    await other.leftByPeer()
 
     hold.open()
     await client.waitFor('one\n\n', 3000)

@@ -210,6 +210,31 @@ test('a hook of its own that never decides costs that client only, and no more t
   assert.equal(stuck.text, '')
 })
 
+test('an onOpen that never decides costs that client only, and no more than bufferBytes', async (t) => {
+  const closed = gate<string>()
+  const room = await shared(
+    t,
+    {},
+    {
+      limits: { bufferBytes: 64 * kilobyte },
+      onOpen: ({ req }) => (req.headers['x-stuck'] ? new Promise(() => {}) : undefined),
+      onClose: (_stream, reason) => closed.open(reason),
+    },
+  )
+  const { stream, opener } = room
+  const stuck = await room.front.open('', { headers: { 'x-stuck': '1' } })
+
+  for (let sent = 1; sent <= 50; sent += 1) {
+    stream.send({ data: 'x'.repeat(4 * kilobyte) })
+    await opener.waitForLength(sent * 4 * kilobyte)
+  }
+
+  assert.equal(await within(closed.promise, 'the stuck client to be let go'), 'slow-client')
+  assert.equal(await stuck.ended(), 'broken')
+  assert.equal(stuck.text, '')
+  assert.deepEqual(room.proxy.stats().shared, { streams: 1, clients: 1 })
+})
+
 test('clients that never read what was replayed to them cost the proxy no copy each', {
   timeout: 60_000,
 }, async (t) => {
