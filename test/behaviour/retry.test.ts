@@ -73,7 +73,7 @@ test('a connection that is not established in time is tried elsewhere, even for 
   const options = ([url = '']: string[]): Partial<SseProxyOptions> => ({
     target: [blocked.url, url],
     balance: first,
-    timeouts: { connectMs: 50 },
+    timeouts: { connectMs: 300 },
   })
   const { front } = await several(t, options, { upstream: { handler: echoes } })
 
