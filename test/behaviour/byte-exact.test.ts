@@ -68,6 +68,31 @@ for (const { name, options } of ways) {
 }
 
 for (const host of hostsByProtocol) {
+  for (const { name, options } of ways) {
+    test(`events of all sizes keep their order, ${name} (${host})`, async (t) => {
+      const { upstream, front } = await proxied(t, options, { host })
+      const sizes = fc.array(fc.constantFrom(0, 1, 100, 4_000, 17_000, 70_000, 300_000), {
+        minLength: 1,
+        maxLength: 12,
+      })
+
+      await fc.assert(
+        fc.asyncProperty(sizes, fc.boolean(), async (lengths, inOneGo) => {
+          const client = front.request()
+          const exchange = await upstream.next()
+          const stream = exchange.stream()
+          const events = lengths.map((length, at) => Buffer.from(`id: ${at}\ndata: ${'x'.repeat(length)}\n\n`))
+          for (const part of inOneGo ? [Buffer.concat(events)] : events) stream.write(part)
+          stream.end()
+
+          assert.equal(await client.ended(), 'clean')
+          assert.ok(client.bytes.equals(Buffer.concat(events)), `sizes ${lengths}`)
+        }),
+        { seed: 20_260_105, numRuns: 20 },
+      )
+    })
+  }
+
   test(`a hook sees the events that the standard's rules give (${host})`, async (t) => {
     let seen: { type: string; data: string }[] = []
     let lastEventId = ''
