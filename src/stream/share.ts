@@ -2,6 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { inspect } from 'node:util'
+import createDebug from 'debug'
 import { UpstreamError } from '../errors.ts'
 import { clientEventId, encodeEventId } from '../event-id.ts'
 import { Lifetime } from '../lifetime.ts'
@@ -18,6 +19,8 @@ import { bodyOf, Collected, collect } from './collect.ts'
 import { decodedBody } from './decode.ts'
 import type { Session } from './session.ts'
 import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
+
+const debug = createDebug('sse-proxy:stream')
 
 /** A client that would be content with a shared stream. */
 export interface Guest {
@@ -206,6 +209,7 @@ export class SharedStreams {
     const gap = requested !== '' && known === undefined
     const headers = own ? response.headers : shareableHeaders(response.headers, req)
     const session = guest.session()
+    debug('%s follows the shared stream %s', session.handle.id, shared.handle.id)
     session.follow(
       { ...(own ? response : withoutCookie(response)), headers: gap ? withGap(headers, replay.idBefore) : headers },
       shared,

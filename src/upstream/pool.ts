@@ -63,16 +63,21 @@ export class Pool {
    * Takes one, which must be given back.
    * @throws UpstreamError when the app's balance function fails.
    */
-  choose(req: IncomingMessage, { tried, avoid }: Choice, now: number = Date.now()): Member {
+  choose(req: IncomingMessage, choice: Choice, now: number = Date.now()): Member {
+    const [only] = this.members
+    const member = only && this.members.length === 1 ? only : this.#choose(req, choice, now)
+    member.active++
+    member.requests++
+    return member
+  }
+
+  #choose(req: IncomingMessage, { tried, avoid }: Choice, now: number): Member {
     const untried = this.members.filter((member) => !tried.has(member))
     const open = untried.length > 0 ? untried : this.members
     const due = open.filter((member) => member.health.dueAt(now) === 0)
     // All out: the one that is due soonest is asked, since not asking would be certain to fail.
     const candidates = due.length > 0 ? due : soonest(open, now)
-    const member = this.#preferred(req, candidates, now) ?? this.#balanced(req, without(avoid, candidates))
-    member.active++
-    member.requests++
-    return member
+    return this.#preferred(req, candidates, now) ?? this.#balanced(req, without(avoid, candidates))
   }
 
   release(member: Member): void {

@@ -55,7 +55,7 @@ const ways: { name: string; sticky: Sticky; as: (user: string) => [path: string,
   {
     name: "a function of the app's that returns a number",
     sticky: { key: (req: IncomingMessage) => Number(req.headers['x-number']) as unknown as string },
-    as: (user) => ['', { headers: { 'x-number': String(Buffer.from(user).readUIntBE(0, 6)) } }],
+    as: (user) => ['', { headers: { 'x-number': String(Number(user.slice('user-'.length)) + 1) } }],
   },
 ]
 
