@@ -17,6 +17,7 @@ export function custom<C extends BalanceCandidate>(choose: BalanceFunction): Bal
 export function leastStreams<C extends BalanceCandidate>(): Balance<C> {
   let turn = 0
   return (candidates) => {
+    if (candidates.length === 1) return candidates[0]
     const load = (candidate: C) => (candidate.active + 1) / candidate.weight
     const least = Math.min(...candidates.map(load))
     const equals = candidates.filter((candidate) => load(candidate) === least)

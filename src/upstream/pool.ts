@@ -64,8 +64,7 @@ export class Pool {
    * @throws UpstreamError when the app's balance function fails.
    */
   choose(req: IncomingMessage, choice: Choice, now: number = Date.now()): Member {
-    const [only] = this.members
-    const member = only && this.members.length === 1 ? only : this.#choose(req, choice, now)
+    const member = this.#choose(req, choice, now)
     member.active++
     member.requests++
     return member
