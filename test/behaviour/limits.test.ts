@@ -293,7 +293,7 @@ const endings: Ending[] = [
       client.close()
     },
   },
-  { name: 'found no upstream', options: { balance: bang }, run: () => {} },
+  { name: 'found no upstream', options: { target: ['http://one', 'http://two'], balance: bang }, run: () => {} },
   { name: 'met a router that threw', options: { router: bang }, run: () => {} },
   { name: 'met an on.proxyReq that threw', options: { on: { proxyReq: bang } }, run: () => {} },
   {

@@ -207,7 +207,7 @@ test('refusals, each by its reason, and none of them opens anything', async (t) 
 })
 
 test('no upstream to be had, and failures before an answer', async (t) => {
-  const none = await watched(t, { balance: () => undefined as never })
+  const none = await watched(t, { target: ['http://one', 'http://two'], balance: () => undefined as never })
   await (await none.front.open()).ended()
   const { upstream, front, stats } = await watched(t, { timeouts: { responseMs: 50 } })
   await (await front.open()).ended()
