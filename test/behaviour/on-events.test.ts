@@ -1,0 +1,94 @@
+// The handlers of `on` have their say about event streams as they have about any other response.
+import assert from 'node:assert/strict'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { test } from 'node:test'
+import { hosts, type Middleware } from '../support/front.ts'
+import { proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { until } from '../support/waiting.ts'
+
+const mark: Middleware = (req, res, next) => {
+  req.mark = 'request'
+  res.mark = 'response'
+  next()
+}
+
+function marksOf(req: IncomingMessage, res: ServerResponse): string {
+  return `${(req as { mark?: string }).mark} ${(res as { mark?: string }).mark}`
+}
+
+for (const host of hosts) {
+  test(`they get the real request and response, each once and in order (${host})`, async (t) => {
+    const calls: string[] = []
+    const on: SseProxyOptions['on'] = {
+      start: (req, res) => void calls.push(`start ${marksOf(req, res)}`),
+      proxyReq: (_proxyReq, req, res) => void calls.push(`proxyReq ${marksOf(req, res)}`),
+      proxyRes: (_proxyRes, req, res) => void calls.push(`proxyRes ${marksOf(req, res)}`),
+      end: (req, res) => void calls.push(`end ${marksOf(req, res)}`),
+    }
+    const { upstream, front } = await proxied(t, { on }, { host, before: [mark] })
+    const client = front.request()
+    const exchange = await upstream.next()
+
+    exchange.stream().end('data: x\n\n')
+    await client.ended()
+    await until(
+      () => calls.length >= 4,
+      () => `four calls, got ${calls}`,
+    )
+
+    assert.deepEqual(
+      calls,
+      ['start', 'proxyReq', 'proxyRes', 'end'].map((name) => `${name} request response`),
+    )
+  })
+
+  test(`proxyReq may set headers, proxyRes may set and remove them (${host})`, async (t) => {
+    const on: SseProxyOptions['on'] = {
+      proxyReq: (proxyReq) => {
+        proxyReq.setHeader('x-user', 'ada')
+        proxyReq.removeHeader('cookie')
+      },
+      proxyRes: (proxyRes, _req, res) => {
+        proxyRes.headers['x-added'] = 'to the answer'
+        delete proxyRes.headers['x-inside']
+        res.setHeader('x-set', 'on the response')
+      },
+    }
+    const { upstream, front } = await proxied(t, { on }, { host })
+    const client = front.request('', { headers: { cookie: 'a=1' } })
+    const exchange = await upstream.next()
+
+    exchange.stream({ 'x-inside': 'secret' })
+    await client.head()
+
+    assert.equal(exchange.headers['x-user'], 'ada')
+    assert.equal(exchange.headers.cookie, undefined)
+    assert.equal(client.headers['x-added'], 'to the answer')
+    assert.equal(client.headers['x-inside'], undefined)
+    assert.equal(client.headers['x-set'], 'on the response')
+  })
+
+  test(`error is called once when a stream breaks off, and not when its client leaves (${host})`, async (t) => {
+    const calls: string[] = []
+    const on: SseProxyOptions['on'] = {
+      error: (error, req, res) => void calls.push(`${error instanceof Error} ${marksOf(req, res as ServerResponse)}`),
+    }
+    const { upstream, front } = await proxied(t, { on }, { host, before: [mark] })
+    const leaving = front.request()
+    const leftExchange = await upstream.next()
+    leftExchange.stream()
+    await leaving.head()
+    leaving.close()
+    await leftExchange.leftByPeer()
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.send({ data: 'x' })
+    await client.waitFor('data: x')
+
+    stream.reset()
+    await client.ended()
+    await until(() => calls.length > 0, 'on.error')
+
+    assert.deepEqual(calls, ['true request response'])
+  })
+}
