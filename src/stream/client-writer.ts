@@ -1,11 +1,9 @@
 // The one owner of the client's response. Nobody else writes to it, ends it or listens to it; here is known what of
 // it differs between HTTP/1.0, 1.1 and 2.
 
-import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
-import { Socket } from 'node:net'
 import type { UpstreamResponse } from '../open-upstream.ts'
-import { frameChunk, MAX_FRAMED_BYTES } from './chunk.ts'
 import type { HeadersSet } from './response-headers.ts'
 
 /** What of an answer goes before its body. */
@@ -104,32 +102,15 @@ export class ClientWriter {
     this.#listener = listener
   }
 
-  /**
-   * Returns false when the client is behind; `onDrain` follows.
-   * @param frame the same bytes as a chunk, where somebody has made it already
-   */
-  write(bytes: Buffer, frame?: Buffer): boolean {
-    // As a chunk, nothing would be the end.
-    if (bytes.length === 0) return !this.#isBehind
+  /** Returns false when the client is behind; `onDrain` follows. */
+  write(bytes: Buffer): boolean {
     this.#wroteBody = true
     this.#writtenBytes += bytes.length
-    const socket = bytes.length > MAX_FRAMED_BYTES ? undefined : this.#chunkSocket()
-    if (socket ? socket.write(frame ?? frameChunk(bytes)) : this.#res.write(bytes)) return true
-    if (!this.#isBehind) (socket ?? this.#res).once('drain', () => this.#drained())
+    if (this.#res.write(bytes)) return true
+    if (!this.#isBehind) this.#res.once('drain', () => this.#drained())
     this.#isBehind = true
     this.#guardStall()
     return false
-  }
-
-  /**
-   * Where chunks can be written without the response, which takes three pieces and a turn through the tick queue for
-   * each: the head has left in chunked coding, and nobody in front has put something of its own in the place of `write`.
-   */
-  #chunkSocket(): Socket | undefined {
-    const res = this.#res
-    if (!res.headersSent || !res.chunkedEncoding || res.write !== ServerResponse.prototype.write) return undefined
-    const { socket } = res
-    return socket instanceof Socket && socket.writable ? socket : undefined
   }
 
   /** Ends the response as complete. */

@@ -2,13 +2,13 @@
 
 import type { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody } from '../open-upstream.ts'
-import type { Framed } from './chunk.ts'
 import type { Session } from './session.ts'
 import type { SharedStream } from './shared-stream.ts'
 import type { EventSource } from './source.ts'
 
 /** Bytes that go to everybody alike. */
-export interface Delivery extends Framed {
+export interface Delivery {
+  readonly bytes: Buffer
   readonly events: number
   /** When they came, as `performance.now()`. */
   readonly now: number
@@ -29,7 +29,7 @@ export class DirectSource implements EventSource, Follower {
   readonly #shared: SharedStream
   readonly #session: Session
   // Until the client is ready: what it has missed, what has come since, and how it ended.
-  #waiting: Framed[] | undefined
+  #waiting: { readonly bytes: Buffer }[] | undefined
   #waitingBytes = 0
   #waitingEvents: number
   #outcome: (() => void) | undefined

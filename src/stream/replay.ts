@@ -1,7 +1,5 @@
 // The last events of a shared stream, bounded by number, bytes and age, and the places in it where clients stand.
 
-import { type Framed, framed } from './chunk.ts'
-
 export interface ReplayPolicy {
   readonly events: number
   readonly bytes: number
@@ -17,7 +15,7 @@ export interface ReplayBlock {
   readonly isEvent: boolean
 }
 
-interface Entry extends ReplayBlock, Framed {
+interface Entry extends ReplayBlock {
   readonly at: number
 }
 
@@ -60,7 +58,7 @@ export class Replay {
   add(block: ReplayBlock, now: number): void {
     if (block.id !== undefined) this.#positions.set(block.id, this.end)
     // A copy, since what was read with it may be much larger.
-    this.#entries.push({ ...block, ...framed(block.bytes), at: now })
+    this.#entries.push({ ...block, bytes: Buffer.from(block.bytes), at: now })
     this.#bytes += block.bytes.length
     if (block.isEvent) this.#events++
     this.trim(now)
@@ -83,7 +81,7 @@ export class Replay {
   }
 
   /** What came from this position on, as far as it is kept. */
-  since(position: number): readonly Framed[] {
+  since(position: number): readonly ReplayBlock[] {
     return this.#from(position)
   }
 

@@ -8,7 +8,6 @@ import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent, TransformHook } from '../options.ts'
 import type { ResolvedOptions } from '../resolve-options.ts'
-import type { Framed } from './chunk.ts'
 import type { ClientWriter, WriterListener } from './client-writer.ts'
 import { Cursor, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from './events.ts'
@@ -172,22 +171,22 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   /** Bytes that others get as well. Nobody waits for this client: past its bound it is let go. */
-  onShared({ bytes, frame, events, now }: Delivery): void {
+  onShared({ bytes, events, now }: Delivery): void {
     const { writer, options, observer } = this.context
     // What has been waiting counts, not what has just come.
     if (this.#behind && writer.waitingBytes > options.limits.bufferBytes + this.#allowance) return this.onStall()
     observer.stats.eventsOut += events
     if (events > 0) this.#timeEvents(events, now)
-    this.#write(bytes, frame)
+    this.#write(bytes)
     if (this.#ending) this.#atBoundary()
   }
 
   /** What a client has missed of a shared stream; however much that is, it is not the client's fault. */
-  catchUp(missed: readonly Framed[], events: number): void {
+  catchUp(missed: readonly { readonly bytes: Buffer }[], events: number): void {
     this.#allowance = missed.reduce((sum, { bytes }) => sum + bytes.length, 0)
     this.context.observer.stats.eventsOut += events
     if (events > 0) this.#timeEvents(events, performance.now())
-    for (const { bytes, frame } of missed) this.#write(bytes, frame)
+    for (const { bytes } of missed) this.#write(bytes)
   }
 
   onKeepalive(comment: Buffer): void {
@@ -346,12 +345,12 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     }
   }
 
-  #write(bytes: Buffer, frame?: Buffer): void {
+  #write(bytes: Buffer): void {
     if (this.#detached) return
     this.bytes += bytes.length
     this.context.observer.stats.bytesOut += bytes.length
     this.silentTicks = -1
-    if (!this.context.writer.write(bytes, frame)) this.#behind = true
+    if (!this.context.writer.write(bytes)) this.#behind = true
   }
 
   /** The client does not read. */

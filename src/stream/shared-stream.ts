@@ -8,7 +8,6 @@ import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
 import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
-import { frameChunk } from './chunk.ts'
 import { Cursor, idOf, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
@@ -157,7 +156,7 @@ export class SharedStream implements FeedSink {
     this.bytes += bytes.length
     this.#keepaliveTimer?.refresh()
     if (bytes.length === 0) return
-    const delivery = { bytes, frame: frameChunk(bytes), events, now: performance.now() }
+    const delivery = { bytes, events, now: performance.now() }
     for (const follower of this.#followers) follower.onEvents(delivery)
   }
 
