@@ -152,7 +152,8 @@ export class ClientWriter {
     if (endsWithConnection && 'resetAndDestroy' in socket) {
       socket.resetAndDestroy()
     } else if (res.writableLength > 0) {
-      socket.destroySoon()
+      // A turn later, since some releases of Node keep what was written in the response until then.
+      setImmediate(() => socket.destroySoon())
       this.#guardLastBytes()
     } else {
       res.destroy()
