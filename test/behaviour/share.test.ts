@@ -507,6 +507,7 @@ test('stream.close() ends that client cleanly and nobody else', async (t) => {
 
   first!.close()
   await room.departures(1)
+  await Promise.race(clients.map((client) => client.ended()))
   stream.send({ data: 'for the others' })
 
   const endings = clients.map(({ ending }) => ending)
