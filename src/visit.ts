@@ -80,7 +80,7 @@ export class Visit implements Guest {
       this.#ticket = admission.enter(this.req)
       visits.add(this)
       this.#writer.onGone(this)
-      debug('%s came: %s', this.id, this.req.method)
+      if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
       this.#openEarlyLater()
       if (!shares?.serve(this)) this.alone()
     } catch (error) {
