@@ -199,8 +199,9 @@ export class Visit implements Guest {
 
   /** The response is over, above all because the client is gone. */
   onGone(): void {
+    // A request that was pipelined may hear of it twice.
+    if (!this.#context.visits.delete(this)) return
     clearTimeout(this.#earlyTimer)
-    this.#context.visits.delete(this)
     this.#ticket?.()
     this.#context.shares?.leave(this)
     if (this.#session) this.#session.clientLeft()
