@@ -5,6 +5,7 @@ import { EventEmitter } from 'node:events'
 import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { Writable } from 'node:stream'
 import type { HpmOptions, HpmTarget } from './http-proxy.ts'
+import { type RequestBody, sendBody } from './request-body.ts'
 
 /** What an attempt decides about its pass and wants to know of it. */
 export interface PassTaker {
@@ -31,15 +32,15 @@ export class StandInRequest extends EventEmitter {
   readonly method: string
   readonly httpVersion = '1.1'
   readonly httpVersionMajor = 1
-  readonly #send: (request: Writable) => void
+  readonly #body: RequestBody
 
-  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, send: (request: Writable) => void) {
+  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, body: RequestBody) {
     super()
     this.client = client
     this.url = originForm(client.url ?? '/')
     this.headers = headers
     this.method = client.method ?? 'GET'
-    this.#send = send
+    this.#body = body
   }
 
   get socket(): IncomingMessage['socket'] {
@@ -60,7 +61,7 @@ export class StandInRequest extends EventEmitter {
 
   /** The body, where it is not a stream. */
   pipe(request: Writable): Writable {
-    this.#send(request)
+    sendBody(this.#body, request)
     return request
   }
 }

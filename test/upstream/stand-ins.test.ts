@@ -8,7 +8,7 @@ function standIn(url: string | undefined): StandInRequest {
   const client = new IncomingMessage(new Socket())
   if (url !== undefined) client.url = url
   client.method = 'GET'
-  return new StandInRequest(client, {}, (request) => request.end())
+  return new StandInRequest(client, {}, { kind: 'none' })
 }
 
 describe('the URL of a request is a path, in whatever form it came (RFC 9112, 3.2)', () => {
