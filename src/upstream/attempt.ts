@@ -5,7 +5,7 @@ import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:h
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError } from '../errors.ts'
-import type { Header, OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
+import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
@@ -203,25 +203,23 @@ class Attempt implements PassTaker {
     const { headers } = answer
     const delimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
     const body = new AnswerBody(answer, this.#request, onOver)
-    this.#settle()?.({ ...this.#head(headers.connection), delimited, body }, false)
+    this.#settle()?.(this.#response(body, delimited, headers.connection), false)
   }
 
   /** Without a head: `forward` without a target, which http-proxy-middleware answers by itself. */
   onEnd(): void {
-    this.#settle()?.({ ...this.#head(undefined), delimited: true, body: EMPTY_BODY }, false)
+    this.#settle()?.(this.#response(EMPTY_BODY, true, undefined), false)
   }
 
-  #head(connection: string | undefined): Omit<UpstreamResponse, 'body' | 'delimited'> {
-    const standIn = this.#standIn
-    const headers = standIn.rawHeaderNames.map((name): Header => {
-      const value = standIn.getHeader(name) ?? ''
-      return [name, typeof value === 'number' ? String(value) : value]
-    })
+  #response(body: UpstreamBody, delimited: boolean, connection: string | undefined): UpstreamResponse {
+    const { statusCode, statusMessage, headers } = this.#standIn
     return {
-      status: standIn.statusCode,
-      statusMessage: standIn.statusMessage ?? '',
+      status: statusCode,
+      statusMessage,
       headers: withoutHopByHop(headers, connection),
       upstream: this.#upstream ?? '',
+      body,
+      delimited,
     }
   }
 

@@ -71,8 +71,8 @@ export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, 
       const failed = (error: unknown) => {
         if (error !== undefined) res.taker.onUnroutable(error)
       }
-      // The seam: of a request, http-proxy-middleware uses just what StandInRequest has.
-      middleware(req as unknown as IncomingMessage, res, failed).catch(failed)
+      // The seam: of a request and a response, http-proxy-middleware uses just what the stand-ins have.
+      middleware(req as unknown as IncomingMessage, res as unknown as ServerResponse, failed).catch(failed)
     },
     accepts: pathFilter === undefined ? () => true : createFilter(hpm),
     async report(error, req, res, target) {
@@ -138,7 +138,7 @@ function interceptEvents(server: ProxyServer): void {
         res.taker.onUnroutable(error)
       }
     }
-    if (event === 'proxyRes') res.complete()
+    if (event === 'proxyRes') res.finished = true
     return event === 'econnreset' ? res.taker.onFailure(args[0]) : true
   }
   Object.assign(server, { emit: intercepted })
@@ -148,10 +148,10 @@ function isStandIn(value: unknown): value is StandInResponse {
   return value instanceof StandInResponse
 }
 
-/** The app's own object in a stand-in's place; not its response, once that has left and can only be harmed. */
+/** The app's own object in a stand-in's place. */
 function original<T>(value: T): T {
-  if (isStandIn(value) && value.client.headersSent) return value
-  return value instanceof StandInRequest || isStandIn(value) ? (value.client as T) : value
+  if (isStandIn(value)) return value.forApp as T
+  return value instanceof StandInRequest ? (value.client as T) : value
 }
 
 function chosenTarget(res: unknown): HpmTarget | undefined {
