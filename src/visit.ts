@@ -82,15 +82,19 @@ export class Visit implements Guest {
       this.#writer.onGone(this)
       if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
       this.#openEarlyLater()
-      if (!shares?.serve(this)) this.alone()
+      if (!shares?.serve(this)) void this.alone()
     } catch (error) {
       this.refuse(error)
     }
   }
 
   /** Serves it from an upstream of its own. */
-  alone(): void {
-    this.#ask().catch((error) => this.refuse(error))
+  async alone(): Promise<void> {
+    try {
+      this.answer(await this.open()({ signal: this.#controller }))
+    } catch (error) {
+      this.refuse(error)
+    }
   }
 
   /** The function that gets this request an answer; made once, since a body can be read but once. */
@@ -179,10 +183,6 @@ export class Visit implements Guest {
       void this.#context.observer.refused(error, this.id, this.req, this.res)
     }
     return undefined
-  }
-
-  async #ask(): Promise<void> {
-    this.answer(await this.open()({ signal: this.#controller }))
   }
 
   async #refuse(error: SseProxyError): Promise<void> {

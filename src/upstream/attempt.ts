@@ -161,7 +161,7 @@ class Attempt implements PassTaker {
     this.#request = request
     this.#listening = redirected ? [] : HEAD_EVENTS.map((event) => request.rawListeners(event))
     // An answer that is no answer (101, say) closes the connection without an error.
-    request.once('close', this.#onClosed)
+    request.on('close', this.#onClosed)
     const { socket } = request
     const connected = () => {
       this.#bytesReadBefore = socket?.bytesRead ?? 0
@@ -229,9 +229,9 @@ class Attempt implements PassTaker {
     request?.off('close', this.#onClosed)
     this.#upload?.off('data', this.#onUploaded)
     if (!request) return
-    for (const [i, listeners] of this.#listening.entries()) {
+    this.#listening.forEach((listeners, i) => {
       for (const listener of listeners) Reflect.apply(request.off, request, [HEAD_EVENTS[i], listener])
-    }
+    })
   }
 
   #debugAnswer(): void {
