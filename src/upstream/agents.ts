@@ -34,18 +34,20 @@ function lean<A extends http.Agent>(agent: A): A {
   // Not documented, though other agents have always been made by it: where it is missing, all stays as Node has it.
   if (typeof addRequest !== 'function') return agent
   return Object.assign(agent, {
-    addRequest(request: unknown, options: object, ...rest: unknown[]): void {
+    addRequest(request: unknown, options: Options, ...rest: unknown[]): void {
       Reflect.apply(addRequest, agent, [request, ofConnection(options), ...rest])
     },
   })
 }
 
+type Options = Record<string, unknown>
+
 const OF_THE_REQUEST = new Set(['agent', 'auth', 'headers', 'hostname', 'method', 'path'])
 
-function ofConnection(options: object): object {
-  const kept: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(options)) {
-    if (value !== undefined && !OF_THE_REQUEST.has(name)) kept[name] = value
+function ofConnection(options: Options): Options {
+  const kept: Options = {}
+  for (const name of Object.keys(options)) {
+    if (options[name] !== undefined && !OF_THE_REQUEST.has(name)) kept[name] = options[name]
   }
   return kept
 }
