@@ -1,6 +1,6 @@
 // The handlers of `on` have their say about event streams as they have about any other response.
 import assert from 'node:assert/strict'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http'
 import { test } from 'node:test'
 import { hosts, type Middleware } from '../support/front.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
@@ -92,3 +92,32 @@ for (const host of hosts) {
     assert.deepEqual(calls, ['true request response'])
   })
 }
+
+test('what an app listens to on the request to the upstream it hears to the end, and nobody else is left there', async (t) => {
+  const events = ['socket', 'response', 'error', 'close'] as const
+  const heard: string[] = []
+  let proxyReq: ClientRequest | undefined
+  const on: SseProxyOptions['on'] = {
+    proxyReq: (request) => {
+      proxyReq = request
+      for (const event of events) request.on(event, () => heard.push(event))
+    },
+  }
+  const { upstream, front } = await proxied(t, { on })
+  const client = front.request()
+  const stream = (await upstream.next()).stream()
+  await client.head()
+
+  const left = events.map((event) => [event, proxyReq?.listenerCount(event)])
+  stream.reset()
+  await until(() => heard.includes('close'), 'the end of the request')
+
+  // The body waits for an error as well.
+  assert.deepEqual(left, [
+    ['socket', 1],
+    ['response', 1],
+    ['error', 2],
+    ['close', 1],
+  ])
+  assert.deepEqual([heard[0], heard.at(-1)], ['response', 'close'])
+})
