@@ -8,6 +8,7 @@ import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
 import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
+import { SharedBytes } from './chunk.ts'
 import { Cursor, idOf, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
@@ -156,7 +157,7 @@ export class SharedStream implements FeedSink {
     this.bytes += bytes.length
     this.#keepaliveTimer?.refresh()
     if (bytes.length === 0) return
-    const delivery = { bytes, events, now: performance.now() }
+    const delivery = { shared: new SharedBytes(bytes), events, now: performance.now() }
     for (const follower of this.#followers) follower.onEvents(delivery)
   }
 
