@@ -40,6 +40,13 @@ export class Cursor implements Progress {
     this.#midway = !whole
   }
 
+  /** The same for what others have read: so many events, the last id and reconnection time they set, if they did. */
+  passed(events: number, id: string | undefined, retryMs: number | undefined): void {
+    this.events += events
+    if (id !== undefined) this.lastEventId = id.length > MAX_LINE ? '' : utf8(id)
+    if (retryMs !== undefined) this.retryMs = retryMs
+  }
+
   /** Another upstream's bytes follow. */
   restart(): void {
     this.#start = ''
@@ -157,5 +164,7 @@ function* matchesBackwards(text: string, name: string): Generator<string> {
 }
 
 function utf8(latin1: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII is the same in both
+  if (/^[\x00-\x7f]*$/.test(latin1)) return latin1
   return Buffer.from(latin1, 'latin1').toString('utf8')
 }

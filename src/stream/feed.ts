@@ -4,6 +4,7 @@
 import { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { SseStream, TransformHook } from '../options.ts'
+import { ChunkFramer } from './chunk-framer.ts'
 import type { Cursor } from './cursor.ts'
 import { EventFramer } from './framing.ts'
 import { HookRunner } from './hooks.ts'
@@ -16,6 +17,8 @@ export interface FeedSink {
   onReceived(bytes: number, events: number): void
   /** Bytes that may leave at once, together, and how many events they are. */
   onEvents(pieces: readonly Buffer[], events: number): void
+  /** The same for whole HTTP chunks with so many bytes of data in them. Only where the client takes chunks. */
+  onChunks?(chunks: readonly Buffer[], bytes: number, events: number): void
   /** Another upstream goes on. */
   onResumed(response: UpstreamResponse, attempt: number): void
   onEnd(): void
@@ -32,8 +35,8 @@ export interface FeedOptions {
   readonly hooks: readonly TransformHook[]
   readonly stream: SseStream
   readonly cursor: Cursor
-  /** Who reads this: a byte order mark may not come after something else. */
-  readonly client: { readonly wroteBody: boolean }
+  /** Who reads this: a byte order mark may not come after something else, and HTTP chunks only where they go as such. */
+  readonly client: { readonly wroteBody: boolean; readonly takesChunks: boolean }
   /** Finds another upstream when one is lost; undefined where resume is off. */
   readonly resumer: Resumer | undefined
 }
@@ -43,6 +46,8 @@ export class Feed implements BodySink, EventSource {
   readonly #sink: FeedSink
   readonly #framer: EventFramer
   readonly #hooks: HookRunner | undefined
+  // Absent where events are looked at one by one, or are not held back.
+  readonly #chunks: ChunkFramer | undefined
   #body: UpstreamBody | undefined
   #upstream = ''
   #delimited = true
@@ -71,7 +76,10 @@ export class Feed implements BodySink, EventSource {
     // Hooks let go of bytes later, and look after the mark themselves.
     const reader = hooks.length > 0 ? { wroteBody: false } : client
     this.#framer = new EventFramer({ wholeEvents, eventBytes, failsOversize, client: reader })
-    if (hooks.length === 0) return
+    if (hooks.length === 0) {
+      if (wholeEvents && sink.onChunks) this.#chunks = new ChunkFramer(eventBytes, options.cursor)
+      return
+    }
     this.#hooks = new HookRunner({ hooks, stream, eventBytes, client, emit: (bytes) => this.#emit(bytes) })
   }
 
@@ -142,6 +150,32 @@ export class Feed implements BodySink, EventSource {
     this.#scheduled = true
     // After the read that brought it, before anything else: the chunks of one read leave as one write.
     process.nextTick(readDone, this)
+  }
+
+  get takesChunks(): boolean {
+    return this.#chunks?.isUseful === true
+  }
+
+  onChunks(read: Buffer): readonly Buffer[] {
+    const chunks = this.#chunks
+    // What came as plain data leaves first.
+    if (this.#parts.length > 0) this.#work()
+    if (!chunks || !this.#isBetweenEvents || !this.#options.client.takesChunks) {
+      return chunks ? [...chunks.release(), read] : [read]
+    }
+    this.#idleTimer?.refresh()
+    const taken = chunks.take(read)
+    if (taken.chunks.length > 0) {
+      this.#sink.onReceived(taken.bytes, taken.events)
+      this.#sink.onChunks?.(taken.chunks, taken.bytes, taken.events)
+    }
+    return taken.back
+  }
+
+  /** Whether nothing is held here, and nothing holds it. */
+  get #isBetweenEvents(): boolean {
+    const { isMidway, isAfterCr } = this.#framer
+    return !(this.#held || this.#over || this.#outcome !== undefined || isMidway || isAfterCr)
   }
 
   onEnd(): void {
@@ -262,6 +296,7 @@ export class Feed implements BodySink, EventSource {
     this.#body = undefined
     clearTimeout(this.#idleTimer)
     this.#framer.restart()
+    this.#chunks?.release()
     this.#options.cursor.restart()
     resumer.resume(lost ?? new Error('the upstream ended'), this.#upstream).then(
       (resumed) => this.#goOn(resumed),

@@ -56,6 +56,11 @@ export class EventFramer {
     return this.#heldBytes > 0 || !this.#atBoundary
   }
 
+  /** Whether an LF would be part of the line end that has just come. */
+  get isAfterCr(): boolean {
+    return this.#last === CR
+  }
+
   /** Whether an event is larger than may be held back; what came after it was not taken. */
   get overflowed(): boolean {
     return this.#overflowed

@@ -217,6 +217,16 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     if (this.#source?.atBoundary) this.#atBoundary()
   }
 
+  onChunks(chunks: readonly Buffer[], bytes: number, events: number): void {
+    if (!this.#detached) {
+      this.context.observer.stats.eventsOut += events
+      this.#noteWrite(bytes)
+      if (!this.context.writer.writeChunks(chunks)) this.#behind = true
+    }
+    if (this.#behind) this.#source?.pause()
+    this.#atBoundary()
+  }
+
   onResumed({ upstream }: UpstreamResponse, attempt: number): void {
     this.upstream = upstream
     this.resumes++

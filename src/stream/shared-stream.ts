@@ -99,7 +99,7 @@ export class SharedStream implements FeedSink {
         stream: this.handle,
         cursor: this.cursor,
         // Whoever comes later is in the middle of it.
-        client: { wroteBody: true },
+        client: { wroteBody: true, takesChunks: false },
         resumer: this.#createResumer(),
       },
       this,

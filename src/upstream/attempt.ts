@@ -9,6 +9,7 @@ import type { Wanted } from '../lifetime.ts'
 import type { Header, OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
+import { chunksAfterHead } from './chunk-lane.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
 import { describeBody, isReplayable, openBody, type RequestBody, readableOf, sendBody } from './request-body.ts'
@@ -84,6 +85,9 @@ class Attempt implements PassTaker {
   // What its socket had read before; more than that is the beginning of an answer.
   #bytesReadBefore = 0
   #diedOnReuse = false
+  // What was read since the request: the first of it, and whether that is all.
+  #firstRead: Buffer | undefined
+  #reads = 0
   // The client's body on its way, where it is a stream.
   #upload: Readable | undefined
   constructor(
@@ -162,6 +166,7 @@ class Attempt implements PassTaker {
     if (this.#request && this.#request.host !== request.host) request.removeHeader('last-event-id')
     const redirected = this.#request !== undefined
     this.#request?.off('close', this.#onClosed)
+    this.#request?.socket?.off('data', this.#onRead)
     this.#request = request
     this.#listening = redirected
       ? undefined
@@ -175,6 +180,8 @@ class Attempt implements PassTaker {
     }
     if (redirected || !socket?.connecting) connected()
     else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', connected)
+    this.#reads = 0
+    socket?.prependListener('data', this.#onRead)
     // An upload may take its time; the wait for an answer begins with its last byte.
     this.#upload?.on('data', this.#onUploaded)
   }
@@ -204,7 +211,7 @@ class Attempt implements PassTaker {
       return
     }
     if (debug.enabled) this.#debugAnswer()
-    const body = new AnswerBody(answer, this.#request, this.#onOver)
+    const body = new AnswerBody(answer, this.#request, this.#bodyOf(answer), this.#onOver)
     const { req, res } = this.#exchange
     if (this.#context.proxy.tellsEnd) answer.once('end', () => this.#context.proxy.tellEnd(req, res, answer))
     this.#letGo()
@@ -215,6 +222,12 @@ class Attempt implements PassTaker {
       delimited: headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined,
       body,
     })
+  }
+
+  /** What was read together with the head, which may be nothing; undefined where it is not sure what that was. */
+  #bodyOf(answer: IncomingMessage): Buffer | undefined {
+    const read = this.#reads === 1 ? this.#firstRead : undefined
+    return read && chunksAfterHead(read, answer)
   }
 
   /** Without a head: `forward` without a target, which http-proxy-middleware answers by itself. */
@@ -241,6 +254,7 @@ class Attempt implements PassTaker {
   #letGo(): void {
     const request = this.#request
     request?.off('close', this.#onClosed)
+    request?.socket?.off('data', this.#onRead)
     this.#upload?.off('data', this.#onUploaded)
     if (!request || !this.#listening) return
     for (const [event, listeners] of Object.entries(this.#listening)) {
@@ -296,6 +310,11 @@ class Attempt implements PassTaker {
     this.#resolve = undefined
     this.#reject = undefined
     this.#signal.onabort = null
+  }
+
+  readonly #onRead = (read: Buffer): void => {
+    this.#reads++
+    this.#firstRead = read
   }
 
   readonly #onClosed = (): void => {
