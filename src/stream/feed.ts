@@ -202,14 +202,15 @@ export class Feed implements BodySink, EventSource {
 
   #process(parts: readonly Buffer[]): void {
     this.#parts = []
-    const chunk = joined(parts)
+    const bytes = parts.reduce((sum, { length }) => sum + length, 0)
+    const chunk = joined(this.#framer.withHeld(parts))
     const { cursor } = this.#options
     const before = cursor.events
     try {
       const pieces = this.#framer.take(chunk)
       const whole = pieces.length === 1 && this.#framer.atBoundary
       for (const piece of pieces) cursor.pass(piece, whole)
-      this.#sink.onReceived(chunk.length, cursor.events - before)
+      this.#sink.onReceived(bytes, cursor.events - before)
       if (this.#framer.overflowed) {
         this.#outcome = new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
         this.#body?.destroy()

@@ -6,6 +6,8 @@ const LF = 10
 const CR = 13
 const BLANK_LINE = Buffer.from('\n\n')
 const BOM = Buffer.from([0xef, 0xbb, 0xbf])
+// The start of an event up to this size is looked at again, together with the rest of it.
+const AGAIN_BYTES = 4096
 // Held pieces below this size are joined, so that an event that drips in costs neither memory nor time.
 const JOIN_BYTES = 32_768
 
@@ -64,6 +66,17 @@ export class EventFramer {
   /** Whether an event is larger than may be held back; what came after it was not taken. */
   get overflowed(): boolean {
     return this.#overflowed
+  }
+
+  /** What came, behind what is held where that is little: to look at it again is cheaper than to look at it in parts. */
+  withHeld(parts: readonly Buffer[]): readonly Buffer[] {
+    if (this.#heldBytes === 0 || this.#heldBytes > AGAIN_BYTES || this.#untouched) return parts
+    const all = [...this.#held, ...parts]
+    this.#held = []
+    this.#heldBytes = 0
+    // As it was before: what is held begins with a line.
+    this.#last = LF
+    return all
   }
 
   /** Takes what came and gives what may leave now. */
