@@ -12,7 +12,7 @@ export interface AdmissionPolicy {
   readonly clientKey: (req: IncomingMessage) => string
 }
 
-/** Given back once; giving it back again does nothing. */
+/** To be given back, once. */
 export type Ticket = () => void
 
 export class Admission {
@@ -52,21 +52,24 @@ export class Admission {
     if (key !== undefined && this.#count(key) >= streamsPerClient)
       throw new AdmissionError('ERR_SSE_PROXY_CLIENT_LIMIT')
     this.#inside++
-    if (key !== undefined) this.#perClient.set(key, this.#count(key) + 1)
-    let held = true
+    if (key === undefined) return this.#giveBack
+    this.#perClient.set(key, this.#count(key) + 1)
     return () => {
-      if (held) this.#giveBack(key)
-      held = false
+      this.#giveBack()
+      this.#forget(key)
     }
+  }
+
+  // The ticket of all who are not counted one by one.
+  readonly #giveBack = (): void => {
+    this.#inside--
   }
 
   #count(key: string): number {
     return this.#perClient.get(key) ?? 0
   }
 
-  #giveBack(key: string | undefined): void {
-    this.#inside--
-    if (key === undefined) return
+  #forget(key: string): void {
     const left = this.#count(key) - 1
     if (left > 0) this.#perClient.set(key, left)
     else this.#perClient.delete(key)

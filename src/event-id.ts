@@ -12,6 +12,8 @@ export function lastEventIdOfQuery(url: string): string {
 
 /** Ids travel as UTF-8, which Node's headers take as one character a byte; an id no header can carry is not sent. */
 export function encodeEventId(id: string): string {
+  // ASCII is its own UTF-8.
+  if (/^[\t\x20-\x7e]*$/.test(id)) return id
   const encoded = Buffer.from(id, 'utf8').toString('latin1')
   return /[^\t\x20-\x7e\x80-\xff]/.test(encoded) ? '' : encoded
 }

@@ -37,7 +37,8 @@ export class Middleware {
     const { pool, retry, probe } = options.upstreams
     const { connectMs, responseMs } = options.timeouts
     this.#options = options
-    this.#proxy = createHttpProxy(options.hpm, options.fallback)
+    const only = pool?.members.length === 1 ? pool.members[0] : undefined
+    this.#proxy = createHttpProxy(options.hpm, only?.target ?? options.fallback, only !== undefined)
     this.#observer = new Observer(options, this.#proxy.report)
     const observer = this.#observer
     this.#context = {

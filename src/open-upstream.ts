@@ -61,6 +61,6 @@ export function isEventStream(response: UpstreamResponse): boolean {
 
 /** A header's value, the first where there are several. */
 export function headerOf(response: UpstreamResponse, lowerCaseName: string): string | undefined {
-  const value = response.headers.find(([name]) => name.toLowerCase() === lowerCaseName)?.[1]
+  const value = response.headers.find((header) => header[0].toLowerCase() === lowerCaseName)?.[1]
   return Array.isArray(value) ? value[0] : value
 }

@@ -80,17 +80,21 @@ export class Visit implements Guest {
       this.#ticket = admission.enter(this.req)
       visits.add(this)
       this.#writer.onGone(this)
-      debug('%s came: %s', this.id, this.req.method)
+      if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
       this.#openEarlyLater()
-      if (!shares?.serve(this)) this.alone()
+      if (!shares?.serve(this)) void this.alone()
     } catch (error) {
       this.refuse(error)
     }
   }
 
   /** Serves it from an upstream of its own. */
-  alone(): void {
-    this.#ask().catch((error) => this.refuse(error))
+  async alone(): Promise<void> {
+    try {
+      this.answer(await this.open()({ signal: this.#controller }))
+    } catch (error) {
+      this.refuse(error)
+    }
   }
 
   /** The function that gets this request an answer; made once, since a body can be read but once. */
@@ -181,10 +185,6 @@ export class Visit implements Guest {
     return undefined
   }
 
-  async #ask(): Promise<void> {
-    this.answer(await this.open()({ signal: this.#controller }))
-  }
-
   async #refuse(error: SseProxyError): Promise<void> {
     const { observer, options } = this.#context
     if (this.#session) return this.#session.fail(error, 'upstream-lost')
@@ -199,8 +199,9 @@ export class Visit implements Guest {
 
   /** The response is over, above all because the client is gone. */
   onGone(): void {
+    // A request that was pipelined may hear of it twice.
+    if (!this.#context.visits.delete(this)) return
     clearTimeout(this.#earlyTimer)
-    this.#context.visits.delete(this)
     this.#ticket?.()
     this.#context.shares?.leave(this)
     if (this.#session) this.#session.clientLeft()

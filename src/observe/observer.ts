@@ -51,7 +51,10 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     this.stats.opened++
     this.stats.timeToHeaders.observe((performance.now() - context.startedAt) / 1000)
     publishOpen(this.stats.name, handle)
-    debugStream('%s opened: %s %s from %s', handle.id, context.req.method, pathOf(context.req), handle.upstream)
+    // Asked first, since what would be written has a price of its own.
+    if (debugStream.enabled) {
+      debugStream('%s opened: %s %s from %s', handle.id, context.req.method, pathOf(context.req), handle.upstream)
+    }
     this.onStart(session)
   }
 
@@ -61,7 +64,9 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     if (!this.sessions.delete(session)) return
     this.stats.closed[reason]++
     this.stats.lifetime.observe((performance.now() - context.startedAt) / 1000)
-    debugStream('%s closed: %s after %d events, %d bytes', handle.id, reason, handle.events, handle.bytes)
+    if (debugStream.enabled) {
+      debugStream('%s closed: %s after %d events, %d bytes', handle.id, reason, handle.events, handle.bytes)
+    }
     publishClose(this.stats.name, handle, reason)
     try {
       this.#options.onClose?.(handle, reason)

@@ -37,6 +37,8 @@ const SECURITY = new Set([
 
 const CORS = 'access-control-'
 
+const UNBUFFERED: Header = ['X-Accel-Buffering', 'no']
+
 /** Reads a header of the app's; names are lower case. */
 export type HeadersSet = Readonly<Record<string, number | string | string[] | undefined>>
 
@@ -54,13 +56,29 @@ export function eventStreamHeaders(upstream: readonly Header[], app: HeadersSet)
     else if (name === 'set-cookie') headers.push([header[0], [...list(app['set-cookie']), ...list(header[1])]])
     else headers.push(header)
   }
-  headers.push(['Cache-Control', streamCacheControl(cacheControl)], ['X-Accel-Buffering', 'no'])
+  headers.push(['Cache-Control', streamCacheControl(cacheControl)], UNBUFFERED)
   return headers
 }
 
+interface CacheControl {
+  readonly existing: HeadersSet[string]
+  readonly forStream: string
+}
+
+// The latest one, since an upstream says the same with nearly every stream.
+let latest: CacheControl = { existing: undefined, forStream: withStreamDirectives([]) }
+
 /** No cache may answer with an old stream, and nothing on the way may compress or otherwise collect it. */
 export function streamCacheControl(existing: HeadersSet[string]): string {
-  const directives = list(existing)
+  // A list may hold something else by now.
+  if (existing !== latest.existing || Array.isArray(existing)) {
+    latest = { existing, forStream: withStreamDirectives(list(existing)) }
+  }
+  return latest.forStream
+}
+
+function withStreamDirectives(existing: readonly string[]): string {
+  const directives = existing
     .flatMap((value) => value.split(','))
     .map((directive) => directive.trim())
     .filter((directive) => directive !== '')

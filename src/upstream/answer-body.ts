@@ -5,8 +5,13 @@ import type { ClientRequest, IncomingMessage } from 'node:http'
 import type { BodySink, UpstreamBody } from '../open-upstream.ts'
 import { ChunkLane, type LaneOwner } from './chunk-lane.ts'
 
-/** How an answer ended that had begun. Called once for each. */
-export type OnOver = (outcome: 'complete' | 'broken' | 'silent' | 'given-up') => void
+/** How an answer ended that had begun. */
+export type AnswerEnding = 'complete' | 'broken' | 'silent' | 'given-up'
+
+/** Told once for each. */
+export interface OnOver {
+  onOver(ending: AnswerEnding): void
+}
 
 export class AnswerBody implements UpstreamBody, LaneOwner {
   /** How much data Node's parser has brought. */
@@ -77,7 +82,7 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     if (this.#outcome === 'complete') return
     if (this.#outcome === undefined) {
       this.#outcome = 'given-up'
-      this.#onOver?.(why)
+      this.#onOver?.onOver(why)
     }
     // The answer goes with its connection; asked by itself, it would make another error for it.
     if (this.#request) this.#request.destroy()
@@ -93,7 +98,7 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
   #finish(outcome: 'complete' | Error): void {
     if (this.#outcome !== undefined) return
     this.#outcome = outcome
-    this.#onOver?.(outcome === 'complete' ? 'complete' : 'broken')
+    this.#onOver?.onOver(outcome === 'complete' ? 'complete' : 'broken')
     this.#tell(outcome)
   }
 

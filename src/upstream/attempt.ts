@@ -5,14 +5,13 @@ import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:h
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError } from '../errors.ts'
-import type { Wanted } from '../lifetime.ts'
-import type { Header, OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
+import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
 import { chunksAfterHead } from './chunk-lane.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
-import { describeBody, isReplayable, openBody, type RequestBody, readableOf, sendBody } from './request-body.ts'
+import { describeBody, isReplayable, openBody, type RequestBody, readableOf } from './request-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
 
@@ -43,73 +42,75 @@ export interface Exchange {
   readonly body: RequestBody
 }
 
-/** Opens `target` for a request; a dead pooled connection is no failure of the upstream's. */
-export async function openTarget(
+/** Opens `upstream` for a request; a dead pooled connection is no failure of the upstream's. */
+export function openTarget(
   context: AttemptContext,
   exchange: Exchange,
   upstream: Upstream | undefined,
   request: OpenRequest,
   onOver?: OnOver,
-): Promise<UpstreamResponse> {
+): Promise<Outcome> {
   // A body that streams by can be sent once only, so it does not go where the connection may turn out dead.
   const once = exchange.body.kind === 'stream'
-  const first = new Attempt(context, exchange, upstream, request, once, onOver)
-  try {
-    return await first.response
-  } catch (error) {
-    if (!first.diedOnReuse || !isReplayable(exchange.body)) throw error
-    return new Attempt(context, exchange, upstream, request, true, onOver).response
-  }
+  const order = { context, exchange, upstream, request, onOver }
+  return new Promise((resolve) => {
+    new Attempt(order, once, (outcome, diedOnReuse) => {
+      if (diedOnReuse && isReplayable(exchange.body)) new Attempt(order, true, resolve).start()
+      else resolve(outcome)
+    }).start()
+  })
+}
+
+type Outcome = UpstreamResponse | UpstreamError
+
+/** @param diedOnReuse because of a kept-alive connection that the upstream had closed by the time it was used again */
+type OnSettled = (outcome: Outcome, diedOnReuse: boolean) => void
+
+/** What an attempt is made of; where the connection was dead, the next one is made of the same. */
+interface Order {
+  readonly context: AttemptContext
+  readonly exchange: Exchange
+  readonly upstream: Upstream | undefined
+  readonly request: OpenRequest
+  readonly onOver: OnOver | undefined
 }
 
 class Attempt implements PassTaker {
-  readonly target: HpmTarget | undefined
-  readonly response: Promise<UpstreamResponse>
-  readonly #context: AttemptContext
+  readonly #order: Order
+  // Whether it must have a connection of its own.
   readonly #fresh: boolean
-  readonly #onOver: OnOver | undefined
-  readonly #exchange: Exchange
-  readonly #signal: Wanted
   readonly #standIn: StandInResponse
+  // Set until the attempt has settled.
+  #onSettled: OnSettled | undefined
   #upstream: string | undefined
-  // Both set until the attempt has settled.
-  #resolve: ((response: UpstreamResponse) => void) | undefined
-  #reject: ((error: UpstreamError) => void) | undefined
   // Runs until the head is there: first for the connection, then for the answer. Cleared in #settle.
   #timer: NodeJS.Timeout | undefined
   // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
   #request: ClientRequest | undefined
-  // What was listening to it before anybody else could: httpxy, whose part is over with the head.
-  #listening: Record<string, Listeners> | undefined
+  // Who listened to each of HEAD_EVENTS before anybody else could: httpxy, whose part is over with the head.
+  #listening: Listeners[] = []
   #hasOwnAgent = false
   // What its socket had read before; more than that is the beginning of an answer.
   #bytesReadBefore = 0
-  #diedOnReuse = false
   // What was read since the request: the first of it, and whether that is all.
   #firstRead: Buffer | undefined
   #reads = 0
   // The client's body on its way, where it is a stream.
   #upload: Readable | undefined
-  constructor(
-    context: AttemptContext,
-    exchange: Exchange,
-    upstream: Upstream | undefined,
-    { lastEventId, signal }: OpenRequest,
-    fresh: boolean,
-    onOver: OnOver | undefined,
-  ) {
-    const { req, res, body } = exchange
-    this.target = upstream?.target
-    this.#upstream = upstream?.url
-    this.#exchange = exchange
-    this.#onOver = onOver
-    this.#context = context
+
+  constructor(order: Order, fresh: boolean, onSettled: OnSettled) {
+    this.#order = order
     this.#fresh = fresh
-    this.#signal = signal
-    this.response = new Promise((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-    })
+    this.#onSettled = onSettled
+    this.#upstream = order.upstream?.url
+    this.#standIn = new StandInResponse(order.exchange.res, this)
+  }
+
+  start(): void {
+    const { context, exchange, request } = this.#order
+    const { req, body } = exchange
+    const { signal } = request
+    if (signal.aborted) return this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', undefined, signal.reason))
     const headers = requestHeaders(req.headers, {
       method: req.method ?? 'GET',
       url: req.url ?? '/',
@@ -118,41 +119,36 @@ class Attempt implements PassTaker {
       remoteAddress: context.xfwd ? req.socket?.remoteAddress : undefined,
       via: context.via,
       xfwd: context.xfwd,
-      lastEventId,
+      lastEventId: request.lastEventId,
     })
     describeBody(headers, body)
-    this.#standIn = new StandInResponse(res, this)
-    if (signal.aborted) {
-      this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', undefined, signal.reason))
-      return
-    }
-    signal.onabort = this.#onAbort
+    signal.onabort = () => this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#upstream, signal.reason))
     this.#startTimer(context.connectMs, 'ERR_SSE_PROXY_CONNECT_TIMEOUT')
-    context.proxy.pass(new StandInRequest(req, headers, (request) => sendBody(body, request)), this.#standIn)
-  }
-
-  /** A kept-alive connection that the upstream had closed by the time it was used again. */
-  get diedOnReuse(): boolean {
-    return this.#diedOnReuse
+    context.proxy.pass(new StandInRequest(req, headers, body), this.#standIn)
   }
 
   // PassTaker: what http-proxy-middleware does.
 
+  get target(): HpmTarget | undefined {
+    return this.#order.upstream?.target
+  }
+
   prepare(options: HpmOptions, req: { url?: string | undefined }): boolean {
-    if (this.#signal.aborted) return false
+    const { context, exchange, request } = this.#order
+    if (request.signal.aborted) return false
     // Without a target http-proxy-middleware has only a copy to forward.
     const given = options.target && options.prependPath === false ? withoutPath(options.target) : options.target
     const target = given && queryOntoTarget(given, options, req)
     if (target) options.target = target
     const secure = isSecure(target)
-    const { agents } = this.#context
+    const { agents } = context
     this.#hasOwnAgent = options.agent === undefined
     options.agent ??= this.#fresh ? agents.fresh(secure) : agents.pooled(secure)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
-    this.#upload = openBody(this.#exchange.body)
+    this.#upload = openBody(exchange.body)
     // To send it again after a redirect, httpxy reads the body itself.
-    if (options.followRedirects) this.#upload ??= readableOf(this.#exchange.body)
+    if (options.followRedirects) this.#upload ??= readableOf(exchange.body)
     if (this.#upload) options.buffer = this.#upload
     // Chosen by a router.
     if (this.target === undefined) this.#upstream = upstreamLabel(target)
@@ -168,11 +164,9 @@ class Attempt implements PassTaker {
     this.#request?.off('close', this.#onClosed)
     this.#request?.socket?.off('data', this.#onRead)
     this.#request = request
-    this.#listening = redirected
-      ? undefined
-      : Object.fromEntries(HEAD_EVENTS.map((event) => [event, request.rawListeners(event)]))
+    this.#listening = redirected ? [] : HEAD_EVENTS.map((event) => request.rawListeners(event))
     // An answer that is no answer (101, say) closes the connection without an error.
-    request.once('close', this.#onClosed)
+    request.on('close', this.#onClosed)
     const { socket } = request
     const connected = () => {
       this.#bytesReadBefore = socket?.bytesRead ?? 0
@@ -193,15 +187,13 @@ class Attempt implements PassTaker {
   onFailure(error: unknown): true {
     const request = this.#request
     const begun = (request?.socket?.bytesRead ?? 0) > this.#bytesReadBefore
-    this.#diedOnReuse = request?.reusedSocket === true && !begun && this.#reject !== undefined
     const code = begun || isParseError(error) ? 'ERR_SSE_PROXY_BAD_ANSWER' : 'ERR_SSE_PROXY_UNREACHABLE'
-    this.#fail(new UpstreamError(code, this.#upstream, error))
+    this.#fail(new UpstreamError(code, this.#upstream, error), request?.reusedSocket === true && !begun)
     return true
   }
 
   onHead(answer: IncomingMessage): void {
-    const resolve = this.#resolve
-    if (!resolve) {
+    if (!this.#onSettled) {
       answer.destroy()
       return
     }
@@ -211,17 +203,14 @@ class Attempt implements PassTaker {
       return
     }
     if (debug.enabled) this.#debugAnswer()
-    const body = new AnswerBody(answer, this.#request, this.#bodyOf(answer), this.#onOver)
-    const { req, res } = this.#exchange
-    if (this.#context.proxy.tellsEnd) answer.once('end', () => this.#context.proxy.tellEnd(req, res, answer))
+    const { context, exchange, onOver } = this.#order
+    const { proxy } = context
+    if (proxy.tellsEnd) answer.once('end', () => proxy.tellEnd(exchange.req, exchange.res, answer))
     this.#letGo()
-    this.#settle()
     const { headers } = answer
-    resolve({
-      ...this.#head(headers.connection),
-      delimited: headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined,
-      body,
-    })
+    const delimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
+    const body = new AnswerBody(answer, this.#request, this.#bodyOf(answer), onOver)
+    this.#settle()?.(this.#response(body, delimited, headers.connection), false)
   }
 
   /** What was read together with the head, which may be nothing; undefined where it is not sure what that was. */
@@ -232,21 +221,18 @@ class Attempt implements PassTaker {
 
   /** Without a head: `forward` without a target, which http-proxy-middleware answers by itself. */
   onEnd(): void {
-    this.#resolve?.({ ...this.#head(undefined), delimited: true, body: EMPTY_BODY })
-    this.#settle()
+    this.#settle()?.(this.#response(EMPTY_BODY, true, undefined), false)
   }
 
-  #head(connection: string | undefined): Omit<UpstreamResponse, 'body' | 'delimited'> {
-    const standIn = this.#standIn
-    const headers = standIn.rawHeaderNames.map((name): Header => {
-      const value = standIn.getHeader(name) ?? ''
-      return [name, typeof value === 'number' ? String(value) : value]
-    })
+  #response(body: UpstreamBody, delimited: boolean, connection: string | undefined): UpstreamResponse {
+    const { statusCode, statusMessage, headers } = this.#standIn
     return {
-      status: standIn.statusCode,
-      statusMessage: standIn.statusMessage ?? '',
+      status: statusCode,
+      statusMessage,
       headers: withoutHopByHop(headers, connection),
       upstream: this.#upstream ?? '',
+      body,
+      delimited,
     }
   }
 
@@ -256,16 +242,23 @@ class Attempt implements PassTaker {
     request?.off('close', this.#onClosed)
     request?.socket?.off('data', this.#onRead)
     this.#upload?.off('data', this.#onUploaded)
-    if (!request || !this.#listening) return
-    for (const [event, listeners] of Object.entries(this.#listening)) {
-      for (const listener of listeners) Reflect.apply(request.off, request, [event, listener])
-    }
+    if (!request) return
+    this.#listening.forEach((listeners, i) => {
+      for (const listener of listeners) Reflect.apply(request.off, request, [HEAD_EVENTS[i], listener])
+    })
   }
 
   #debugAnswer(): void {
     const path = this.#request?.path.replace(/\?.*/s, '') ?? ''
     const { statusCode } = this.#standIn
-    debug('%s %s %s at %s answered %d', this.#exchange.id, this.#request?.method, path, this.#upstream, statusCode)
+    debug(
+      '%s %s %s at %s answered %d',
+      this.#order.exchange.id,
+      this.#request?.method,
+      path,
+      this.#upstream,
+      statusCode,
+    )
     const [, twice] = /^(\/.+)\1$/.exec(path) ?? []
     if (statusCode === 404 && twice) {
       debug('%s is in that path twice: mount with app.use, or leave it out of the target', twice)
@@ -273,7 +266,7 @@ class Attempt implements PassTaker {
   }
 
   #awaitAnswer(): void {
-    if (this.#reject) this.#startTimer(this.#context.responseMs, 'ERR_SSE_PROXY_RESPONSE_TIMEOUT')
+    if (this.#onSettled) this.#startTimer(this.#order.context.responseMs, 'ERR_SSE_PROXY_RESPONSE_TIMEOUT')
   }
 
   #startTimer(ms: number, code: 'ERR_SSE_PROXY_CONNECT_TIMEOUT' | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'): void {
@@ -294,22 +287,24 @@ class Attempt implements PassTaker {
     return new UpstreamError(waitsForClient ? 'ERR_SSE_PROXY_BODY_TIMEOUT' : code, this.#upstream)
   }
 
-  #fail(error: UpstreamError): void {
-    const reject = this.#reject
-    if (!reject) return
-    this.#settle()
+  #fail(error: UpstreamError, diedOnReuse = false): void {
+    const onSettled = this.#settle()
+    if (!onSettled) return
     // Makes httpxy destroy its request, and http-proxy-middleware's promise settle.
     this.#standIn.emit('close')
     this.#request?.destroy()
-    reject(error)
+    onSettled(error, diedOnReuse)
   }
 
-  #settle(): void {
+  /** Returns whoever waits for the outcome, once. */
+  #settle(): OnSettled | undefined {
+    const onSettled = this.#onSettled
+    if (!onSettled) return undefined
+    this.#onSettled = undefined
     clearTimeout(this.#timer)
     this.#timer = undefined
-    this.#resolve = undefined
-    this.#reject = undefined
-    this.#signal.onabort = null
+    this.#order.request.signal.onabort = null
+    return onSettled
   }
 
   readonly #onRead = (read: Buffer): void => {
@@ -323,10 +318,6 @@ class Attempt implements PassTaker {
 
   readonly #onUploaded = (): void => {
     this.#timer?.refresh()
-  }
-
-  readonly #onAbort = (): void => {
-    this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#upstream, this.#signal.reason))
   }
 }
 

@@ -8,7 +8,8 @@ export type Balance<C extends BalanceCandidate> = (candidates: readonly C[], req
 /** A balance of the app's own, which may return anything. */
 export function custom<C extends BalanceCandidate>(choose: BalanceFunction): Balance<C> {
   return (candidates, req) => {
-    const chosen: unknown = choose(candidates, req)
+    // A list of its own, since it may sort it or take from it.
+    const chosen: unknown = choose([...candidates], req)
     return candidates.find((candidate) => candidate === chosen)
   }
 }

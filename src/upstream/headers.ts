@@ -86,5 +86,5 @@ function viaVersion(httpVersion: string): string {
 /** Removes what concerned the hop from the upstream only. */
 export function withoutHopByHop(headers: readonly Header[], connection: unknown): readonly Header[] {
   const named = namedByConnection(connection)
-  return headers.filter(([name]) => !isHopByHop(name.toLowerCase(), named))
+  return headers.filter((header) => !isHopByHop(header[0].toLowerCase(), named))
 }

@@ -40,7 +40,11 @@ export interface HttpProxy {
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
 }
 
-export function createHttpProxy(hpm: HpmOptions, fallback: HpmTarget | undefined): HttpProxy {
+/**
+ * @param target for requests that have no upstream of their own
+ * @param isOnly whether there is no other, so that asking a router, and waiting for it, can be left out
+ */
+export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, isOnly: boolean): HttpProxy {
   // `ws` would subscribe to upgrades only when the first response is over, which for a stream may be never.
   const { pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
   const seam = createSeam()
@@ -51,8 +55,8 @@ export function createHttpProxy(hpm: HpmOptions, fallback: HpmTarget | undefined
       : { pathRewrite }),
     ...(typeof router === 'function'
       ? { router: async (req, res, options) => router(original(req), original(res), options) }
-      : { router: router ?? ((_req, res) => chosenTarget(res) ?? fallback ?? '') }),
-    target: fallback,
+      : { router: isOnly ? undefined : (router ?? ((_req, res) => chosenTarget(res) ?? target ?? '')) }),
+    target,
     // The default answer to errors writes into the response; the other defaults are kept.
     ejectPlugins: true,
     plugins: [
@@ -67,8 +71,8 @@ export function createHttpProxy(hpm: HpmOptions, fallback: HpmTarget | undefined
       const failed = (error: unknown) => {
         if (error !== undefined) res.taker.onUnroutable(error)
       }
-      // The seam: of a request, http-proxy-middleware uses just what StandInRequest has.
-      middleware(req as unknown as IncomingMessage, res, failed).catch(failed)
+      // The seam: of a request and a response, http-proxy-middleware uses just what the stand-ins have.
+      middleware(req as unknown as IncomingMessage, res as unknown as ServerResponse, failed).catch(failed)
     },
     accepts: pathFilter === undefined ? () => true : createFilter(hpm),
     async report(error, req, res, target) {
@@ -107,7 +111,7 @@ function createSeam(): { plugin: Plugin; errorListeners(): ErrorListener[]; endL
 function interceptPasses(server: ProxyServer): void {
   const web = server.web
   server.web = (req, res, options = {}, head) => {
-    if (res instanceof StandInResponse && !res.taker.prepare(options, req)) return Promise.resolve()
+    if (isStandIn(res) && !res.taker.prepare(options, req)) return Promise.resolve()
     return web.call(server, req, res, options, head)
   }
 }
@@ -116,7 +120,7 @@ function interceptEvents(server: ProxyServer): void {
   const { emit: untouched } = server
   const emit = (...args: unknown[]): boolean => Reflect.apply(untouched, server, args)
   const intercepted = (event: string, ...args: unknown[]): boolean => {
-    const res = args.find((arg) => arg instanceof StandInResponse)
+    const res = args.find(isStandIn)
     if (res === undefined) return emit(event, ...args)
     if (event === 'error') return res.taker.onFailure(args[0])
     if (event === 'end') {
@@ -126,26 +130,32 @@ function interceptEvents(server: ProxyServer): void {
       return true
     }
     if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3] as HpmOptions)
-    try {
-      emit(event, ...args.map(original))
-    } catch (error) {
-      // A handler that throws would end the process from here.
-      res.taker.onUnroutable(error)
+    if (server.listenerCount(event) > 0) {
+      try {
+        emit(event, ...args.map(original))
+      } catch (error) {
+        // A handler that throws would end the process from here.
+        res.taker.onUnroutable(error)
+      }
     }
-    if (event === 'proxyRes') res.complete()
+    if (event === 'proxyRes') res.finished = true
     return event === 'econnreset' ? res.taker.onFailure(args[0]) : true
   }
   Object.assign(server, { emit: intercepted })
 }
 
-/** The app's own object in a stand-in's place; not its response, once that has left and can only be harmed. */
+function isStandIn(value: unknown): value is StandInResponse {
+  return value instanceof StandInResponse
+}
+
+/** The app's own object in a stand-in's place. */
 function original<T>(value: T): T {
-  if (value instanceof StandInResponse && value.client.headersSent) return value
-  return value instanceof StandInRequest || value instanceof StandInResponse ? (value.client as T) : value
+  if (isStandIn(value)) return value.forApp as T
+  return value instanceof StandInRequest ? (value.client as T) : value
 }
 
 function chosenTarget(res: unknown): HpmTarget | undefined {
-  return res instanceof StandInResponse ? res.taker.target : undefined
+  return isStandIn(res) ? res.taker.target : undefined
 }
 
 /** Without an error handler of the app's, a WebSocket that cannot be proxied is closed. */

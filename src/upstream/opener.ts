@@ -1,20 +1,18 @@
 // The function that gets a request an answer: choose an upstream, make an attempt, and where that failed without harm
-// make another. Here an upstream's streams are counted and its failures noted.
+// make another.
 
 import { UpstreamError } from '../errors.ts'
 import { sleep, type Wanted } from '../lifetime.ts'
-import { isEventStream, type OpenRequest, type OpenUpstream, type UpstreamResponse } from '../open-upstream.ts'
-import type { OnOver } from './answer-body.ts'
+import type { OpenUpstream } from '../open-upstream.ts'
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
-import { EARLY_DEATH_MS } from './health.ts'
 import type { Member, Pool } from './pool.ts'
 import { forgetBody, isReplayable } from './request-body.ts'
 import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay } from './retry.ts'
+import { isFailing, Trial, type TrialObserver } from './trial.ts'
 
 /** Who is told what happens before a client has its headers. */
-export interface OpenerObserver {
+export interface OpenerObserver extends TrialObserver {
   retried(exchange: Exchange, error: UpstreamError, attempt: number, delayMs: number): void
-  ejected(member: Member): void
 }
 
 export interface OpenerContext extends AttemptContext {
@@ -24,8 +22,7 @@ export interface OpenerContext extends AttemptContext {
   readonly observer: OpenerObserver
 }
 
-/** Statuses with which an upstream, or a proxy before it, says that it cannot do its work. */
-const FAILING = new Set([502, 503, 504])
+const NOBODY: ReadonlySet<Member> = new Set()
 
 export function createOpener(context: OpenerContext, exchange: Exchange): OpenUpstream {
   const { pool, retry, observer } = context
@@ -33,20 +30,25 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
   const method = req.method ?? 'GET'
 
   return async (request) => {
-    const tried = new Set<Member>()
+    let tried = NOBODY
     for (let attempt = 0; ; attempt++) {
       const member = pool?.choose(req, { tried, avoid: request.avoid })
-      const outcome = await ask(context, exchange, member, request)
+      const trial = member && pool && new Trial(member, pool, observer)
+      const outcome = await openTarget(context, exchange, member, request, trial)
       const mayRetry = retry && attempt < retry.attempts && !request.signal.aborted
       if (outcome instanceof UpstreamError) {
+        trial?.onError(outcome, request.signal)
         if (!mayRetry || !mayRetryFailure(outcome, method, isReplayable(exchange.body))) throw outcome
-      } else if (!mayRetry || !mayRetryAnswer(outcome, method, retry)) {
-        if (method !== 'GET' && method !== 'HEAD') forgetBody(exchange.body)
-        const cookie = member && !FAILING.has(outcome.status) ? pool?.cookieFor(req, member) : undefined
-        return cookie === undefined ? outcome : { ...outcome, cookie }
+      } else {
+        trial?.onAnswer(outcome)
+        if (!mayRetry || !mayRetryAnswer(outcome, method, retry)) {
+          if (method !== 'GET' && method !== 'HEAD') forgetBody(exchange.body)
+          const cookie = member && !isFailing(outcome) ? pool?.cookieFor(req, member) : undefined
+          return cookie === undefined ? outcome : { ...outcome, cookie }
+        }
       }
 
-      if (member) tried.add(member)
+      if (member) tried = new Set(tried).add(member)
       const answer = outcome instanceof UpstreamError ? undefined : outcome
       const error =
         outcome instanceof UpstreamError ? outcome : new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', outcome.upstream)
@@ -57,68 +59,6 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
       await pause(delayMs, request.signal)
     }
   }
-}
-
-/** One attempt, with what it means for the upstream's books. */
-async function ask(
-  context: OpenerContext,
-  exchange: Exchange,
-  member: Member | undefined,
-  request: OpenRequest,
-): Promise<UpstreamResponse | UpstreamError> {
-  const { pool, observer } = context
-  if (!member || !pool) return openTarget(context, exchange, undefined, request).catch(asUpstreamError)
-
-  const succeeded = () => member.health.succeeded(Date.now())
-  const failed = () => {
-    if (member.health.failed(Date.now())) observer.ejected(member)
-  }
-  // The end may come in the same read as the head, before anybody could look at that.
-  let ending: Parameters<OnOver>[0] | undefined
-  let early: NodeJS.Timeout | undefined
-  const judge: OnOver = (outcome) => {
-    if (outcome === 'silent' || (outcome === 'broken' && early)) failed()
-    else if (outcome === 'complete' && early) succeeded()
-    clearTimeout(early)
-  }
-  let isJudged = false
-  const onOver: OnOver = (outcome) => {
-    pool.release(member)
-    ending = outcome
-    if (isJudged) judge(outcome)
-  }
-  try {
-    const response = await openTarget(context, exchange, member, request, onOver)
-    if (FAILING.has(response.status)) {
-      failed()
-    } else if (pool.members.length > 1 && isEventStream(response)) {
-      // A stream is judged by its first second.
-      early = setTimeout(() => {
-        early = undefined
-        succeeded()
-      }, EARLY_DEATH_MS).unref()
-      isJudged = true
-      if (ending) judge(ending)
-    } else {
-      succeeded()
-      isJudged = true
-    }
-    return response
-  } catch (error) {
-    pool.release(member)
-    const failure = asUpstreamError(error)
-    if (!request.signal.aborted && isUpstreamsFault(failure)) failed()
-    return failure
-  }
-}
-
-/** Routing, rewriting and bodies are the app's and the client's affair. */
-function isUpstreamsFault({ code }: UpstreamError): boolean {
-  return code !== 'ERR_SSE_PROXY_APP' && !code.startsWith('ERR_SSE_PROXY_BODY_')
-}
-
-function asUpstreamError(error: unknown): UpstreamError {
-  return error instanceof UpstreamError ? error : new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', undefined, error)
 }
 
 async function pause(ms: number, signal: Wanted): Promise<void> {

@@ -71,12 +71,18 @@ export class Pool {
   }
 
   #choose(req: IncomingMessage, { tried, avoid }: Choice, now: number): Member {
+    const candidates = this.#candidates(tried, now)
+    return this.#preferred(req, candidates, now) ?? this.#balanced(req, without(avoid, candidates))
+  }
+
+  #candidates(tried: ReadonlySet<Member>, now: number): readonly Member[] {
+    // The only one is asked however it fares.
+    if (this.members.length === 1) return this.members
     const untried = this.members.filter((member) => !tried.has(member))
     const open = untried.length > 0 ? untried : this.members
     const due = open.filter((member) => member.health.dueAt(now) === 0)
     // All out: the one that is due soonest is asked, since not asking would be certain to fail.
-    const candidates = due.length > 0 ? due : soonest(open, now)
-    return this.#preferred(req, candidates, now) ?? this.#balanced(req, without(avoid, candidates))
+    return due.length > 0 ? due : soonest(open, now)
   }
 
   release(member: Member): void {
@@ -132,6 +138,7 @@ function soonest(members: readonly Member[], now: number): Member[] {
 }
 
 function without(url: string | undefined, candidates: readonly Member[]): readonly Member[] {
+  if (url === undefined) return candidates
   const others = candidates.filter((member) => member.url !== url)
   return others.length > 0 ? others : candidates
 }

@@ -4,7 +4,9 @@
 import { EventEmitter } from 'node:events'
 import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { Writable } from 'node:stream'
+import type { Header } from '../open-upstream.ts'
 import type { HpmOptions, HpmTarget } from './http-proxy.ts'
+import { type RequestBody, sendBody } from './request-body.ts'
 
 /** What an attempt decides about its pass and wants to know of it. */
 export interface PassTaker {
@@ -31,15 +33,15 @@ export class StandInRequest extends EventEmitter {
   readonly method: string
   readonly httpVersion = '1.1'
   readonly httpVersionMajor = 1
-  readonly #send: (request: Writable) => void
+  readonly #body: RequestBody
 
-  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, send: (request: Writable) => void) {
+  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, body: RequestBody) {
     super()
     this.client = client
     this.url = originForm(client.url ?? '/')
     this.headers = headers
     this.method = client.method ?? 'GET'
-    this.#send = send
+    this.#body = body
   }
 
   get socket(): IncomingMessage['socket'] {
@@ -60,7 +62,7 @@ export class StandInRequest extends EventEmitter {
 
   /** The body, where it is not a stream. */
   pipe(request: Writable): Writable {
-    this.#send(request)
+    sendBody(this.#body, request)
     return request
   }
 }
@@ -72,31 +74,53 @@ function originForm(url: string): string {
   return path[0] === '/' ? path : `/${path === '*' ? '' : path}`
 }
 
-/** A response without a client: headers are collected as usual, the body goes to the attempt. */
-export class StandInResponse extends ServerResponse {
+/** What httpxy needs of a response, and no more: one is made for every attempt. */
+export class StandInResponse extends EventEmitter {
   readonly client: ServerResponse
   readonly taker: PassTaker
+  statusCode = 200
+  statusMessage = ''
+  /** As they were set: httpxy sets each once. */
+  readonly headers: Header[] = []
+  readonly headersSent = false
+  readonly writableFinished = false
+  /** Set, it keeps httpxy from relaying the body, which is the taker's. */
+  finished = false
+  #detached: DetachedResponse | undefined
 
   constructor(client: ServerResponse, taker: PassTaker) {
-    super(client.req)
+    super()
     this.client = client
     this.taker = taker
   }
 
-  /** Keeps httpxy from relaying the body, which is the taker's. */
-  complete(): void {
-    this.finished = true
+  setHeader(name: string, value: string | string[]): void {
+    this.headers.push([name, value])
   }
 
-  /** The names of the headers as they were set. */
-  get rawHeaderNames(): string[] {
-    // Node's types lack it.
-    const names: unknown = Reflect.get(this, 'getRawHeaderNames')
-    return typeof names === 'function' ? names.call(this) : this.getHeaderNames()
+  end(): void {
+    this.taker.onEnd()
+  }
+
+  /** What the app's functions get as the response: its own, unless that has left and can only be harmed. */
+  get forApp(): ServerResponse {
+    if (!this.client.headersSent) return this.client
+    this.#detached ??= new DetachedResponse(this.client, this.taker)
+    return this.#detached
+  }
+}
+
+/** A response that goes nowhere. */
+class DetachedResponse extends ServerResponse {
+  readonly #taker: PassTaker
+
+  constructor(client: ServerResponse, taker: PassTaker) {
+    super(client.req)
+    this.#taker = taker
   }
 
   override end(): this {
-    this.taker.onEnd()
+    this.#taker.onEnd()
     return this
   }
 }

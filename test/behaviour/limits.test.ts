@@ -2,6 +2,7 @@
 // its holder's request ended.
 import assert from 'node:assert/strict'
 import type { IncomingMessage } from 'node:http'
+import { connect } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import cors from 'cors'
 import fc from 'fast-check'
@@ -57,6 +58,26 @@ test('without a clientKey the address of the client is what counts', async (t) =
   const second = await front.open('?two', { headers: { 'x-user': 'grace' } })
 
   assert.equal(second.status, 429)
+})
+
+test('a request that was pipelined gives back one place, although it hears twice that its connection is gone', async (t) => {
+  const { upstream, front, proxy } = await answered(t, { limits: { streams: 2 } })
+  const socket = connect(front.port, '127.0.0.1')
+  t.after(() => socket.destroy())
+  socket.resume().write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(2))
+  await until(() => proxy.stats().active === 2, 'both streams')
+  // The connection becomes the second one's.
+  const [first, second] = upstream.exchanges
+  first?.res.end()
+  await until(() => proxy.stats().active === 1, 'the end of the first')
+  socket.destroy()
+  await second?.leftByPeer()
+
+  await front.open()
+  await front.open()
+  const third = await front.open('', { headers: { origin } })
+
+  await assertRefused(third, 503, 'ERR_SSE_PROXY_FULL')
 })
 
 test('a request that is refused reaches no upstream', async (t) => {

@@ -98,6 +98,22 @@ describe('Cache-Control', () => {
     })
   }
 
+  test('one answer has nothing to do with the one before', () => {
+    const list = ['private']
+    assert.equal(streamCacheControl(list), 'private, no-cache, no-transform')
+    list.push('no-store')
+    assert.equal(streamCacheControl(list), 'private, no-store, no-transform')
+    for (const [value, expected] of [
+      ['private', 'private, no-cache, no-transform'],
+      ['no-store', 'no-store, no-transform'],
+      ['private', 'private, no-cache, no-transform'],
+      [undefined, 'no-cache, no-transform'],
+      ['', 'no-cache, no-transform'],
+    ] as const) {
+      assert.equal(streamCacheControl(value), expected)
+    }
+  })
+
   test('the upstream knows its answer better than the app', () => {
     const headers = sent([['Cache-Control', 'no-store']], { 'cache-control': 'public, max-age=60' })
 

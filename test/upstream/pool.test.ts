@@ -134,6 +134,17 @@ test("an app's function that throws or chooses a stranger is a failure with that
   }
 })
 
+test('what an app does to the list it chooses from is nothing to anybody else', () => {
+  for (const size of [1, 2]) {
+    const pool = poolOf(
+      size,
+      custom((candidates) => (candidates as Member[]).pop() as Member),
+    )
+
+    for (let i = 0; i < 3; i += 1) assert.equal(choose(pool), pool.members[size - 1])
+  }
+})
+
 test('an app that chooses sees healthy candidates only, and how much each carries', () => {
   const seen: [string, number, number, boolean][][] = []
   const pool = poolOf(
