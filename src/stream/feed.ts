@@ -46,16 +46,16 @@ export class Feed implements BodySink, EventSource {
   readonly #sink: FeedSink
   readonly #framer: EventFramer
   readonly #hooks: HookRunner | undefined
-  // Absent where events are looked at one by one, or are not held back.
-  readonly #chunks: ChunkFramer | undefined
+  // Made when the first chunks come as such.
+  #chunks: ChunkFramer | undefined
   #body: UpstreamBody | undefined
   #upstream = ''
   #delimited = true
   // What one read of the upstream's socket brought; looked at together when the read is done.
-  #parts: Buffer[] = []
+  #parts: Buffer[] | undefined
   #scheduled = false
   // What may leave, collected while events are looked at.
-  #out: Buffer[] = []
+  #out: Buffer[] | undefined
   #collecting = false
   // A hook is at work, or whoever holds the feed is: nothing may overtake the event it has.
   #held = true
@@ -76,10 +76,7 @@ export class Feed implements BodySink, EventSource {
     // Hooks let go of bytes later, and look after the mark themselves.
     const reader = hooks.length > 0 ? { wroteBody: false } : client
     this.#framer = new EventFramer({ wholeEvents, eventBytes, failsOversize, client: reader })
-    if (hooks.length === 0) {
-      if (wholeEvents && sink.onChunks) this.#chunks = new ChunkFramer(eventBytes, options.cursor)
-      return
-    }
+    if (hooks.length === 0) return
     this.#hooks = new HookRunner({ hooks, stream, eventBytes, client, emit: (bytes) => this.#emit(bytes) })
   }
 
@@ -144,7 +141,8 @@ export class Feed implements BodySink, EventSource {
   }
 
   onData(chunk: Buffer): void {
-    this.#parts.push(chunk)
+    if (this.#parts) this.#parts.push(chunk)
+    else this.#parts = [chunk]
     this.#idleTimer?.refresh()
     if (this.#scheduled) return
     this.#scheduled = true
@@ -152,17 +150,18 @@ export class Feed implements BodySink, EventSource {
     process.nextTick(readDone, this)
   }
 
+  /** Unless events are looked at one by one, or are not held back. */
   get takesChunks(): boolean {
-    return this.#chunks?.isUseful === true
+    const mayTake = !this.#hooks && this.#options.framing === 'event' && this.#sink.onChunks !== undefined
+    return mayTake && this.#chunks?.isUseful !== false
   }
 
   onChunks(read: Buffer): readonly Buffer[] {
+    this.#chunks ??= new ChunkFramer(this.#options.eventBytes, this.#options.cursor)
     const chunks = this.#chunks
     // What came as plain data leaves first.
-    if (this.#parts.length > 0) this.#work()
-    if (!chunks || !this.#isBetweenEvents || !this.#options.client.takesChunks) {
-      return chunks ? [...chunks.release(), read] : [read]
-    }
+    if (this.#parts) this.#work()
+    if (!this.#isBetweenEvents || !this.#options.client.takesChunks) return [...chunks.release(), read]
     this.#idleTimer?.refresh()
     const taken = chunks.take(read)
     if (taken.chunks.length > 0) {
@@ -196,12 +195,12 @@ export class Feed implements BodySink, EventSource {
 
   #work(): void {
     if (this.#held || this.#over) return
-    if (this.#parts.length > 0) this.#process(this.#parts)
+    if (this.#parts) this.#process(this.#parts)
     if (!this.#held && !this.#over && this.#outcome !== undefined) this.#finish(this.#outcome)
   }
 
   #process(parts: readonly Buffer[]): void {
-    this.#parts = []
+    this.#parts = undefined
     const bytes = parts.reduce((sum, { length }) => sum + length, 0)
     const chunk = joined(this.#framer.withHeld(parts))
     const { cursor } = this.#options
@@ -251,15 +250,16 @@ export class Feed implements BodySink, EventSource {
   }
 
   #emit(bytes: Buffer): void {
-    this.#out.push(bytes)
+    if (this.#out) this.#out.push(bytes)
+    else this.#out = [bytes]
     if (!this.#collecting) this.#deliver()
   }
 
   #deliver(): void {
-    if (this.#out.length === 0 || this.#over) return
     const out = this.#out
+    if (!out || this.#over) return
     const events = this.#hooks?.takeCount() ?? 0
-    this.#out = []
+    this.#out = undefined
     this.#sink.onEvents(out, events)
   }
 
@@ -332,7 +332,7 @@ export class Feed implements BodySink, EventSource {
 
   #close(): void {
     this.#over = true
-    this.#parts = []
+    this.#parts = undefined
     clearTimeout(this.#idleTimer)
     this.#body = undefined
   }

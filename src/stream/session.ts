@@ -76,7 +76,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   // The client is behind, and the feed is paused for it.
   #behind = false
   // Events of the app's own that wait for the end of an event.
-  #outbox: Buffer[] = []
+  #outbox: Buffer[] | undefined
   #outboxBytes = 0
   // An ending that waits for the end of an event.
   #ending: { reason: CloseReason; preamble: string } | undefined
@@ -265,7 +265,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     if (now) {
       this.#write(bytes)
     } else {
-      this.#outbox.push(bytes)
+      this.#outbox = [...(this.#outbox ?? []), bytes]
       this.#outboxBytes += bytes.length
     }
     return true
@@ -391,9 +391,9 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   #atBoundary(): void {
-    if (this.#outbox.length > 0) {
+    if (this.#outbox) {
       const waiting = Buffer.concat(this.#outbox)
-      this.#outbox = []
+      this.#outbox = undefined
       this.#outboxBytes = 0
       this.#write(waiting)
     }
@@ -411,7 +411,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     clearTimeout(this.#lifetimeTimer)
     clearTimeout(this.#graceTimer)
     this.#source?.stop()
-    this.#outbox = []
+    this.#outbox = undefined
     if (ending !== 'leave' && !this.#detached) writer[ending]()
     controller.abort(this.#reason)
     observer.closed(this, this.#reason)

@@ -56,7 +56,6 @@ export class SharedStream implements FeedSink {
   // Tells ids given out here from those of an earlier life.
   readonly #epoch = `${Date.now().toString(36)}${Math.floor(Math.random() * 1_679_616).toString(36)}`
   #sequence = 0
-  // What clients have been sent: events, and the last id among them.
   #events = 0
   #lastId: string
   #feed: Feed | undefined
@@ -111,16 +110,12 @@ export class SharedStream implements FeedSink {
 
   /** Where a client stands that follows from this position on. */
   progressFrom(position: number, clientId: string): Progress {
-    const shared = this
-    const before = this.#events - this.replay.eventsSince(position)
-    return {
-      get lastEventId() {
-        return shared.#events > before ? shared.#lastId : clientId
-      },
-      get events() {
-        return shared.#events - before
-      },
-    }
+    return new SharedProgress(this, this.#events - this.replay.eventsSince(position), clientId)
+  }
+
+  /** What clients have been sent: events, and the last id among them. */
+  get sent(): Progress {
+    return { events: this.#events, lastEventId: this.#lastId }
   }
 
   join(follower: Follower): void {
@@ -258,6 +253,26 @@ export class SharedStream implements FeedSink {
     this.#followers.clear()
     this.context.controller.abort(reason)
     this.context.onOver()
+  }
+}
+
+class SharedProgress implements Progress {
+  readonly #shared: SharedStream
+  readonly #eventsBefore: number
+  readonly #ownId: string
+
+  constructor(shared: SharedStream, eventsBefore: number, ownId: string) {
+    this.#shared = shared
+    this.#eventsBefore = eventsBefore
+    this.#ownId = ownId
+  }
+
+  get lastEventId(): string {
+    return this.events > 0 ? this.#shared.sent.lastEventId : this.#ownId
+  }
+
+  get events(): number {
+    return this.#shared.sent.events - this.#eventsBefore
   }
 }
 

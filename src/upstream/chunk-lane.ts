@@ -39,10 +39,10 @@ export class ChunkLane {
   readonly #owner: LaneOwner
   readonly #socket: Socket
   readonly #parser: (read: Buffer) => void
-  readonly #track = new ChunkTrack()
+  // Where the parser is; undefined while it stands between two chunks, and everything goes past it.
+  #track: ChunkTrack | undefined = new ChunkTrack()
   #isProven = false
-  // Whether the sink has all that came, and the parser stands between two chunks.
-  #isTaken = false
+  #isPaused = false
   // Whether the parser is back in its place.
   #isOver = false
 
@@ -66,20 +66,25 @@ export class ChunkLane {
     // Somebody else wants to see what comes, here or there.
     if (!parser || others.length > 0 || answer.listenerCount('data') > 1) return undefined
     const lane = new ChunkLane(owner, socket, parser as (read: Buffer) => void)
-    lane.#compare(lane.#track.pass(start), 0)
+    lane.#compare(lane.#track?.pass(start), 0)
     return lane.#isOver ? undefined : lane
   }
 
+  /** The answer pauses by itself what comes through the parser. */
   pause(): void {
-    if (this.#isTaken) this.#socket.pause()
+    if (this.#track) return
+    this.#isPaused = true
+    this.#socket.pause()
   }
 
   resume(): void {
-    this.#socket.resume()
+    // The connection may be another answer's by now.
+    if (this.#isPaused) this.#socket.resume()
+    this.#isPaused = false
   }
 
   readonly #onRead = (read: Buffer): void => {
-    if (this.#isTaken) return this.#offer(read)
+    if (!this.#track) return this.#offer(read)
     // The chunk that the parser has begun is its own.
     const end = this.#isProven ? this.#track.endOfChunk(read) : read.length
     if (end > 0) this.#parse(end < read.length ? read.subarray(0, end) : read)
@@ -89,20 +94,20 @@ export class ChunkLane {
   #offer(read: Buffer): void {
     const { sink } = this.#owner
     if (this.#isOver || !sink?.takesChunks || !sink.onChunks) {
-      this.#isTaken = false
       this.#parse(read)
       this.#leave()
       return
     }
     const back = sink.onChunks(read)
-    this.#isTaken = back.length === 0
     // At once: behind the end of a body there is no parser any more.
-    if (back.length > 0) this.#parse(back.length === 1 && back[0] ? back[0] : Buffer.concat(back))
+    if (back.length === 0) this.#track = undefined
+    else this.#parse(back.length === 1 && back[0] ? back[0] : Buffer.concat(back))
   }
 
   /** Lets the parser have this, and sees whether it brings what is expected. */
   #parse(bytes: Buffer): void {
     const before = this.#owner.parsedBytes
+    this.#track ??= new ChunkTrack()
     const data = this.#track.pass(bytes)
     // The end of the body, or nothing that is known here.
     if (data === undefined) this.#leave()
