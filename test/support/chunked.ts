@@ -1,11 +1,11 @@
-// HTTP/1.1 chunks read byte by byte, slow and plain on purpose: what the product makes of them is judged by this.
+// HTTP/1.1 chunks read byte by byte, plainly on purpose: what the product makes of them is judged by this.
 
 const CR = 13
 const LF = 10
 
 type Expected = 'size' | 'size-lf' | 'data' | 'data-cr' | 'data-lf' | 'nothing'
 
-/** Takes a body in pieces. After the last chunk, and after anything but plain chunks, it is `isOver`. */
+/** Takes a body in pieces. After the last chunk, and after anything but plain chunks, it is over. */
 export class Dechunker {
   #expected: Expected = 'size'
   #digits = ''
@@ -22,48 +22,51 @@ export class Dechunker {
 
   /** The data in these bytes. */
   take(bytes: Buffer): Buffer {
-    const data: number[] = []
-    for (const byte of bytes) if (this.#step(byte)) data.push(byte)
-    return Buffer.from(data)
+    return this.#read(bytes, false).data
   }
 
   /** The same up to the end of the chunk that is on its way; tells how many bytes that took. */
   takeRestOfChunk(bytes: Buffer): { data: Buffer; at: number } {
-    const data: number[] = []
-    let at = 0
-    for (; at < bytes.length && !this.isBetweenChunks; at++) {
-      const byte = bytes[at] ?? 0
-      if (this.#step(byte)) data.push(byte)
-    }
-    return { data: Buffer.from(data), at }
+    return this.isBetweenChunks ? { data: bytes.subarray(0, 0), at: 0 } : this.#read(bytes, true)
   }
 
-  /** Whether the byte is data. */
-  #step(byte: number): boolean {
+  #read(bytes: Buffer, toEndOfChunk: boolean): { data: Buffer; at: number } {
+    const data: Buffer[] = []
+    let at = 0
+    while (at < bytes.length && !this.isOver && !(toEndOfChunk && at > 0 && this.isBetweenChunks)) {
+      if (this.#expected === 'data') {
+        const part = bytes.subarray(at, at + this.#left)
+        data.push(part)
+        at += part.length
+        this.#left -= part.length
+        if (this.#left === 0) this.#expected = 'data-cr'
+      } else {
+        this.#expected = this.#next(bytes[at++] ?? 0)
+      }
+    }
+    return { data: Buffer.concat(data), at: this.isOver ? bytes.length : at }
+  }
+
+  #next(byte: number): Expected {
     switch (this.#expected) {
       case 'size': {
         const character = String.fromCharCode(byte)
-        if (/[\da-f]/i.test(character)) this.#digits += character
-        else this.#expected = byte === CR && Number.parseInt(this.#digits, 16) > 0 ? 'size-lf' : 'nothing'
-        return false
-      }
-      case 'size-lf':
+        if (/[\da-f]/i.test(character)) {
+          this.#digits += character
+          return 'size'
+        }
         this.#left = Number.parseInt(this.#digits, 16)
         this.#digits = ''
-        this.#expected = byte === LF ? 'data' : 'nothing'
-        return false
-      case 'data':
-        this.#left--
-        if (this.#left === 0) this.#expected = 'data-cr'
-        return true
+        return byte === CR && this.#left > 0 ? 'size-lf' : 'nothing'
+      }
+      case 'size-lf':
+        return byte === LF ? 'data' : 'nothing'
       case 'data-cr':
-        this.#expected = byte === CR ? 'data-lf' : 'nothing'
-        return false
+        return byte === CR ? 'data-lf' : 'nothing'
       case 'data-lf':
-        this.#expected = byte === LF ? 'size' : 'nothing'
-        return false
-      case 'nothing':
-        return false
+        return byte === LF ? 'size' : 'nothing'
+      default:
+        return 'nothing'
     }
   }
 }
