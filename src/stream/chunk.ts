@@ -7,6 +7,8 @@ const COPIED_BYTES = 16_384
 
 /** The bytes as one chunk, in as many buffers as it takes not to copy much. */
 export function chunkOf(bytes: Buffer): readonly Buffer[] {
+  // A chunk of no bytes would be the last one.
+  if (bytes.length === 0) return []
   const size = bytes.length.toString(16)
   if (bytes.length > COPIED_BYTES) return [Buffer.from(`${size}\r\n`, 'latin1'), bytes, CR_LF]
   const start = size.length + 2

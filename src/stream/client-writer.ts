@@ -111,10 +111,12 @@ export class ClientWriter {
   flush(): void {
     const res = this.#res
     if (res.headersSent) return
+    // Asked before the first write, around which Node itself corks.
+    const isCorked = res.writableCorked > 0
     // flushHeaders would write the head as UTF-8, and bytes beyond ASCII would not be those that came.
     if (http2Stream(res)) res.flushHeaders()
     else res.write('', 'latin1')
-    if (this.#isStream) this.#connection = connectionForChunks(res)
+    if (this.#isStream && !isCorked) this.#connection = connectionForChunks(res)
   }
 
   /** @param writeMs how long the client may take nothing of what waits for it; 0 for ever */
@@ -255,7 +257,7 @@ function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
 
 /** Where nobody else has a part in a response's bytes, and they are chunks. */
 function connectionForChunks(res: ServerResponse): Socket | undefined {
-  if (http2Stream(res) || !res.chunkedEncoding || res.writableCorked > 0) return undefined
+  if (http2Stream(res) || !res.chunkedEncoding) return undefined
   return res.write === untouchedWrite ? (res.socket ?? undefined) : undefined
 }
 
