@@ -6,6 +6,10 @@ import type { Wanted } from './lifetime.ts'
 /** Takes what an upstream sends. After `onEnd` or `onBroken` nothing more comes. */
 export interface BodySink {
   onData(chunk: Buffer): void
+  /** Whether it can do with the HTTP chunks that carry the data. */
+  readonly takesChunks?: boolean
+  /** HTTP chunks as they were read, beginning where one begins; gives back what is to come as data instead. */
+  onChunks?(read: Buffer): readonly Buffer[]
   /** The body is complete. */
   onEnd(): void
   /** The body stopped before its end. */

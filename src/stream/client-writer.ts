@@ -1,9 +1,11 @@
 // The one owner of the client's response. Nobody else writes to it, ends it or listens to it; here is known what of
 // it differs between HTTP/1.0, 1.1 and 2.
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
 import type { UpstreamResponse } from '../open-upstream.ts'
+import { chunkOf, type SharedBytes } from './chunk.ts'
 import type { HeadersSet } from './response-headers.ts'
 
 /** What of an answer goes before its body. */
@@ -16,6 +18,9 @@ export interface WriterListener {
   onStall(): void
 }
 
+// Whoever replaces it wants to see the body.
+const { write: untouchedWrite } = ServerResponse.prototype
+
 export class ClientWriter {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
@@ -27,7 +32,11 @@ export class ClientWriter {
   #takenBytes = 0
   #writtenBytes = 0
   #opened = false
+  #isStream = false
   #wroteBody = false
+  // The client's connection, where chunks are made here and go straight to it. Then all of the body does: Node may
+  // keep for a while what `res.write` takes, and would be overtaken.
+  #connection: Socket | undefined
   // Until 'drain'.
   #isBehind = false
 
@@ -54,6 +63,11 @@ export class ClientWriter {
   /** Whether anything of the body has been written. */
   get wroteBody(): boolean {
     return this.#wroteBody
+  }
+
+  /** Whether chunks can be had as HTTP carries them. */
+  get takesChunks(): boolean {
+    return this.#connection !== undefined
   }
 
   get waitingBytes(): number {
@@ -87,13 +101,22 @@ export class ClientWriter {
     if (cookie !== undefined) res.setHeader('Set-Cookie', [...listOf(res.getHeader('set-cookie')), cookie])
   }
 
+  /** The same for an event stream. */
+  openStream(head: ResponseHead): void {
+    this.open(head)
+    this.#isStream = true
+  }
+
   /** Sends the head if it has not left. */
   flush(): void {
     const res = this.#res
     if (res.headersSent) return
+    // Asked before the first write, around which Node itself corks.
+    const isCorked = res.writableCorked > 0
     // flushHeaders would write the head as UTF-8, and bytes beyond ASCII would not be those that came.
     if (http2Stream(res)) res.flushHeaders()
     else res.write('', 'latin1')
+    if (this.#isStream && !isCorked) this.#connection = connectionForChunks(res)
   }
 
   /** @param writeMs how long the client may take nothing of what waits for it; 0 for ever */
@@ -104,13 +127,31 @@ export class ClientWriter {
 
   /** Returns false when the client is behind; `onDrain` follows. */
   write(bytes: Buffer): boolean {
-    this.#wroteBody = true
+    this.#begin()
+    if (this.#connection) return this.writeChunks(chunkOf(bytes))
     this.#writtenBytes += bytes.length
-    if (this.#res.write(bytes)) return true
-    if (!this.#isBehind) this.#res.once('drain', () => this.#drained())
-    this.#isBehind = true
-    this.#guardStall()
-    return false
+    return this.#res.write(bytes) || this.#fallBehind()
+  }
+
+  /** The same for bytes that others get as well. */
+  writeShared(shared: SharedBytes): boolean {
+    this.#begin()
+    return this.#connection ? this.writeChunks(shared.chunk) : this.write(shared.bytes)
+  }
+
+  /** The same for what is whole chunks already, in however many buffers; only where `takesChunks`. */
+  writeChunks(chunks: readonly Buffer[]): boolean {
+    const socket = this.#connection
+    if (!socket || this.#res.destroyed) return true
+    this.#wroteBody = true
+    let taken = true
+    if (chunks.length > 1) socket.cork()
+    for (const chunk of chunks) {
+      this.#writtenBytes += chunk.length
+      taken = socket.write(chunk)
+    }
+    if (chunks.length > 1) socket.uncork()
+    return taken || this.#fallBehind()
   }
 
   /** Ends the response as complete. */
@@ -168,6 +209,20 @@ export class ClientWriter {
     else this.#res.destroy()
   }
 
+  /** The head of a stream leaves by itself: Node would join the body to it, and keep both. */
+  #begin(): void {
+    if (this.#wroteBody) return
+    this.#wroteBody = true
+    if (this.#isStream) this.flush()
+  }
+
+  #fallBehind(): false {
+    if (!this.#isBehind) (this.#connection ?? this.#res).once('drain', () => this.#drained())
+    this.#isBehind = true
+    this.#guardStall()
+    return false
+  }
+
   #drained(): void {
     this.#isBehind = false
     this.#stopWaiting()
@@ -198,6 +253,12 @@ export class ClientWriter {
 
 function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
   return 'stream' in res ? (res.stream as ServerHttp2Stream) : undefined
+}
+
+/** Where nobody else has a part in a response's bytes, and they are chunks. */
+function connectionForChunks(res: ServerResponse): Socket | undefined {
+  if (http2Stream(res) || !res.chunkedEncoding) return undefined
+  return res.write === untouchedWrite ? (res.socket ?? undefined) : undefined
 }
 
 /** A header that Node will not send is left out rather than ending the process. */

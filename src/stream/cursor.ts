@@ -5,6 +5,8 @@
 // Ids are kept for every stream and travel in headers; nothing real comes near this, and a longer one is as good as
 // none, since a part of it would be a wrong one.
 const MAX_LINE = 8192
+// What may stand before the value.
+const LONGEST_NAME = 'retry: '.length
 // In the bytes' own characters.
 const BOM = '\u00ef\u00bb\u00bf'
 
@@ -34,10 +36,18 @@ export class Cursor implements Progress {
 
   /** Bytes that end where an event ends, or that do not, have gone to the client. */
   pass(bytes: Buffer, whole: boolean): void {
-    const text = this.#start === undefined ? bytes.toString('latin1') : this.#afterMark(bytes.toString('latin1'))
+    const raw = bytes.length > MAX_LINE ? startsOfLines(bytes) : bytes.toString('latin1')
+    const text = this.#start === undefined ? raw : this.#afterMark(raw)
     if (this.#midway || !whole) this.#passParts(text)
     else this.#passWhole(text)
     this.#midway = !whole
+  }
+
+  /** The same for what others have read: so many events, the last id and reconnection time they set, if they did. */
+  passed(events: number, id: string | undefined, retryMs: number | undefined): void {
+    this.events += events
+    if (id !== undefined) this.lastEventId = id.length > MAX_LINE ? '' : utf8(id)
+    if (retryMs !== undefined) this.retryMs = retryMs
   }
 
   /** Another upstream's bytes follow. */
@@ -72,19 +82,13 @@ export class Cursor implements Progress {
   }
 
   #takeLastId(text: string): void {
-    for (const match of matchesBackwards(text, 'id')) {
-      if (match.includes('\0')) continue
-      this.lastEventId = match.length > MAX_LINE ? '' : utf8(match)
-      return
-    }
+    const id = lastValue(text, 'id', isId)
+    if (id !== undefined) this.lastEventId = id.length > MAX_LINE ? '' : utf8(id)
   }
 
   #takeLastRetry(text: string): void {
-    for (const match of matchesBackwards(text, 'retry')) {
-      if (!/^\d+$/.test(match)) continue
-      this.retryMs = Number(match)
-      return
-    }
+    const ms = lastValue(text, 'retry', isNumber)
+    if (ms !== undefined) this.retryMs = Number(ms)
   }
 
   #passParts(raw: string): void {
@@ -110,8 +114,8 @@ export class Cursor implements Progress {
     }
     const [name, value] = fieldOf(line)
     if (name === 'data') this.#hasData = true
-    else if (name === 'id' && !value.includes('\0')) this.#id = line.length > MAX_LINE ? '' : value
-    else if (name === 'retry' && /^\d+$/.test(value)) this.retryMs = Number(value)
+    else if (name === 'id' && isId(value)) this.#id = line.length > MAX_LINE ? '' : value
+    else if (name === 'retry' && isNumber(value)) this.retryMs = Number(value)
   }
 }
 
@@ -120,12 +124,8 @@ export function idOf(block: Buffer): { id: string | undefined; hasData: boolean 
   const raw = block.toString('latin1')
   const text = raw.includes('\r') ? raw.replace(/\r\n?/g, '\n') : raw
   const hasData = startsWithData(text, 0) || nextDataLine(text, 0) < text.length
-  if (text.includes('id')) {
-    for (const id of matchesBackwards(text, 'id')) {
-      if (!id.includes('\0')) return { id: id.length > MAX_LINE ? '' : utf8(id), hasData }
-    }
-  }
-  return { id: undefined, hasData }
+  const id = text.includes('id') ? lastValue(text, 'id', isId) : undefined
+  return { id: id !== undefined && id.length > MAX_LINE ? '' : id && utf8(id), hasData }
 }
 
 function fieldOf(line: string): [name: string, value: string] {
@@ -146,16 +146,40 @@ function nextDataLine(text: string, from: number): number {
   return text.length
 }
 
-/** The values of the fields of this name, last first. */
-function* matchesBackwards(text: string, name: string): Generator<string> {
+/** The value of the last field of this name that counts. */
+function lastValue(text: string, name: string, counts: (value: string) => boolean): string | undefined {
   for (let at = text.lastIndexOf(name); at !== -1; at = at === 0 ? -1 : text.lastIndexOf(name, at - 1)) {
     if (at > 0 && text[at - 1] !== '\n') continue
     const end = text.indexOf('\n', at)
     const [field, value] = fieldOf(text.slice(at, end === -1 ? text.length : end))
-    if (field === name) yield value
+    if (field === name && counts(value)) return value
   }
+  return undefined
+}
+
+function isId(value: string): boolean {
+  return !value.includes('\0')
+}
+
+function isNumber(value: string): boolean {
+  return /^\d+$/.test(value)
+}
+
+/** Of lines that are longer than what counts of them, only that much. */
+function startsOfLines(bytes: Buffer): string {
+  if (bytes.includes('\r')) return bytes.toString('latin1')
+  let text = ''
+  for (let from = 0, to = 0; to !== -1; from = to + 1) {
+    to = bytes.indexOf('\n', from)
+    const end = to === -1 ? bytes.length : to
+    text += bytes.toString('latin1', from, Math.min(end, from + MAX_LINE + LONGEST_NAME))
+    if (to !== -1) text += '\n'
+  }
+  return text
 }
 
 function utf8(latin1: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII is the same in both
+  if (/^[\x00-\x7f]*$/.test(latin1)) return latin1
   return Buffer.from(latin1, 'latin1').toString('utf8')
 }

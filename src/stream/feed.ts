@@ -4,6 +4,7 @@
 import { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { SseStream, TransformHook } from '../options.ts'
+import { ChunkFramer } from './chunk-framer.ts'
 import type { Cursor } from './cursor.ts'
 import { EventFramer } from './framing.ts'
 import { HookRunner } from './hooks.ts'
@@ -16,6 +17,8 @@ export interface FeedSink {
   onReceived(bytes: number, events: number): void
   /** Bytes that may leave at once, together, and how many events they are. */
   onEvents(pieces: readonly Buffer[], events: number): void
+  /** The same for whole HTTP chunks with so many bytes of data in them. Only where the client takes chunks. */
+  onChunks?(chunks: readonly Buffer[], bytes: number, events: number): void
   /** Another upstream goes on. */
   onResumed(response: UpstreamResponse, attempt: number): void
   onEnd(): void
@@ -32,8 +35,8 @@ export interface FeedOptions {
   readonly hooks: readonly TransformHook[]
   readonly stream: SseStream
   readonly cursor: Cursor
-  /** Who reads this: a byte order mark may not come after something else. */
-  readonly client: { readonly wroteBody: boolean }
+  /** Who reads this: a byte order mark may not come after something else, and HTTP chunks only where they go as such. */
+  readonly client: { readonly wroteBody: boolean; readonly takesChunks: boolean }
   /** Finds another upstream when one is lost; undefined where resume is off. */
   readonly resumer: Resumer | undefined
 }
@@ -43,14 +46,16 @@ export class Feed implements BodySink, EventSource {
   readonly #sink: FeedSink
   readonly #framer: EventFramer
   readonly #hooks: HookRunner | undefined
+  // Made when the first chunks come as such.
+  #chunks: ChunkFramer | undefined
   #body: UpstreamBody | undefined
   #upstream = ''
   #delimited = true
   // What one read of the upstream's socket brought; looked at together when the read is done.
-  #parts: Buffer[] = []
+  #parts: Buffer[] | undefined
   #scheduled = false
   // What may leave, collected while events are looked at.
-  #out: Buffer[] = []
+  #out: Buffer[] | undefined
   #collecting = false
   // A hook is at work, or whoever holds the feed is: nothing may overtake the event it has.
   #held = true
@@ -136,12 +141,40 @@ export class Feed implements BodySink, EventSource {
   }
 
   onData(chunk: Buffer): void {
-    this.#parts.push(chunk)
+    if (this.#parts) this.#parts.push(chunk)
+    else this.#parts = [chunk]
     this.#idleTimer?.refresh()
     if (this.#scheduled) return
     this.#scheduled = true
     // After the read that brought it, before anything else: the chunks of one read leave as one write.
     process.nextTick(readDone, this)
+  }
+
+  /** Unless events are looked at one by one, or are not held back. */
+  get takesChunks(): boolean {
+    const mayTake = !this.#hooks && this.#options.framing === 'event' && this.#sink.onChunks !== undefined
+    return mayTake && this.#chunks?.isUseful !== false
+  }
+
+  onChunks(read: Buffer): readonly Buffer[] {
+    this.#chunks ??= new ChunkFramer(this.#options.eventBytes, this.#options.cursor)
+    const chunks = this.#chunks
+    // What came as plain data leaves first.
+    if (this.#parts) this.#work()
+    if (!this.#isBetweenEvents || !this.#options.client.takesChunks) return [...chunks.release(), read]
+    this.#idleTimer?.refresh()
+    const taken = chunks.take(read)
+    if (taken.chunks.length > 0) {
+      this.#sink.onReceived(taken.bytes, taken.events)
+      this.#sink.onChunks?.(taken.chunks, taken.bytes, taken.events)
+    }
+    return taken.back
+  }
+
+  /** Whether nothing is held here, and nothing holds it. */
+  get #isBetweenEvents(): boolean {
+    const { isMidway, isAfterCr } = this.#framer
+    return !(this.#held || this.#over || this.#outcome !== undefined || isMidway || isAfterCr)
   }
 
   onEnd(): void {
@@ -162,20 +195,21 @@ export class Feed implements BodySink, EventSource {
 
   #work(): void {
     if (this.#held || this.#over) return
-    if (this.#parts.length > 0) this.#process(this.#parts)
+    if (this.#parts) this.#process(this.#parts)
     if (!this.#held && !this.#over && this.#outcome !== undefined) this.#finish(this.#outcome)
   }
 
   #process(parts: readonly Buffer[]): void {
-    this.#parts = []
-    const chunk = joined(parts)
+    this.#parts = undefined
+    const bytes = parts.reduce((sum, { length }) => sum + length, 0)
+    const chunk = joined(this.#framer.withHeld(parts))
     const { cursor } = this.#options
     const before = cursor.events
     try {
       const pieces = this.#framer.take(chunk)
       const whole = pieces.length === 1 && this.#framer.atBoundary
       for (const piece of pieces) cursor.pass(piece, whole)
-      this.#sink.onReceived(chunk.length, cursor.events - before)
+      this.#sink.onReceived(bytes, cursor.events - before)
       if (this.#framer.overflowed) {
         this.#outcome = new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
         this.#body?.destroy()
@@ -216,15 +250,16 @@ export class Feed implements BodySink, EventSource {
   }
 
   #emit(bytes: Buffer): void {
-    this.#out.push(bytes)
+    if (this.#out) this.#out.push(bytes)
+    else this.#out = [bytes]
     if (!this.#collecting) this.#deliver()
   }
 
   #deliver(): void {
-    if (this.#out.length === 0 || this.#over) return
     const out = this.#out
+    if (!out || this.#over) return
     const events = this.#hooks?.takeCount() ?? 0
-    this.#out = []
+    this.#out = undefined
     this.#sink.onEvents(out, events)
   }
 
@@ -262,6 +297,7 @@ export class Feed implements BodySink, EventSource {
     this.#body = undefined
     clearTimeout(this.#idleTimer)
     this.#framer.restart()
+    this.#chunks?.release()
     this.#options.cursor.restart()
     resumer.resume(lost ?? new Error('the upstream ended'), this.#upstream).then(
       (resumed) => this.#goOn(resumed),
@@ -296,7 +332,7 @@ export class Feed implements BodySink, EventSource {
 
   #close(): void {
     this.#over = true
-    this.#parts = []
+    this.#parts = undefined
     clearTimeout(this.#idleTimer)
     this.#body = undefined
   }

@@ -2,13 +2,14 @@
 
 import type { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody } from '../open-upstream.ts'
+import type { SharedBytes } from './chunk.ts'
 import type { Session } from './session.ts'
 import type { SharedStream } from './shared-stream.ts'
 import type { EventSource } from './source.ts'
 
 /** Bytes that go to everybody alike. */
 export interface Delivery {
-  readonly bytes: Buffer
+  readonly shared: SharedBytes
   readonly events: number
   /** When they came, as `performance.now()`. */
   readonly now: number
@@ -63,10 +64,10 @@ export class DirectSource implements EventSource, Follower {
 
   onEvents(delivery: Delivery): void {
     if (!this.#waiting) return this.#session.onShared(delivery)
-    const { bytes, events } = delivery
-    this.#waiting.push(delivery)
+    const { shared, events } = delivery
+    this.#waiting.push(shared)
     this.#waitingEvents += events
-    this.#waitingBytes += bytes.length
+    this.#waitingBytes += shared.bytes.length
     if (this.#waitingBytes > this.#shared.context.options.limits.bufferBytes) this.#session.onStall()
   }
 
@@ -142,8 +143,8 @@ export class Branch implements UpstreamBody, Follower {
     this.#shared.leave(this)
   }
 
-  onEvents({ bytes }: Delivery): void {
-    this.#take(bytes)
+  onEvents({ shared }: Delivery): void {
+    this.#take(shared.bytes)
   }
 
   #take(bytes: Buffer): void {

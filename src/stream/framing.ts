@@ -6,8 +6,13 @@ const LF = 10
 const CR = 13
 const BLANK_LINE = Buffer.from('\n\n')
 const BOM = Buffer.from([0xef, 0xbb, 0xbf])
+// The start of an event up to this size is looked at again, together with the rest of it.
+const AGAIN_BYTES = 4096
 // Held pieces below this size are joined, so that an event that drips in costs neither memory nor time.
 const JOIN_BYTES = 32_768
+
+// Of all who hold nothing.
+const NOTHING: Buffer[] = []
 
 export interface FramerOptions {
   /** Whether unfinished events are held back at all. */
@@ -23,7 +28,7 @@ export interface FramerOptions {
 export class EventFramer {
   readonly #options: FramerOptions
   // The start of an unfinished event, none of which has left.
-  #held: Buffer[] = []
+  #held = NOTHING
   #heldBytes = 0
   // The last byte that came; the start of a stream counts as the start of a line.
   #last = LF
@@ -56,9 +61,25 @@ export class EventFramer {
     return this.#heldBytes > 0 || !this.#atBoundary
   }
 
+  /** Whether an LF would be part of the line end that has just come. */
+  get isAfterCr(): boolean {
+    return this.#last === CR
+  }
+
   /** Whether an event is larger than may be held back; what came after it was not taken. */
   get overflowed(): boolean {
     return this.#overflowed
+  }
+
+  /** What came, behind what is held where that is little: to look at it again is cheaper than to look at it in parts. */
+  withHeld(parts: readonly Buffer[]): readonly Buffer[] {
+    if (this.#heldBytes === 0 || this.#heldBytes > AGAIN_BYTES || this.#untouched) return parts
+    const all = [...this.#held, ...parts]
+    this.#held = NOTHING
+    this.#heldBytes = 0
+    // As it was before: what is held begins with a line.
+    this.#last = LF
+    return all
   }
 
   /** Takes what came and gives what may leave now. */
@@ -89,7 +110,7 @@ export class EventFramer {
 
   /** Another upstream goes on; what the last one left unfinished is forgotten. */
   restart(): void {
-    this.#held = []
+    this.#held = NOTHING
     this.#heldBytes = 0
     this.#last = LF
     this.#untouched = true
@@ -101,8 +122,8 @@ export class EventFramer {
       this.#hold(chunk)
       return []
     }
-    let pieces = this.#held
-    if (end > 0) pieces.push(end === chunk.length ? chunk : chunk.subarray(0, end))
+    const last = end === chunk.length ? chunk : chunk.subarray(0, end)
+    let pieces = end > 0 ? [...this.#held, last] : this.#held
     if (this.#untouched && pieces.length > 0) {
       const first = Buffer.concat(pieces)
       if (isBomPrefix(first) && !all) {
@@ -117,7 +138,7 @@ export class EventFramer {
           : first,
       ]
     }
-    this.#held = []
+    this.#held = NOTHING
     this.#heldBytes = 0
     this.#atBoundary = atBoundary
     if (end < chunk.length) this.#hold(chunk.subarray(end))
@@ -126,7 +147,8 @@ export class EventFramer {
 
   #hold(piece: Buffer): void {
     if (piece.length === 0) return
-    const held = this.#held
+    const held = [...this.#held]
+    this.#held = held
     // A copy lets go of the rest of the read, which may be much larger.
     held.push(piece.length < JOIN_BYTES ? Buffer.from(piece) : piece)
     this.#heldBytes += piece.length

@@ -39,6 +39,8 @@ export class HookRunner {
   #hasCr = false
   // Blocks from here to #at are through and unchanged, and wait to leave together.
   #kept = 0
+  // What takes the place of events before those, and waits with them.
+  #made = ''
   // The block being looked at.
   #at = 0
   // Nothing has left yet, and not because nothing has come.
@@ -79,6 +81,8 @@ export class HookRunner {
 
   /** Emits what is through, so that something else can follow it. */
   flush(): void {
+    if (this.#made !== '') this.#emit(Buffer.from(this.#made))
+    this.#made = ''
     if (this.#kept < this.#at) this.#emit(this.#bytes.subarray(this.#kept, this.#at))
     this.#kept = this.#at
   }
@@ -137,10 +141,10 @@ export class HookRunner {
 
   #settle(end: number, replacement: Replacement): void {
     if (replacement) {
-      this.flush()
+      if (this.#kept < this.#at) this.flush()
       this.#events += replacement.filter(isEvent).length
-      if (replacement.length > 0) this.#emit(Buffer.from(serializeAll(replacement)))
-      else this.#withheld = true
+      this.#made += serializeAll(replacement)
+      if (replacement.length === 0 && this.#made === '') this.#withheld = true
       this.#kept = end
     }
     this.#at = end

@@ -50,6 +50,8 @@ export interface SessionContext {
   readonly observer: SessionObserver
 }
 
+const JOINED_BYTES = 65_536
+
 type Ending = 'end' | 'endConnection' | 'break' | 'destroy' | 'leave'
 
 export class Session implements FeedSink, WriterListener, KeptAlive {
@@ -74,7 +76,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   // The client is behind, and the feed is paused for it.
   #behind = false
   // Events of the app's own that wait for the end of an event.
-  #outbox: Buffer[] = []
+  #outbox: Buffer[] | undefined
   #outboxBytes = 0
   // An ending that waits for the end of an event.
   #ending: { reason: CloseReason; preamble: string } | undefined
@@ -171,22 +173,24 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   /** Bytes that others get as well. Nobody waits for this client: past its bound it is let go. */
-  onShared({ bytes, events, now }: Delivery): void {
+  onShared({ shared, events, now }: Delivery): void {
     const { writer, options, observer } = this.context
     // What has been waiting counts, not what has just come.
     if (this.#behind && writer.waitingBytes > options.limits.bufferBytes + this.#allowance) return this.onStall()
     observer.stats.eventsOut += events
     if (events > 0) this.#timeEvents(events, now)
-    this.#write(bytes)
+    this.#noteWrite(shared.bytes.length)
+    if (!writer.writeShared(shared)) this.#behind = true
     if (this.#ending) this.#atBoundary()
   }
 
   /** What a client has missed of a shared stream; however much that is, it is not the client's fault. */
   catchUp(missed: readonly { readonly bytes: Buffer }[], events: number): void {
-    this.#allowance = missed.reduce((sum, { bytes }) => sum + bytes.length, 0)
+    const pieces = missed.map(({ bytes }) => bytes)
+    this.#allowance = pieces.reduce((sum, { length }) => sum + length, 0)
     this.context.observer.stats.eventsOut += events
     if (events > 0) this.#timeEvents(events, performance.now())
-    for (const { bytes } of missed) this.#write(bytes)
+    this.#writeAll(pieces)
   }
 
   onKeepalive(comment: Buffer): void {
@@ -208,9 +212,19 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
 
   onEvents(pieces: readonly Buffer[], events: number): void {
     if (!this.#detached) this.context.observer.stats.eventsOut += events
-    for (const piece of pieces) this.#write(piece)
+    this.#writeAll(pieces)
     if (this.#behind) this.#source?.pause()
     if (this.#source?.atBoundary) this.#atBoundary()
+  }
+
+  onChunks(chunks: readonly Buffer[], bytes: number, events: number): void {
+    if (!this.#detached) {
+      this.context.observer.stats.eventsOut += events
+      this.#noteWrite(bytes)
+      if (!this.context.writer.writeChunks(chunks)) this.#behind = true
+    }
+    if (this.#behind) this.#source?.pause()
+    this.#atBoundary()
   }
 
   onResumed({ upstream }: UpstreamResponse, attempt: number): void {
@@ -251,7 +265,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     if (now) {
       this.#write(bytes)
     } else {
-      this.#outbox.push(bytes)
+      this.#outbox = [...(this.#outbox ?? []), bytes]
       this.#outboxBytes += bytes.length
     }
     return true
@@ -285,7 +299,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
 
   #open(head: Pick<UpstreamResponse, 'statusMessage' | 'headers' | 'cookie'>): void {
     const { writer, options } = this.context
-    writer.open({ ...head, status: 200, headers: eventStreamHeaders(head.headers, writer.appHeaders) })
+    writer.openStream({ ...head, status: 200, headers: eventStreamHeaders(head.headers, writer.appHeaders) })
     writer.watch(options.timeouts.writeMs, this)
     // A shared stream has one clock for all.
     if (!this.#isShared) this.context.keepalives?.add(this)
@@ -347,10 +361,21 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
 
   #write(bytes: Buffer): void {
     if (this.#detached) return
-    this.bytes += bytes.length
-    this.context.observer.stats.bytesOut += bytes.length
-    this.silentTicks = -1
+    this.#noteWrite(bytes.length)
     if (!this.context.writer.write(bytes)) this.#behind = true
+  }
+
+  /** What came together leaves together, where that takes no large copy. */
+  #writeAll(pieces: readonly Buffer[]): void {
+    const bytes = pieces.length > 1 ? pieces.reduce((sum, { length }) => sum + length, 0) : 0
+    if (bytes > 0 && bytes <= JOINED_BYTES) this.#write(Buffer.concat(pieces, bytes))
+    else for (const piece of pieces) this.#write(piece)
+  }
+
+  #noteWrite(bytes: number): void {
+    this.bytes += bytes
+    this.context.observer.stats.bytesOut += bytes
+    this.silentTicks = -1
   }
 
   /** The client does not read. */
@@ -366,9 +391,9 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   #atBoundary(): void {
-    if (this.#outbox.length > 0) {
+    if (this.#outbox) {
       const waiting = Buffer.concat(this.#outbox)
-      this.#outbox = []
+      this.#outbox = undefined
       this.#outboxBytes = 0
       this.#write(waiting)
     }
@@ -386,7 +411,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     clearTimeout(this.#lifetimeTimer)
     clearTimeout(this.#graceTimer)
     this.#source?.stop()
-    this.#outbox = []
+    this.#outbox = undefined
     if (ending !== 'leave' && !this.#detached) writer[ending]()
     controller.abort(this.#reason)
     observer.closed(this, this.#reason)

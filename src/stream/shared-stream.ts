@@ -8,6 +8,7 @@ import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
 import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
+import { SharedBytes } from './chunk.ts'
 import { Cursor, idOf, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
@@ -55,7 +56,6 @@ export class SharedStream implements FeedSink {
   // Tells ids given out here from those of an earlier life.
   readonly #epoch = `${Date.now().toString(36)}${Math.floor(Math.random() * 1_679_616).toString(36)}`
   #sequence = 0
-  // What clients have been sent: events, and the last id among them.
   #events = 0
   #lastId: string
   #feed: Feed | undefined
@@ -98,7 +98,7 @@ export class SharedStream implements FeedSink {
         stream: this.handle,
         cursor: this.cursor,
         // Whoever comes later is in the middle of it.
-        client: { wroteBody: true },
+        client: { wroteBody: true, takesChunks: false },
         resumer: this.#createResumer(),
       },
       this,
@@ -110,16 +110,12 @@ export class SharedStream implements FeedSink {
 
   /** Where a client stands that follows from this position on. */
   progressFrom(position: number, clientId: string): Progress {
-    const shared = this
-    const before = this.#events - this.replay.eventsSince(position)
-    return {
-      get lastEventId() {
-        return shared.#events > before ? shared.#lastId : clientId
-      },
-      get events() {
-        return shared.#events - before
-      },
-    }
+    return new SharedProgress(this, this.#events - this.replay.eventsSince(position), clientId)
+  }
+
+  /** What clients have been sent: events, and the last id among them. */
+  get sent(): Progress {
+    return { events: this.#events, lastEventId: this.#lastId }
   }
 
   join(follower: Follower): void {
@@ -156,7 +152,7 @@ export class SharedStream implements FeedSink {
     this.bytes += bytes.length
     this.#keepaliveTimer?.refresh()
     if (bytes.length === 0) return
-    const delivery = { bytes, events, now: performance.now() }
+    const delivery = { shared: new SharedBytes(bytes), events, now: performance.now() }
     for (const follower of this.#followers) follower.onEvents(delivery)
   }
 
@@ -257,6 +253,26 @@ export class SharedStream implements FeedSink {
     this.#followers.clear()
     this.context.controller.abort(reason)
     this.context.onOver()
+  }
+}
+
+class SharedProgress implements Progress {
+  readonly #shared: SharedStream
+  readonly #eventsBefore: number
+  readonly #ownId: string
+
+  constructor(shared: SharedStream, eventsBefore: number, ownId: string) {
+    this.#shared = shared
+    this.#eventsBefore = eventsBefore
+    this.#ownId = ownId
+  }
+
+  get lastEventId(): string {
+    return this.events > 0 ? this.#shared.sent.lastEventId : this.#ownId
+  }
+
+  get events(): number {
+    return this.#shared.sent.events - this.#eventsBefore
   }
 }
 

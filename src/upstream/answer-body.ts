@@ -3,6 +3,7 @@
 
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import type { BodySink, UpstreamBody } from '../open-upstream.ts'
+import { ChunkLane, type LaneOwner } from './chunk-lane.ts'
 
 /** How an answer ended that had begun. */
 export type AnswerEnding = 'complete' | 'broken' | 'silent' | 'given-up'
@@ -12,17 +13,28 @@ export interface OnOver {
   onOver(ending: AnswerEnding): void
 }
 
-export class AnswerBody implements UpstreamBody {
+export class AnswerBody implements UpstreamBody, LaneOwner {
+  /** How much data Node's parser has brought. */
+  parsedBytes = 0
   readonly #source: IncomingMessage
   readonly #request: ClientRequest | undefined
   readonly #onOver: OnOver | undefined
   #sink: BodySink | undefined
   // What came between the head and `start`, at most what one read of the socket holds.
   #early: Buffer[] | undefined
+  // What was read together with the head; undefined where that is not known, and after `start`.
+  #readWithHead: Buffer | undefined
+  #lane: ChunkLane | undefined
   // How the body ended, once it has; told to the sink when there is one.
   #outcome: 'complete' | 'given-up' | Error | undefined
 
-  constructor(source: IncomingMessage, request: ClientRequest | undefined, onOver: OnOver | undefined) {
+  constructor(
+    source: IncomingMessage,
+    request: ClientRequest | undefined,
+    readWithHead: Buffer | undefined,
+    onOver: OnOver | undefined,
+  ) {
+    this.#readWithHead = readWithHead
     this.#source = source
     this.#request = request
     this.#onOver = onOver
@@ -36,8 +48,18 @@ export class AnswerBody implements UpstreamBody {
     request?.on('error', broken)
   }
 
+  /** Who reads. */
+  get sink(): BodySink | undefined {
+    return this.#sink
+  }
+
   start(sink: BodySink): void {
     this.#sink = sink
+    const readWithHead = this.#readWithHead
+    this.#readWithHead = undefined
+    if (readWithHead && sink.takesChunks && this.#outcome === undefined) {
+      this.#lane = ChunkLane.enter(this.#source, readWithHead, this)
+    }
     const early = this.#early ?? []
     this.#early = undefined
     for (const chunk of early) sink.onData(chunk)
@@ -46,10 +68,12 @@ export class AnswerBody implements UpstreamBody {
 
   pause(): void {
     this.#source.pause()
+    this.#lane?.pause()
   }
 
   resume(): void {
     this.#source.resume()
+    this.#lane?.resume()
   }
 
   destroy(why: 'given-up' | 'silent' = 'given-up'): void {
@@ -66,6 +90,7 @@ export class AnswerBody implements UpstreamBody {
   }
 
   #take(chunk: Buffer): void {
+    this.parsedBytes += chunk.length
     if (this.#sink) this.#sink.onData(chunk)
     else if (this.#outcome === undefined) this.#early = [...(this.#early ?? []), chunk]
   }

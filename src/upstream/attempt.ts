@@ -8,6 +8,7 @@ import { UpstreamError } from '../errors.ts'
 import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
+import { chunksAfterHead } from './chunk-lane.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
 import { describeBody, isReplayable, openBody, type RequestBody, readableOf } from './request-body.ts'
@@ -91,6 +92,9 @@ class Attempt implements PassTaker {
   #hasOwnAgent = false
   // What its socket had read before; more than that is the beginning of an answer.
   #bytesReadBefore = 0
+  // What was read since the request: the first of it, and whether that is all.
+  #firstRead: Buffer | undefined
+  #reads = 0
   // The client's body on its way, where it is a stream.
   #upload: Readable | undefined
 
@@ -158,6 +162,7 @@ class Attempt implements PassTaker {
     if (this.#request && this.#request.host !== request.host) request.removeHeader('last-event-id')
     const redirected = this.#request !== undefined
     this.#request?.off('close', this.#onClosed)
+    this.#request?.socket?.off('data', this.#onRead)
     this.#request = request
     this.#listening = redirected ? [] : HEAD_EVENTS.map((event) => request.rawListeners(event))
     // An answer that is no answer (101, say) closes the connection without an error.
@@ -169,6 +174,8 @@ class Attempt implements PassTaker {
     }
     if (redirected || !socket?.connecting) connected()
     else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', connected)
+    this.#reads = 0
+    socket?.prependListener('data', this.#onRead)
     // An upload may take its time; the wait for an answer begins with its last byte.
     this.#upload?.on('data', this.#onUploaded)
   }
@@ -202,8 +209,14 @@ class Attempt implements PassTaker {
     this.#letGo()
     const { headers } = answer
     const delimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
-    const body = new AnswerBody(answer, this.#request, onOver)
+    const body = new AnswerBody(answer, this.#request, this.#bodyOf(answer), onOver)
     this.#settle()?.(this.#response(body, delimited, headers.connection), false)
+  }
+
+  /** What was read together with the head, which may be nothing; undefined where it is not sure what that was. */
+  #bodyOf(answer: IncomingMessage): Buffer | undefined {
+    const read = this.#reads === 1 ? this.#firstRead : undefined
+    return read && chunksAfterHead(read, answer)
   }
 
   /** Without a head: `forward` without a target, which http-proxy-middleware answers by itself. */
@@ -227,6 +240,7 @@ class Attempt implements PassTaker {
   #letGo(): void {
     const request = this.#request
     request?.off('close', this.#onClosed)
+    request?.socket?.off('data', this.#onRead)
     this.#upload?.off('data', this.#onUploaded)
     if (!request) return
     this.#listening.forEach((listeners, i) => {
@@ -291,6 +305,11 @@ class Attempt implements PassTaker {
     this.#timer = undefined
     this.#order.request.signal.onabort = null
     return onSettled
+  }
+
+  readonly #onRead = (read: Buffer): void => {
+    this.#reads++
+    this.#firstRead = read
   }
 
   readonly #onClosed = (): void => {

@@ -5,10 +5,10 @@ import { createServer } from 'node:net'
 import type { Contender } from './contenders/index.ts'
 import type { Place } from './contenders/place.ts'
 import type { Figures } from './load/load.ts'
-import { warmUps } from './measures/index.ts'
+import { warmUp } from './measures/index.ts'
 import type { Run } from './measures/measure.ts'
 import { measure, NotTakingPart, RunningProxy } from './processes.ts'
-import { isDisturbed, type Result } from './report.ts'
+import { disturbancePct, isDisturbed, type Result } from './report.ts'
 
 export interface ComparisonOptions {
   readonly rounds: number
@@ -17,6 +17,10 @@ export interface ComparisonOptions {
   readonly firstPort: number
   /** How often a run is played at most while other programs are in its way. */
   readonly tries: number
+  /** After this time, the first try of a run is the last. */
+  readonly retriesMs: number
+  /** After this time, no run begins. */
+  readonly atMostMs: number
 }
 
 const upstreamsEach = 3
@@ -28,7 +32,9 @@ export class Comparison {
   readonly failures: string[] = []
   readonly #options: ComparisonOptions
   #port: number
+  readonly #startedAt = performance.now()
   #done = 0
+  #leftOut = 0
 
   constructor(options: ComparisonOptions) {
     this.#options = options
@@ -42,20 +48,28 @@ export class Comparison {
       if (others.length > 0) await this.#playTogether(round, others)
       for (const run of fresh) await this.#playFresh(round, run)
     }
+    if (this.#leftOut > 0) this.#fail(`${this.#leftOut} runs are left out: it took too long`)
   }
 
   /** All proxies run all the time, and only one of them has something to do. */
   async #playTogether(round: number, runs: readonly Run[]): Promise<void> {
     const proxies: RunningProxy[] = []
     for (const contender of this.#takingPart()) {
-      const proxy = await this.#start(contender)
-      if (!proxy) continue
-      proxies.push(proxy)
-      await this.#warmUp(proxy)
+      if (!runs.some((run) => takes(run, contender))) continue
+      const proxy = await this.#startWarm(contender)
+      if (proxy) proxies.push(proxy)
     }
     for (const run of runs) {
-      for (const proxy of rotated(proxies, round)) {
-        if (proxy.isRunning && (!run.directOnly || proxy.isDirect)) await this.#play(round, run, proxy)
+      for (const place of rotated([...proxies.keys()], round)) {
+        let proxy = proxies[place]
+        if (!proxy || !takes(run, proxy.contender)) continue
+        if (!proxy.isRunning) {
+          await proxy.stop()
+          proxy = await this.#startWarm(proxy.contender)
+          if (!proxy) continue
+          proxies[place] = proxy
+        }
+        await this.#play(round, run, proxy)
       }
     }
     for (const proxy of proxies) await proxy.stop()
@@ -72,8 +86,7 @@ export class Comparison {
 
   #takingPart(run?: Run): Contender[] {
     return this.#options.contenders.filter(
-      ({ name, sharing, command }) =>
-        !this.skipped.has(name) && (!run?.sharing || sharing === true) && (!run?.directOnly || !command),
+      (contender) => !this.skipped.has(contender.name) && (!run || takes(run, contender)),
     )
   }
 
@@ -95,11 +108,19 @@ export class Comparison {
   }
 
   /** Lets compilers settle before anything counts. */
-  async #warmUp(proxy: RunningProxy): Promise<void> {
-    for (const run of warmUps) await measure(proxy, run.name).catch((error) => this.#fail(`${proxy.name}: ${error}`))
+  async #startWarm(contender: Contender): Promise<RunningProxy | undefined> {
+    const proxy = await this.#start(contender)
+    if (!proxy || !takes(warmUp, contender)) return proxy
+    console.error(`warming up ${proxy.name}`)
+    await measure(proxy, warmUp.name).catch((error) => this.#fail(`warming up ${proxy.name}: ${error}`))
+    return proxy
   }
 
   async #play(round: number, run: Run, proxy: RunningProxy): Promise<void> {
+    if (this.#elapsedMs > this.#options.atMostMs) {
+      this.#leftOut++
+      return
+    }
     try {
       const figures = await this.#leastDisturbed(proxy, run)
       this.results.push({ round, contender: proxy.name, run: run.name, figures })
@@ -109,19 +130,35 @@ export class Comparison {
     }
   }
 
+  /** Plays a run, and again where another program was in the way or something failed. */
   async #leastDisturbed(proxy: RunningProxy, run: Run): Promise<Figures> {
-    let best = await measure(proxy, run.name)
-    for (let i = 1; i < this.#options.tries && isDisturbed(best); i++) {
-      const again = await measure(proxy, run.name)
-      if ((again.waitPct ?? 0) < (best.waitPct ?? 0)) best = again
+    const { tries, retriesMs } = this.#options
+    let best: Figures | undefined
+    let failure: unknown
+    for (let i = 0; i < tries; i++) {
+      try {
+        const figures = await measure(proxy, run.name)
+        if (!best || disturbancePct(figures) < disturbancePct(best)) best = figures
+      } catch (error) {
+        failure = error
+      }
+      if (best && (!isDisturbed(best) || this.#elapsedMs > retriesMs)) break
+      // What has been used is not fresh any more.
+      if (run.fresh || !proxy.isRunning) break
     }
+    if (!best) throw failure
     return best
+  }
+
+  get #elapsedMs(): number {
+    return performance.now() - this.#startedAt
   }
 
   #progress(round: number, text: string): void {
     const { rounds, runs } = this.#options
-    const each = runs.reduce((sum, run) => sum + this.#takingPart(run).length, 0)
-    console.error(`${String(++this.#done).padStart(4)}/${rounds * each}  round ${round + 1}  ${text}`)
+    const all = rounds * runs.reduce((sum, run) => sum + this.#takingPart(run).length, 0)
+    const seconds = `${(this.#elapsedMs / 1e3).toFixed(0)} s`
+    console.error(`${`${++this.#done}/${all}`.padStart(9)} ${seconds.padStart(7)}  round ${round + 1}  ${text}`)
   }
 
   #fail(what: string): void {
@@ -139,6 +176,10 @@ export class Comparison {
     const [port = 0, ...upstreamPorts] = ports
     return { port, upstreamPorts }
   }
+}
+
+function takes(run: Run, contender: Contender): boolean {
+  return run.takes?.(contender) ?? true
 }
 
 function isFree(port: number): Promise<boolean> {

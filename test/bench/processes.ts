@@ -12,7 +12,7 @@ import type { Contender } from './contenders/index.ts'
 import type { Place } from './contenders/place.ts'
 import type { Refusal } from './contenders/serve.ts'
 import type { Figures } from './load/load.ts'
-import type { Assignment, LoadMessage } from './load/main.ts'
+import type { Assignment, LoadMessage, UsageAnswer } from './load/main.ts'
 import { type Usage, usageOf, withDescendants } from './usage.ts'
 
 const proxyCpu = 0
@@ -21,9 +21,16 @@ const startMs = 10_000
 const stopMs = 1_500
 const loadMs = 100_000
 
+// What it takes to be quiet, and how long that is waited for.
+const quietPct = 25
+const quietMs = 40
+const restlessMs = 2_000
+
 const running = new Set<ChildProcess>()
+const folders = new Set<string>()
 process.on('exit', () => {
   for (const child of running) killWithDescendants(child)
+  folders.forEach(removeFolder)
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
 
@@ -40,6 +47,8 @@ function start(cpu: number, file: string, args: readonly string[], output: numbe
   })
   running.add(child)
   child.once('exit', () => running.delete(child))
+  // Whoever waits for its exit gets to know of what could not be started.
+  child.on('error', () => running.delete(child))
   return child
 }
 
@@ -69,35 +78,47 @@ function killQuietly(pid: number): void {
   }
 }
 
+function makeFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sse-bench-'))
+  folders.add(folder)
+  return folder
+}
+
+function removeFolder(folder: string): void {
+  rmSync(folder, { recursive: true, force: true })
+  folders.delete(folder)
+}
+
 /** A contender that cannot take part: not installed, or its options are refused. */
 export class NotTakingPart extends Error {}
 
 /** A proxy that is running, or the lack of one for the direct connection. */
 export class RunningProxy {
-  readonly name: string
+  readonly contender: Contender
   readonly place: Place
   readonly #child: ChildProcess | undefined
   readonly #folder: string
 
-  private constructor(name: string, place: Place, folder: string, child: ChildProcess | undefined) {
-    this.name = name
+  private constructor(contender: Contender, place: Place, folder: string, child: ChildProcess | undefined) {
+    this.contender = contender
     this.place = place
     this.#folder = folder
     this.#child = child
   }
 
-  static async start({ name, command }: Contender, place: Place): Promise<RunningProxy> {
-    const folder = mkdtempSync(join(tmpdir(), 'sse-bench-'))
-    if (!command) return new RunningProxy(name, { ...place, port: place.upstreamPorts[0] ?? 0 }, folder, undefined)
+  static async start(contender: Contender, place: Place): Promise<RunningProxy> {
+    const { command } = contender
+    const folder = makeFolder()
+    if (!command) return new RunningProxy(contender, { ...place, port: place.upstreamPorts[0] ?? 0 }, folder, undefined)
     const what = command(place, folder)
     if (!what) {
-      rmSync(folder, { recursive: true })
+      removeFolder(folder)
       throw new NotTakingPart('not installed')
     }
     const log = openSync(join(folder, 'log'), 'w')
     const child = start(proxyCpu, what.file, what.args, log)
     closeSync(log)
-    const proxy = new RunningProxy(name, place, folder, child)
+    const proxy = new RunningProxy(contender, place, folder, child)
     try {
       await proxy.#listening(child)
       return proxy
@@ -107,23 +128,35 @@ export class RunningProxy {
     }
   }
 
-  get isDirect(): boolean {
-    return this.#child === undefined
+  get name(): string {
+    return this.contender.name
   }
 
   get isRunning(): boolean {
     return !this.#child || !isOver(this.#child)
   }
 
-  async usage(): Promise<Usage> {
-    const none = { cpuMs: 0, waitMs: 0, rssKiB: 0, atMs: performance.now() }
+  /** Undefined where there is no proxy, or none that would tell. */
+  async usage(): Promise<Usage | undefined> {
     const child = this.#child
-    if (child?.pid === undefined) return none
+    if (child?.pid === undefined) return undefined
     const seen = usageOf(child.pid)
-    if (seen || !child.connected) return seen ?? none
-    child.send('usage')
+    if (seen || !child.connected) return seen
+    child.send('usage', ignore)
     const [told] = await once(child, 'message')
     return told
+  }
+
+  /** Waits until it is through with what the measure before has left it. */
+  async quiet(): Promise<void> {
+    const end = performance.now() + restlessMs
+    for (;;) {
+      const before = await this.usage()
+      if (!before || performance.now() > end) return
+      await sleep(quietMs)
+      const after = await this.usage()
+      if (!after || (100 * (after.cpuMs - before.cpuMs)) / (after.atMs - before.atMs) < quietPct) return
+    }
   }
 
   async stop(): Promise<void> {
@@ -136,7 +169,7 @@ export class RunningProxy {
       descendants.forEach(killQuietly)
       await gone
     }
-    rmSync(this.#folder, { recursive: true, force: true })
+    removeFolder(this.#folder)
   }
 
   async #listening(child: ChildProcess): Promise<void> {
@@ -159,6 +192,9 @@ export class RunningProxy {
   }
 }
 
+// A process that has gone cannot be told anything, and need not be.
+function ignore(): void {}
+
 function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1')
@@ -172,6 +208,7 @@ function accepts(port: number): Promise<boolean> {
 
 /** Has a load generator do one run. */
 export async function measure(proxy: RunningProxy, run: string): Promise<Figures> {
+  await proxy.quiet()
   const { port, upstreamPorts } = proxy.place
   const assignment: Assignment = { run, clientPort: port, upstreamPorts }
   const child = start(loadCpu, process.execPath, [compiled('load/main'), JSON.stringify(assignment)], 'inherit')
@@ -179,8 +216,10 @@ export async function measure(proxy: RunningProxy, run: string): Promise<Figures
   let figures: Figures | undefined
   child.on('message', async (message: LoadMessage) => {
     if ('figures' in message) figures = message.figures
-    else if (child.connected) child.send(await proxy.usage())
-    else return
+    else {
+      const answer: UsageAnswer = { usage: await proxy.usage() }
+      if (child.connected) child.send(answer, ignore)
+    }
   })
   await once(child, 'exit')
   clearTimeout(patience)

@@ -22,30 +22,49 @@ export interface Report {
   readonly results: readonly Result[]
 }
 
-// Of the time; beyond, another program was in the proxy's way.
+// Of the time; beyond, other programs were in the way.
 const disturbedPct = 5
 const saturatedPct = 90
+// So many times a contender's speed should be that of the load generator by itself, or so much of what is due.
+const headroom = 2
+const nearlyAll = 0.95
 
-export function isDisturbed({ waitPct = 0 }: Figures): boolean {
-  return waitPct > disturbedPct
+const spareMark = '†'
+const ceilingMark = '‡'
+const legends = {
+  [spareMark]: `${spareMark}: the proxy used less than ${saturatedPct} % of its CPU, so something else was the limit: compare the CPU instead.`,
+  [ceilingMark]: `${ceilingMark}: the load generator by itself (direct) makes less than ${headroom} times this, or less than is due: it may have been the limit, so compare the CPU instead.`,
+}
+
+/** How long the proxy, or the load generator, was kept from its CPU by other programs. */
+export function disturbancePct({ waitPct = 0, loadWaitPct = 0 }: Figures): number {
+  return Math.max(waitPct, loadWaitPct)
+}
+
+export function isDisturbed(figures: Figures): boolean {
+  return disturbancePct(figures) > disturbedPct
 }
 
 export function toMarkdown(report: Report): string {
   const { date, node, cpu, rounds, pinned, skipped, results } = report
   const names = contenders.filter(({ name }) => results.some(({ contender }) => contender === name))
   const disturbed = results.filter(({ figures }) => isDisturbed(figures)).length
+  const losses = results
+    .filter(({ figures }) => (figures.lost ?? 0) > 0)
+    .map(({ run, contender, figures }) => `${run}, ${contender} (${figures.lost})`)
   return [
     `${date}, Node ${node}, ${cpu}, ${rounds === 1 ? 'one round' : `medians of ${rounds} rounds`}; ` +
-      `${pinned ? 'proxy and load generator on a CPU each' : 'not pinned to CPUs'}. ×: ratio to \`${pipe}\` in the same run.`,
+      `${pinned ? 'proxy and load generator on a CPU each' : 'not pinned to CPUs'}. ×: ratio to that of \`${pipe}\`.`,
     ...families.map((family) => table(family, results)).filter(Boolean),
     names.map(({ name, about }) => `- ${name}: ${about}`).join('\n'),
     ...(skipped.length > 0 ? [`Not measured: ${skipped.join('; ')}.`] : []),
     ...(disturbed > 0
       ? [
-          `In ${disturbed} of ${results.length} runs the proxy had to wait for its CPU for more than ${disturbedPct} % of the time; ` +
-            'they are left out where the same was measured undisturbed.',
+          `In ${disturbed} of ${results.length} runs the proxy or the load generator had to wait for its CPU for more than ` +
+            `${disturbedPct} % of the time; they are left out where the same was measured undisturbed.`,
         ]
       : []),
+    ...(losses.length > 0 ? [`Streams were refused or lost: ${losses.join('; ')}.`] : []),
   ].join('\n\n')
 }
 
@@ -55,6 +74,8 @@ function table(family: Family, results: readonly Result[]): string {
     .map(({ name }) => name)
     .filter((name) => results.some(({ contender, run }) => contender === name && columns.some((c) => c.run === run)))
   if (rows.length === 0) return ''
+  const lines = rows.map((name) => line([name, ...columns.map((column) => cell(name, column, results))]))
+  const marks = Object.entries(legends).filter(([mark]) => lines.some((each) => each.includes(mark)))
   return [
     `### ${family.title}`,
     '',
@@ -62,7 +83,8 @@ function table(family: Family, results: readonly Result[]): string {
     '',
     line(['', ...columns.map(({ heading }) => heading)]),
     `|---|${columns.map(() => '---:').join('|')}|`,
-    ...rows.map((name) => line([name, ...columns.map((column) => cell(name, column, results))])),
+    ...lines,
+    ...marks.flatMap(([, legend]) => ['', legend]),
   ].join('\n')
 }
 
@@ -73,11 +95,25 @@ function line(cells: readonly string[]): string {
 function cell(contender: string, column: Column, results: readonly Result[]): string {
   const value = medianOf(contender, column.run, column.value, results)
   if (value === undefined) return '–'
-  const proxied = contender !== 'direct'
-  const used = medianOf(contender, column.run, (figures) => figures.cpuPct, results)
-  const idle = proxied && column.saturates && used !== undefined && used < saturatedPct ? '†' : ''
-  const piped = proxied && contender !== pipe && column.ratio && medianOf(pipe, column.run, column.value, results)
-  return `${decimals(value)}${idle}${piped ? ` (×${(value / piped).toFixed(2)})` : ''}`
+  const base = contender !== pipe && column.ratio && medianOf(pipe, column.run, column.value, results)
+  // Of differences there may be none, or less.
+  const ratio = isProxied(contender) && base && base > 0 && value > 0 ? ` (×${(value / base).toFixed(2)})` : ''
+  return `${decimals(value)}${marksOf(contender, column, value, results)}${ratio}`
+}
+
+function marksOf(contender: string, column: Column, value: number, results: readonly Result[]): string {
+  if (!isProxied(contender)) return ''
+  const { run, saturates, due } = column
+  const used = medianOf(contender, run, (figures) => figures.cpuPct, results)
+  const direct = medianOf('direct', run, column.value, results)
+  const hasSpare = saturates && used !== undefined && used < saturatedPct
+  const isNearCeiling = saturates && direct !== undefined && direct < headroom * value
+  const fallsShort = due !== undefined && direct !== undefined && Math.max(direct, value) < nearlyAll * due
+  return `${hasSpare ? spareMark : ''}${isNearCeiling || fallsShort ? ceilingMark : ''}`
+}
+
+function isProxied(contender: string): boolean {
+  return contender !== 'direct'
 }
 
 function medianOf(
@@ -89,14 +125,17 @@ function medianOf(
   const all = results.filter((result) => result.contender === contender && result.run === run)
   const undisturbed = all.filter(({ figures }) => !isDisturbed(figures))
   const values = (undisturbed.length > 0 ? undisturbed : all)
-    .map(({ figures, round }) => pick(figures, directOf(run, round, results)))
+    .map(({ figures, round }) => pick(figures, isProxied(contender) ? directOf(run, round, results) : {}))
     .filter((value) => value !== undefined && Number.isFinite(value))
   return median(values)
 }
 
+/** Of the same round, unless that was disturbed and another was less so. */
 function directOf(run: string, round: number, results: readonly Result[]): Figures | undefined {
-  return results.find((result) => result.contender === 'direct' && result.run === run && result.round === round)
-    ?.figures
+  const all = results.filter((result) => result.contender === 'direct' && result.run === run)
+  const same = all.find((result) => result.round === round)
+  if (same && !isDisturbed(same.figures)) return same.figures
+  return all.map(({ figures }) => figures).sort((a, b) => disturbancePct(a) - disturbancePct(b))[0]
 }
 
 function median(values: readonly (number | undefined)[]): number | undefined {

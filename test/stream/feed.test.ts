@@ -41,7 +41,9 @@ class Stage implements FeedSink {
         hooks: [],
         stream: {} as SseStream,
         cursor: this.cursor,
-        client: Object.defineProperty({ wroteBody: false }, 'wroteBody', { get: () => this.written.length > 0 }),
+        client: Object.defineProperty({ wroteBody: false, takesChunks: false }, 'wroteBody', {
+          get: () => this.written.length > 0,
+        }),
         resumer: undefined,
         ...options,
       },

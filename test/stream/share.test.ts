@@ -240,7 +240,7 @@ class Visitor implements Guest {
       follow(_response: UpstreamResponse, shared: SharedStream, position: number) {
         visitor.got = 'stream'
         const follower: Follower = {
-          onEvents: ({ bytes }) => visitor.#read(bytes),
+          onEvents: ({ shared: { bytes } }) => visitor.#read(bytes),
           onKeepalive() {},
           onEnd: () => visitor.#over(),
           onClosed: () => visitor.#over(),

@@ -230,7 +230,7 @@ class Listener implements Follower {
     this.#shared.leave(this)
   }
 
-  onEvents({ bytes }: Delivery): void {
+  onEvents({ shared: { bytes } }: Delivery): void {
     this.#parts.push(Buffer.from(bytes))
     this.onBytes()
   }

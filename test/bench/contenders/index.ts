@@ -18,15 +18,17 @@ export interface Contender {
   /** Absent for the direct connection; gives undefined where the program is not installed. */
   readonly command?: (place: Place, folder: string) => Command | undefined
   readonly quick?: true
-  /** Serves many clients from one upstream, or is what such a one is compared with. */
-  readonly sharing?: true
+  /** Serves many clients of one URL from one upstream connection. */
+  readonly shares?: true
+  /** What such a one is compared with. */
+  readonly besideShare?: true
 }
 
 export const pipe = 'pipe'
 
 export const contenders: readonly Contender[] = [
-  { name: 'direct', about: 'no proxy: what the load generator can do', quick: true, sharing: true },
-  { name: pipe, about: 'node:http on both sides and pipe()', command: node('pipe'), quick: true, sharing: true },
+  { name: 'direct', about: 'no proxy: what the load generator can do', quick: true, besideShare: true },
+  { name: pipe, about: 'node:http on both sides and pipe()', command: node('pipe'), quick: true, besideShare: true },
   {
     name: 'http-proxy-middleware',
     about: 'in Express, with an unlimited agent',
@@ -34,17 +36,22 @@ export const contenders: readonly Contender[] = [
   },
   { name: 'http-proxy-3', about: 'on a bare server', command: node('http-proxy-3') },
   { name: 'fastify', about: '@fastify/http-proxy without undici’s limits', command: node('fastify-http-proxy') },
-  { name: 'nginx', about: 'one worker', command: program('nginx', nginxConfig, '-p', '.', '-e', '/dev/null', '-c') },
-  { name: 'haproxy', about: 'one thread', command: program('haproxy', haproxyConfig, '-db', '-f') },
-  { ...variant('sse-proxy', 'this package in Express, without options'), quick: true },
+  {
+    name: 'nginx',
+    about: 'one worker',
+    command: program('nginx', nginxConfig, '-p', '.', '-e', '/dev/null', '-c'),
+    besideShare: true,
+  },
+  { name: 'haproxy', about: 'one thread', command: program('haproxy', haproxyConfig, '-db', '-f'), besideShare: true },
+  { ...variant('sse-proxy', 'this package in Express, without options'), quick: true, besideShare: true },
   variant('sse-proxy:no-keepalive', 'keepalive: false'),
   variant('sse-proxy:keepalive', 'keepalive: 1000'),
   variant('sse-proxy:hook', 'a hook that leaves events alone'),
   variant('sse-proxy:json', 'a hook that parses an event’s JSON, changes it and writes it again'),
   {
-    ...variant('sse-proxy:share', 'share: true; its upstreams stay for a while when the last client has left'),
+    ...variant('sse-proxy:share', 'share, letting an upstream go with its last client (lingerMs: 0)'),
     quick: true,
-    sharing: true,
+    shares: true,
   },
   variant('sse-proxy:targets', 'three targets and resume: true'),
 ]

@@ -13,7 +13,8 @@ const variants: Record<string, Options> = {
   'sse-proxy:keepalive': { keepalive: 1_000 },
   'sse-proxy:hook': { transform: () => {} },
   'sse-proxy:json': { transform: markSeen },
-  'sse-proxy:share': { share: true },
+  // What clients have left would be read to its end otherwise, in the way of the measure that follows.
+  'sse-proxy:share': { share: { lingerMs: 0 } },
   'sse-proxy:targets': { target: upstreams, resume: true },
 }
 

@@ -21,6 +21,8 @@ export interface Settings {
   readonly batch?: number
   /** The most events of a stream that may be on their way. */
   readonly window?: number
+  /** How long it goes on before that counts. */
+  readonly warmUpMs?: number
   /** How long the measuring takes. */
   readonly ms?: number
   /** How often something is done. */
@@ -35,7 +37,7 @@ export interface LoadPlace {
 }
 
 const stuckMs = 5_000
-const leavingMs = 1_000
+const leavingMs = 500
 const openingAtOnce = 64
 // Linux answers on all of 127.0.0.0/8.
 const sources = platform === 'linux' ? 40 : 0
@@ -49,19 +51,19 @@ export class Load {
   /** Clients that were refused, or lost their stream. */
   lost = 0
   readonly #clientPort: number
-  readonly #usage: () => Promise<Usage>
+  readonly #usage: () => Promise<Usage | undefined>
   #opened = 0
   #nextId = 0
 
-  constructor({ clientPort, upstreamPorts }: LoadPlace, bytes: number, usage: () => Promise<Usage>) {
+  constructor({ clientPort, upstreamPorts }: LoadPlace, bytes: number, usage: () => Promise<Usage | undefined>) {
     this.event = new EventTemplate(bytes)
     this.upstream = new Upstream(upstreamPorts, this.event)
     this.#clientPort = clientPort
     this.#usage = usage
   }
 
-  /** What the proxy has used so far. */
-  usage(): Promise<Usage> {
+  /** What the proxy has used so far; undefined where there is none. */
+  usage(): Promise<Usage | undefined> {
     return this.#usage()
   }
 
@@ -120,7 +122,9 @@ export class Load {
   async closeAll(): Promise<number> {
     for (const client of this.clients) this.close(client)
     let left = this.upstream.connections
-    while (await spinUntil(() => this.upstream.connections < left, leavingMs)) left = this.upstream.connections
+    while (left > 0 && (await spinUntil(() => this.upstream.connections < left, leavingMs))) {
+      left = this.upstream.connections
+    }
     return left
   }
 

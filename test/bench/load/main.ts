@@ -1,12 +1,17 @@
 // The load generator: runs one measure against one proxy and sends the figures to the process that started it.
 
-import { families, warmUps } from '../measures/index.ts'
+import { families, warmUp } from '../measures/index.ts'
 import type { Usage } from '../usage.ts'
 import { type Figures, Load, type LoadPlace } from './load.ts'
 
 /** What is asked of a load generator. */
 export interface Assignment extends LoadPlace {
   readonly run: string
+}
+
+/** Without anything where there is no proxy. */
+export interface UsageAnswer {
+  readonly usage?: Usage | undefined
 }
 
 export type LoadMessage = { readonly ask: 'usage' } | { readonly figures: Figures }
@@ -17,15 +22,15 @@ function tell(message: LoadMessage): void {
   process.send?.(message)
 }
 
-function usage(): Promise<Usage> {
+function usage(): Promise<Usage | undefined> {
   return new Promise((resolve) => {
-    process.once('message', (answer: Usage) => resolve(answer))
+    process.once('message', (answer: UsageAnswer) => resolve(answer.usage))
     tell({ ask: 'usage' })
   })
 }
 
 async function work({ run: name, ...place }: Assignment): Promise<void> {
-  const run = [...warmUps, ...families.flatMap(({ runs }) => runs)].find((candidate) => candidate.name === name)
+  const run = [warmUp, ...families.flatMap(({ runs }) => runs)].find((candidate) => candidate.name === name)
   if (!run) throw new Error(`there is no measure ${name}`)
   const load = new Load(place, run.settings.bytes ?? 200, usage)
   await load.upstream.listening()

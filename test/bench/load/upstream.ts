@@ -28,9 +28,12 @@ export class UpstreamStream {
   }
 }
 
+// A proxy that shares may still hold a stream of the load generator before: no URL comes twice.
+const generation = Math.trunc(performance.timeOrigin)
+
 /** The URL of a stream; `late` has its first event sent by the measure, others come with one. */
 export function streamPath(id: number | undefined, late = false): string {
-  return `/stream?first=${late ? 'late' : 'now'}${id === undefined ? '' : `&id=${id}`}`
+  return `/stream?first=${late ? 'late' : 'now'}${id === undefined ? '' : `&id=${id}`}&of=${generation}`
 }
 
 export class Upstream {

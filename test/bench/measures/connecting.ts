@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Figures, type Load, type Settings, spinUntil } from '../load/load.ts'
 import { streamPath } from '../load/upstream.ts'
 import type { Family } from './measure.ts'
-import { during, percentiles, warmUpMs } from './window.ts'
+import { during, percentiles, warmUpMs, watch } from './window.ts'
 
 const firstEventMs = 5
 const patienceMs = 1_000
@@ -16,6 +16,7 @@ const enough = 3
 async function headers(load: Load, { count = 100 }: Settings): Promise<Figures> {
   const heads: number[] = []
   const events: number[] = []
+  const use = await watch(load)
   let due: (() => void) | undefined
   let dueAt = 0
   load.upstream.onOpened = (stream) => {
@@ -43,30 +44,34 @@ async function headers(load: Load, { count = 100 }: Settings): Promise<Figures> 
     load.close(client)
     await sleep(1)
   }
-  return { answered: heads.length, ...percentiles(heads, 'head_'), ...percentiles(events, 'event_') }
+  return { answered: heads.length, ...(await use()), ...percentiles(heads, 'head_'), ...percentiles(events, 'event_') }
 }
 
-/** Connect, first event, leave; some at a time. */
-export async function connections(load: Load, { ms = 700 }: Settings): Promise<Figures> {
+/** Connect, first event, leave; some at a time. Who comes to a URL that others are at leaves once it is in. */
+export async function comeAndGo(load: Load, settings: Settings): Promise<Figures> {
+  const { ms = 700, oneUrl = false } = settings
+  // With one who stays, so that there always is something to join.
+  if (oneUrl) await load.openStreams(1, true)
   const times: number[] = []
   let stopped = false
   const next = () => {
     if (stopped) return
-    const client = load.open(streamPath(load.nextId()), {
-      onEvent: () => {
-        times.push(performance.now() - client.openedAt)
-        load.close(client)
-        next()
-      },
+    const leave = () => {
+      times.push(performance.now() - client.openedAt)
+      load.close(client)
+      next()
+    }
+    const client = load.open(streamPath(oneUrl ? undefined : load.nextId()), {
+      [oneUrl ? 'onHead' : 'onEvent']: leave,
       onLost: next,
     })
   }
   for (let i = 0; i < atOnce; i++) next()
-  await sleep(warmUpMs)
+  await sleep(settings.warmUpMs ?? warmUpMs)
   times.length = 0
   const figures = await during(load, ms, () => times.length)
   stopped = true
-  return { ...figures, ...percentiles(times) }
+  return { upstreams: load.upstream.connections, ...figures, ...percentiles(times) }
 }
 
 /** Silent streams, one after the other: from the client's leaving to the upstream's seeing it. */
@@ -74,6 +79,7 @@ async function leaving(load: Load, { count = 100 }: Settings): Promise<Figures> 
   const times: number[] = []
   let never = 0
   let unanswered = 0
+  const use = await watch(load)
   for (let i = 0; i < count && never < enough; i++) {
     let opened = false
     let seenAt = 0
@@ -95,7 +101,7 @@ async function leaving(load: Load, { count = 100 }: Settings): Promise<Figures> 
     if (await spinUntil(() => seenAt > 0, patienceMs)) times.push(seenAt - leftAt)
     else never++
   }
-  return { seen: times.length, never, ...percentiles(times) }
+  return { seen: times.length, never, ...(await use()), ...percentiles(times) }
 }
 
 export const connecting: Family = {
@@ -103,21 +109,21 @@ export const connecting: Family = {
   title: 'Connecting and leaving',
   note:
     'Headers and first event: the upstream sends its headers at once and the first event 5 ms later; milliseconds from connecting. ' +
-    'Connections: connect, first event, leave, 16 at a time; † as above. Leaving: microseconds from the client’s close to the ' +
-    'upstream’s end of connection; never: not within a second.',
+    'Connections: connect, first event, leave, 16 at a time. Leaving: microseconds from the client’s close to the upstream’s end of ' +
+    'connection; never: not within a second. Every stream has a URL of its own.',
   runs: [
     { name: 'headers', settings: { count: 60 }, measure: headers, quick: true },
-    { name: 'connections', settings: { ms: 1_000 }, measure: connections, quick: true },
-    { name: 'leaving', settings: { count: 60 }, measure: leaving, quick: true },
+    { name: 'connections', settings: { ms: 1_000 }, measure: comeAndGo, quick: true },
+    { name: 'leaving', settings: { count: 60 }, measure: leaving },
   ],
   columns: [
     { heading: 'headers p50 ms', run: 'headers', value: ({ head_p50 = NaN }) => head_p50 / 1e3, ratio: true },
-    { heading: 'first event p50 ms', run: 'headers', value: ({ event_p50 = NaN }) => event_p50 / 1e3 },
+    { heading: 'first event p50 ms', run: 'headers', value: ({ event_p50 = NaN }) => event_p50 / 1e3, ratio: true },
     { heading: 'connections/s', run: 'connections', value: (f) => f.perSecond, ratio: true, saturates: true },
-    { heading: 'p99 ms', run: 'connections', value: ({ p99 = NaN }) => p99 / 1e3 },
+    { heading: 'p99 ms', run: 'connections', value: ({ p99 = NaN }) => p99 / 1e3, ratio: true },
     { heading: 'CPU µs', run: 'connections', value: (f) => f.cpuUs, ratio: true },
     { heading: 'leaving p50', run: 'leaving', value: (f) => f.p50, ratio: true },
-    { heading: 'p99', run: 'leaving', value: (f) => f.p99 },
+    { heading: 'p99', run: 'leaving', value: (f) => f.p99, ratio: true },
     { heading: 'never', run: 'leaving', value: (f) => f.never },
   ],
 }

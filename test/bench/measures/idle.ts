@@ -3,12 +3,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { streamsAtMost } from '../descriptors.ts'
 import type { Figures, Load, Settings } from '../load/load.ts'
-import type { Family } from './measure.ts'
+import { type Family, isProxy } from './measure.ts'
 
-const fewStreams = 2_000
+export const fewStreams = 2_000
 const settleMs = 600
 
-async function idle(load: Load, { streams = fewStreams, oneUrl = false }: Settings): Promise<Figures> {
+export async function idle(load: Load, { streams = fewStreams, oneUrl = false }: Settings): Promise<Figures> {
   // The first streams pay for what is made once.
   await load.openStreams(100)
   await load.closeAll()
@@ -28,44 +28,39 @@ async function idle(load: Load, { streams = fewStreams, oneUrl = false }: Settin
 
 async function settled(load: Load): Promise<number> {
   await sleep(settleMs)
-  return (await load.usage()).rssKiB
+  return (await load.usage())?.rssKiB ?? Number.NaN
 }
 
-const many = streamsAtMost(10_000)
-const manyText = many.toLocaleString('en')
+export const manyStreams: number = streamsAtMost(10_000)
+const manyText = manyStreams.toLocaleString('en')
 
-const fewColumns = (run: string): Family['columns'] => [
-  { heading: 'held of 2,000', run, value: (f) => f.few },
+export const fewColumns = (run: string): Family['columns'] => [
+  { heading: 'idle of 2,000', run, value: (f) => f.few },
   { heading: 'KiB each', run, value: (f) => f.kibFew, ratio: true },
 ]
 
-const columns = (run: string): Family['columns'] => [
+export const idleColumns = (run: string): Family['columns'] => [
   ...fewColumns(run),
-  { heading: `held of ${manyText}`, run, value: (f) => f.many },
+  { heading: `idle of ${manyText}`, run, value: (f) => f.many },
   { heading: 'KiB each', run, value: (f) => f.kibMany, ratio: true },
 ]
 
-const limit = many < 10_000 ? ` This machine’s limit of descriptors allows ${manyText} streams, not 10,000.` : ''
+const limit = manyStreams < 10_000 ? ` This machine’s limit of descriptors allows ${manyText} streams, not 10,000.` : ''
 
 export const idleStreams: Family = {
   name: 'idle',
   title: 'Memory per idle stream',
-  note: `Growth of the proxy’s resident size, for 2,000 and ${manyText} streams in a fresh process.${limit}`,
+  note:
+    `Growth of the proxy’s resident size, for 2,000 and ${manyText} streams in a fresh process.${limit} ` +
+    'Every stream has a URL of its own; for clients that share one see the last table.',
   runs: [
-    { name: 'idle', settings: { streams: many }, measure: idle, fresh: true },
-    { name: 'idle-2000', settings: { streams: fewStreams }, measure: idle, fresh: true, quick: 'only' },
+    {
+      name: 'idle',
+      settings: { streams: manyStreams },
+      measure: idle,
+      fresh: true,
+      takes: (contender) => isProxy(contender) && !contender.shares,
+    },
   ],
-  columns: [
-    { heading: 'start MiB', run: 'idle', value: (f) => f.startMiB },
-    ...columns('idle'),
-    ...fewColumns('idle-2000'),
-  ],
-}
-
-export const idleClients: Family = {
-  name: 'idle-shared',
-  title: 'Memory per idle client of one URL',
-  note: 'The same, with all clients on one feed.',
-  runs: [{ name: 'idle-shared', settings: { streams: many, oneUrl: true }, measure: idle, fresh: true, sharing: true }],
-  columns: columns('idle-shared'),
+  columns: [{ heading: 'start MiB', run: 'idle', value: (f) => f.startMiB }, ...idleColumns('idle')],
 }

@@ -1,10 +1,10 @@
 // All that is measured, in the order of the tables.
 
-import { connecting, connections } from './connecting.ts'
-import { fanOut1000, fanOut5000 } from './fan-out.ts'
-import { idleClients, idleStreams } from './idle.ts'
-import type { Family, Run } from './measure.ts'
+import { comeAndGo, connecting } from './connecting.ts'
+import { idleStreams } from './idle.ts'
+import { type Family, isProxy, type Run } from './measure.ts'
 import { growth, latency, paced } from './paced.ts'
+import { sharing } from './sharing.ts'
 import { flood, throughput, throughputCpu } from './throughput.ts'
 
 export const families: readonly Family[] = [
@@ -14,14 +14,19 @@ export const families: readonly Family[] = [
   growth,
   connecting,
   idleStreams,
-  fanOut1000,
-  fanOut5000,
-  idleClients,
+  sharing,
 ]
 
 /** What every proxy does before anything counts, so that its compilers have settled. */
-export const warmUps: readonly Run[] = [
-  { name: 'warm-up-paced', settings: { streams: 100, rate: 50, ms: 400 }, measure: paced },
-  { name: 'warm-up-connections', settings: { ms: 600 }, measure: connections },
-  { name: 'warm-up-flood', settings: { streams: 10, batch: 8, ms: 200 }, measure: flood },
-]
+export const warmUp: Run = {
+  name: 'warm-up',
+  settings: {},
+  takes: isProxy,
+  measure: async (load) => {
+    await paced(load, { streams: 100, rate: 50, warmUpMs: 0, ms: 400 })
+    await load.closeAll()
+    await comeAndGo(load, { warmUpMs: 0, ms: 500 })
+    await load.closeAll()
+    return flood(load, { streams: 10, batch: 8, warmUpMs: 0, ms: 300 })
+  },
+}

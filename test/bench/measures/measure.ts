@@ -1,5 +1,6 @@
 // What a measure is: runs against a proxy, each giving figures, and columns of a table that show them.
 
+import type { Contender } from '../contenders/index.ts'
 import type { Figures, Load, Settings } from '../load/load.ts'
 
 export interface Run {
@@ -10,21 +11,21 @@ export interface Run {
   readonly quick?: true | 'only'
   /** Memory is measured in a process that has done nothing else. */
   readonly fresh?: true
-  /** Only contenders that serve many clients from one upstream, and those they are compared with. */
-  readonly sharing?: true
-  /** Needs no proxy. */
-  readonly directOnly?: true
+  /** Who takes part, where not everybody does. */
+  readonly takes?: (contender: Contender) => boolean
 }
 
 export interface Column {
   readonly heading: string
   readonly run: string
-  /** The figure to show; `direct` is that of the connection without a proxy in the same round. */
+  /** The figure to show; `direct` is that of the connection without a proxy, and empty for that connection itself. */
   readonly value: (figures: Figures, direct: Figures | undefined) => number | undefined
   /** Shows the ratio to bare piping too. */
   readonly ratio?: true
   /** Marked where the proxy had time to spare, so that something else was the limit. */
-  readonly saturates?: boolean
+  readonly saturates?: true
+  /** What there is to deliver where that is not as much as goes through. */
+  readonly due?: number
 }
 
 /** Measures that share a table. */
@@ -35,3 +36,6 @@ export interface Family {
   readonly runs: readonly Run[]
   readonly columns: readonly Column[]
 }
+
+export const isProxy = ({ command }: Contender): boolean => command !== undefined
+export const isDirect = (contender: Contender): boolean => !isProxy(contender)

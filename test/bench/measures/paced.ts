@@ -11,7 +11,8 @@ import { during, percentiles, warmUpMs } from './window.ts'
 const sentInATurn = 32
 const lateMs = 100
 
-export async function paced(load: Load, { streams = 1, rate = 100, ms = 1_000 }: Settings): Promise<Figures> {
+export async function paced(load: Load, settings: Settings): Promise<Figures> {
+  const { streams = 1, rate = 100, ms = 1_000 } = settings
   const held = await load.openStreams(streams)
   const latencies: number[] = []
   let recording = false
@@ -21,11 +22,12 @@ export async function paced(load: Load, { streams = 1, rate = 100, ms = 1_000 }:
     if (recording) latencies.push(performance.now() - sentAt)
   }
   const stop = pace(load, rate * held)
-  await sleep(warmUpMs)
+  await sleep(settings.warmUpMs ?? warmUpMs)
   recording = true
   const figures = await during(load, ms, () => arrived)
   recording = false
   stop()
+  load.onEvent = undefined
   return { held, ...figures, ...percentiles(latencies) }
 }
 
@@ -52,7 +54,7 @@ function send(stream: UpstreamStream | undefined, event: Buffer): void {
 }
 
 const added = (share: 'p50' | 'p90' | 'p99') => (figures: Figures, direct: Figures | undefined) =>
-  direct && (figures[share] ?? Number.NaN) - (direct[share] ?? Number.NaN)
+  direct && (figures[share] ?? Number.NaN) - (direct[share] ?? 0)
 const cpu = (figures: Figures) => figures.cpuUs
 
 export const latency: Family = {
@@ -66,12 +68,12 @@ export const latency: Family = {
   ],
   columns: [
     { heading: '1 stream × 200/s p50', run: 'latency-1', value: added('p50'), ratio: true },
-    { heading: 'p90', run: 'latency-1', value: added('p90') },
-    { heading: 'p99', run: 'latency-1', value: added('p99') },
+    { heading: 'p90', run: 'latency-1', value: added('p90'), ratio: true },
+    { heading: 'p99', run: 'latency-1', value: added('p99'), ratio: true },
     { heading: 'CPU µs', run: 'latency-1', value: cpu, ratio: true },
     { heading: '200 × 10/s p50', run: 'latency-200', value: added('p50'), ratio: true },
-    { heading: 'p90', run: 'latency-200', value: added('p90') },
-    { heading: 'p99', run: 'latency-200', value: added('p99') },
+    { heading: 'p90', run: 'latency-200', value: added('p90'), ratio: true },
+    { heading: 'p99', run: 'latency-200', value: added('p99'), ratio: true },
     { heading: 'CPU µs', run: 'latency-200', value: cpu, ratio: true },
     { heading: '60 bytes, 200 × 50/s CPU µs', run: 'tokens-paced', value: cpu, ratio: true },
   ],

@@ -1,0 +1,84 @@
+// Where the chunks of an HTTP/1.1 body begin and end (RFC 9112, section 7.1), in pieces as they come.
+
+const CR = 13
+const LF = 10
+// More than any chunk is that may pass; what is longer is for a real parser to judge.
+const MAX_DIGITS = 7
+
+type Part = 'size' | 'size-lf' | 'data' | 'data-cr' | 'data-lf'
+
+export class ChunkTrack {
+  #part: Part = 'size'
+  #digits = 0
+  // Of the chunk's data, what is still to come.
+  #left = 0
+  #isForeign = false
+
+  /** Where the chunk on its way ends in these bytes: 0 where there is none, after all of them where that is not known. */
+  endOfChunk(bytes: Buffer): number {
+    if (this.#part === 'size' && this.#digits === 0) return 0
+    const copy = new ChunkTrack()
+    copy.#part = this.#part
+    copy.#digits = this.#digits
+    copy.#left = this.#left
+    const { at } = copy.#go(bytes, true)
+    return copy.#isForeign ? bytes.length : at
+  }
+
+  /** Goes on; how much data went by, or undefined from a last or an unknown chunk on. */
+  pass(bytes: Buffer): number | undefined {
+    const { data } = this.#go(bytes, false)
+    return this.#isForeign ? undefined : data
+  }
+
+  #go(bytes: Buffer, toEndOfChunk: boolean): { at: number; data: number } {
+    let data = 0
+    let at = 0
+    while (at < bytes.length && !this.#isForeign) {
+      if (this.#part === 'data') {
+        const passed = Math.min(this.#left, bytes.length - at)
+        data += passed
+        at += passed
+        this.#left -= passed
+        if (this.#left === 0) this.#part = 'data-cr'
+        continue
+      }
+      this.#frame(bytes[at++] ?? 0)
+      if (toEndOfChunk && this.#part === 'size' && this.#digits === 0) break
+    }
+    return { at, data }
+  }
+
+  #frame(byte: number): void {
+    switch (this.#part) {
+      case 'size': {
+        const digit = hexDigit(byte)
+        if (digit !== undefined && this.#digits < MAX_DIGITS) {
+          this.#left = this.#left * 16 + digit
+          this.#digits++
+        } else {
+          this.#expect(byte === CR && this.#left > 0, 'size-lf')
+        }
+        return
+      }
+      case 'size-lf':
+        this.#digits = 0
+        return this.#expect(byte === LF, 'data')
+      case 'data-cr':
+        return this.#expect(byte === CR, 'data-lf')
+      default:
+        return this.#expect(byte === LF, 'size')
+    }
+  }
+
+  #expect(isSo: boolean, next: Part): void {
+    if (isSo) this.#part = next
+    else this.#isForeign = true
+  }
+}
+
+function hexDigit(byte: number): number | undefined {
+  if (byte >= 48 && byte <= 57) return byte - 48
+  const lower = byte | 32
+  return lower >= 97 && lower <= 102 ? lower - 87 : undefined
+}
