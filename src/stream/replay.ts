@@ -15,6 +15,10 @@ export interface ReplayBlock {
   readonly isEvent: boolean
 }
 
+// What keeping a block takes beside its bytes. An event's bytes are the app's affair; blocks that are no events count
+// for no more than their bytes otherwise, and could be many.
+const BLOCK_BYTES = 128
+
 interface Entry extends ReplayBlock {
   readonly at: number
 }
@@ -59,7 +63,7 @@ export class Replay {
     if (block.id !== undefined) this.#positions.set(block.id, this.end)
     // A copy, since what was read with it may be much larger.
     this.#entries.push({ ...block, bytes: Buffer.from(block.bytes), at: now })
-    this.#bytes += block.bytes.length
+    this.#bytes += sizeOf(block)
     if (block.isEvent) this.#events++
     this.trim(now)
   }
@@ -108,15 +112,20 @@ export class Replay {
     }
   }
 
-  #drop({ id, bytes, isEvent }: Entry): void {
+  #drop(entry: Entry): void {
+    const { id, isEvent } = entry
     if (id !== undefined) {
       if (this.#positions.get(id) === this.#first) this.#positions.delete(id)
       this.#idBefore = id
     }
     this.#idBeforeIsExact = id !== undefined
-    this.#bytes -= bytes.length
+    this.#bytes -= sizeOf(entry)
     if (isEvent) this.#events--
     this.#head++
     this.#first++
   }
+}
+
+function sizeOf({ bytes, isEvent }: ReplayBlock): number {
+  return isEvent ? bytes.length : bytes.length + BLOCK_BYTES
 }
