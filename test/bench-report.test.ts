@@ -53,6 +53,13 @@ describe('the report of the benchmark', () => {
     assert.match(text, /In 2 of 3 runs/)
   })
 
+  it('marks what was never measured undisturbed', () => {
+    const text = markdown([result('pipe', 'large', { perSecond: 5_000, eventBytes: 1e3, loadWaitPct: 40 })])
+
+    assert.equal(row('pipe', text), '| pipe | ~5 |')
+    assert.match(text, /^~: /m)
+  })
+
   it('says where the load generator may have been the limit', () => {
     const text = markdown([
       result('direct', 'large', { perSecond: 15_000, eventBytes: 1e3 }),
