@@ -14,7 +14,7 @@ import { type Report, toMarkdown } from './report.ts'
 const folder = join(import.meta.dirname, 'results')
 
 // A minute is what a quick comparison may take; where the machine is busy, that is better kept than figures are.
-const quickTimes = { retriesMs: 25_000, atMostMs: 180_000 }
+const quickTimes = { retriesMs: 8_000, atMostMs: 180_000 }
 const roundRetriesMs = 12 * 60_000
 const roundAtMostMs = 30 * 60_000
 

@@ -31,9 +31,11 @@ const nearlyAll = 0.95
 
 const spareMark = '†'
 const ceilingMark = '‡'
+const disturbedMark = '~'
 const legends = {
   [spareMark]: `${spareMark}: the proxy used less than ${saturatedPct} % of its CPU, so something else was the limit: compare the CPU instead.`,
   [ceilingMark]: `${ceilingMark}: the load generator by itself (direct) makes less than ${headroom} times this, or less than is due: it may have been the limit, so compare the CPU instead.`,
+  [disturbedMark]: `${disturbedMark}: other programs were in the way each time.`,
 }
 
 /** How long the proxy, or the load generator, was kept from its CPU by other programs. */
@@ -61,7 +63,7 @@ export function toMarkdown(report: Report): string {
     ...(disturbed > 0
       ? [
           `In ${disturbed} of ${results.length} runs the proxy or the load generator had to wait for its CPU for more than ` +
-            `${disturbedPct} % of the time; they are left out where the same was measured undisturbed.`,
+            `${disturbedPct} % of the time; they are left out where the same was measured undisturbed, and marked ${disturbedMark} elsewhere.`,
         ]
       : []),
     ...(losses.length > 0 ? [`Streams were refused or lost: ${losses.join('; ')}.`] : []),
@@ -98,7 +100,9 @@ function cell(contender: string, column: Column, results: readonly Result[]): st
   const base = contender !== pipe && column.ratio && medianOf(pipe, column.run, column.value, results)
   // Of differences there may be none, or less.
   const ratio = isProxied(contender) && base && base > 0 && value > 0 ? ` (×${(value / base).toFixed(2)})` : ''
-  return `${decimals(value)}${marksOf(contender, column, value, results)}${ratio}`
+  const every = results.filter((result) => result.contender === contender && result.run === column.run)
+  const disturbed = every.every(({ figures }) => isDisturbed(figures)) ? disturbedMark : ''
+  return `${disturbed}${decimals(value)}${marksOf(contender, column, value, results)}${ratio}`
 }
 
 function marksOf(contender: string, column: Column, value: number, results: readonly Result[]): string {

@@ -23,10 +23,10 @@ export const warmUp: Run = {
   settings: {},
   takes: isProxy,
   measure: async (load) => {
-    await paced(load, { streams: 100, rate: 50, warmUpMs: 0, ms: 400 })
+    await paced(load, { streams: 100, rate: 50, warmUpMs: 0, ms: 300 })
     await load.closeAll()
-    await comeAndGo(load, { warmUpMs: 0, ms: 500 })
+    await comeAndGo(load, { warmUpMs: 0, ms: 400 })
     await load.closeAll()
-    return flood(load, { streams: 10, batch: 8, warmUpMs: 0, ms: 300 })
+    return flood(load, { streams: 10, batch: 8, warmUpMs: 0, ms: 200 })
   },
 }
