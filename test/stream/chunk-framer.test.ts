@@ -25,7 +25,7 @@ class Side implements FeedSink {
   chunkedBytes = 0
   events = 0
   ended = false
-  readonly onChunks: FeedSink['onChunks'] | undefined
+  readonly onChunks?: NonNullable<FeedSink['onChunks']>
 
   constructor(takesChunks: boolean, eventBytes: number) {
     if (takesChunks) this.onChunks = this.#takeChunks
