@@ -333,6 +333,7 @@ test('a large chunk cut in two and in three around its end', () => {
     '\r\n\r\n',
     '\r\r',
     '\n\r\n',
+    '\ndata: y\rdata: z\n\n',
     '\n\n\r\n',
     '\r\n\n',
   ]) {
@@ -345,6 +346,19 @@ test('a large chunk cut in two and in three around its end', () => {
     }
     for (let first = 1; first < 30; first++)
       race([before, ...cut(bytes.subarray(0, first), [first]), bytes.subarray(first)])
+  }
+})
+
+test('a large chunk that does not end as chunks do is given back', () => {
+  for (const end of ['\rx', 'x\n', '\n\n', '\n\r', 'xx']) {
+    const whole = large('\n\n')
+    const read = Buffer.concat([whole.subarray(0, -2), Buffer.from(end), before])
+    for (const at of [5_000, read.length - before.length - 4]) {
+      const { subject } = framer()
+      assert.deepEqual(taken(subject, read.subarray(0, at)), { chunks: '', back: '' })
+
+      assert.deepEqual(taken(subject, read.subarray(at)), { chunks: '', back: read.toString() })
+    }
   }
 })
 
@@ -381,6 +395,9 @@ for (const [name, read, chunks, back] of [
   ['CR in half a chunk', '9\r\ndata: a\r', 0, '9\r\ndata: a\r'],
   ['data that is longer than its size', '9\r\ndata: a\n\nx\r\n', 0, '9\r\ndata: a\n\nx\r\n'],
   ['data that is shorter than its size', '9\r\ndata: a\n\r\n\r\n', 0, '9\r\ndata: a\n\r\n\r\n'],
+  ['a chunk that ends with CR alone', '9\r\ndata: a\n\n\rx', 0, '9\r\ndata: a\n\n\rx'],
+  ['a chunk that ends with LF alone', '9\r\ndata: a\n\n\nx', 0, '9\r\ndata: a\n\n\nx'],
+  ['a size that ends with CR alone', '9\rxdata: a\n\n\r\n', 0, '9\rxdata: a\n\n\r\n'],
   ['a size of eight digits', '00000009\r\ndata: a\n\n\r\n', 0, '00000009\r\ndata: a\n\n\r\n'],
   ['eight digits', '00000009', 0, '00000009'],
   ['a chunk that is too large to be held', 'fffffff\r\ndata', 0, 'fffffff\r\ndata'],
