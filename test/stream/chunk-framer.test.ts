@@ -445,6 +445,22 @@ test('what is held is a copy, so that the read it came in is let go', () => {
   assert.ok(held.every(({ buffer }) => buffer !== read.buffer))
 })
 
+test('a large chunk that drips in is not held in as many buffers', () => {
+  for (const [readBytes, isHeld] of [
+    [1, false],
+    [100, false],
+    [1_460, true],
+  ] as const) {
+    const { subject } = framer()
+    const reads = cut(chunk(`data: ${'x'.repeat(900_000)}\n\n`), [readBytes])
+
+    const i = reads.findIndex((read) => taken(subject, read).back !== '')
+
+    assert.equal(i === -1, isHeld)
+    assert.ok(i < 10_000 / readBytes + 100)
+  }
+})
+
 test('no more is held than an event may be large, the frame of its chunks included', () => {
   const event = chunk(`data: ${'x'.repeat(20_000)}\n\n`)
   for (const [eventBytes, isHeld] of [
