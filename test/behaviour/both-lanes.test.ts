@@ -176,6 +176,10 @@ const bodies: Record<string, string> = {
   'plain events': inChunks(one, two, three) + lastChunk,
   'several events in a chunk': inChunks(one + two, three) + lastChunk,
   'events over several chunks': inChunks('id: 1\n', 'data: one\n', '\nid: 2\nda', 'ta: two\n\n', three) + lastChunk,
+  'a large event and a half one in a chunk':
+    inChunks(one, `data: ${'x'.repeat(9_000)}\n\nid: 2\n`, 'data\n\n') + lastChunk,
+  'a large event': inChunks(one, `data: ${'x'.repeat(9_000)}\n\n`, two) + lastChunk,
+  'data that looks like chunks': inChunks(one, `${two}3\r\n:\n\n\r\n11\r\n${one}\r\n`, three) + lastChunk,
   'comments and blocks without data': inChunks(': hi\n\n', 'id: 7\n\n', 'retry: 9\n\n', '\n', one) + lastChunk,
   'every line end': inChunks('data: a\r\n\r\n', one, 'data: b\r', '\rdata: c\n\n', two) + lastChunk,
   'a byte order mark': inChunks(`\uFEFF${one}`, `\uFEFF${two}`) + lastChunk,
@@ -232,7 +236,8 @@ for (const [name, text] of Object.entries(bodies)) {
   test(`${name}, in reads of a few bytes`, async (t) => {
     await bothWays(t, {}, async (way) => {
       const wire = await open(way, closing)
-      for (let at = 0; at < body.length; at += 3) await wire.send(body.subarray(at, at + 3))
+      const step = body.length > 1_000 ? 500 : 3
+      for (let at = 0; at < body.length; at += step) await wire.send(body.subarray(at, at + step))
       await settle()
       wire.conversation.finish()
       return await outcome(wire, way)
@@ -510,6 +515,45 @@ for (const [name, body] of Object.entries(inPieces)) {
     assert.equal(result.reason, 'client-left')
   })
 }
+
+test('what comes while `onOpen` is at work follows it', async (t) => {
+  const whole = Buffer.from(inChunks(one, 'id: 2\n', 'data: two\n\n', three))
+  let opened = () => {}
+  const onOpen = () => new Promise<void>((resolve) => (opened = resolve))
+  const texts = await bothWays(t, { onOpen }, async (way) => {
+    const found: string[] = []
+    for (const at of places(whole.length, 12)) {
+      const wire = await open(way, Buffer.concat([Buffer.from(closing), whole.subarray(0, at)]))
+      wire.conversation.send(whole.subarray(at))
+      await settle()
+      assert.equal(wire.client.text, '')
+      opened()
+      await wire.client.waitFor(three)
+      wire.conversation.send(Buffer.concat([chunk(one), Buffer.from(lastChunk)]))
+      found.push((await outcome(wire, way)).text)
+    }
+    return found
+  })
+
+  for (const text of texts) assert.equal(text, one + two + three + one)
+})
+
+test('an upstream that goes on without its client is read to its end', async (t) => {
+  const result = await bothWays(t, { onDisconnect: 'drain' }, async (way) => {
+    const wire = await open(way)
+    await wire.send(chunk(one))
+    await wire.send('11\r\nid: 2\nda')
+    await wire.client.waitFor(one)
+    wire.client.close()
+    await until(() => way.front.connections === 0, 'the client to be gone')
+    await wire.send(`ta: two\n\n\r\n${inChunks(three)}`)
+    await wire.send(chunk(`data: ${'x'.repeat(200_000)}\n\n`))
+    await wire.send(lastChunk)
+    return await way.closings.next('the stream to be closed')
+  })
+
+  assert.deepEqual(result, { reason: 'client-left', lastEventId: '3', events: 4, bytes: one.length })
+})
 
 test('where a stream stands is known after each event', async (t) => {
   await bothWays(t, {}, async (way) => {
