@@ -555,6 +555,19 @@ test('an upstream that goes on without its client is read to its end', async (t)
   assert.deepEqual(result, { reason: 'client-left', lastEventId: '3', events: 4, bytes: one.length })
 })
 
+test('a stream whose events come is not silent, however long others are', async (t) => {
+  for (const lane of lanes) {
+    const way = await setting(t, lane, { timeouts: { idleMs: 500 } })
+    const busy = await open(way)
+    const quiet = await open(way)
+    while (quiet.client.ending === undefined) await busy.send(chunk(one))
+    await busy.send(chunk(two))
+
+    await busy.client.waitFor(two)
+    assert.equal(way.proxy.stats().closed['upstream-lost'], 1)
+  }
+})
+
 test('where a stream stands is known after each event', async (t) => {
   await bothWays(t, {}, async (way) => {
     const wire = await open(way, closing)

@@ -18,6 +18,7 @@ const MIB = 1_048_576
 /** A feed with a client that takes everything, read by read. */
 class Side implements FeedSink {
   readonly cursor = new Cursor('')
+  readonly client: { wroteBody: boolean; takesChunks: boolean }
   readonly feed: Feed
   readonly #written: Buffer[] = []
   writtenBytes = 0
@@ -29,7 +30,7 @@ class Side implements FeedSink {
 
   constructor(takesChunks: boolean, eventBytes: number) {
     if (takesChunks) this.onChunks = this.#takeChunks
-    const client = Object.defineProperty({ wroteBody: false, takesChunks }, 'wroteBody', {
+    this.client = Object.defineProperty({ wroteBody: false, takesChunks }, 'wroteBody', {
       get: () => this.writtenBytes > 0,
     })
     const body = { start() {}, pause() {}, resume() {}, destroy() {} }
@@ -41,7 +42,7 @@ class Side implements FeedSink {
         hooks: [],
         stream: {} as SseStream,
         cursor: this.cursor,
-        client,
+        client: this.client,
         resumer: undefined,
       },
       this,
@@ -512,4 +513,20 @@ test('reads that only wait are no sign that it is of no use', () => {
   for (const byte of inBytes(line.subarray(0, -2))) assert.equal(taken(subject, byte).back, '')
 
   assert.equal(subject.isUseful, true)
+})
+
+test('a feed gives back what waits where the client does not take chunks, or the feed is over', () => {
+  for (const change of [
+    ({ client }: Side) => Object.assign(client, { takesChunks: false }),
+    ({ feed }: Side) => feed.stop(),
+  ]) {
+    const side = new Side(true, MIB)
+    assert.deepEqual(side.feed.onChunks(Buffer.from('9\r\nda')), [])
+    change(side)
+
+    const back = side.feed.onChunks(Buffer.from('ta: a\n\n\r\n'))
+
+    assert.equal(Buffer.concat(back).toString(), '9\r\ndata: a\n\n\r\n')
+    assert.equal(side.writtenBytes, 0)
+  }
 })
