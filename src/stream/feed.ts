@@ -46,8 +46,8 @@ export class Feed implements BodySink, EventSource {
   readonly #sink: FeedSink
   readonly #framer: EventFramer
   readonly #hooks: HookRunner | undefined
-  // Absent where events are looked at one by one, or are not held back.
-  readonly #chunks: ChunkFramer | undefined
+  // Absent where events are looked at one by one, or are not held back, or go to a client that takes no chunks.
+  #chunks: ChunkFramer | undefined
   #body: UpstreamBody | undefined
   #upstream = ''
   #delimited = true
@@ -158,13 +158,15 @@ export class Feed implements BodySink, EventSource {
 
   onChunks(read: Buffer): readonly Buffer[] {
     const chunks = this.#chunks
+    // Known by now, and for good: the client's head has left.
+    if (!this.#options.client.takesChunks) this.#chunks = undefined
     // What came as plain data leaves first.
     if (this.#parts.length > 0) this.#work()
-    if (!chunks || !this.#isBetweenEvents || !this.#options.client.takesChunks) {
+    if (!this.#chunks || !this.#isBetweenEvents) {
       return chunks ? [...chunks.release(), read] : [read]
     }
     this.#idleTimer?.refresh()
-    const taken = chunks.take(read)
+    const taken = this.#chunks.take(read)
     if (taken.chunks.length > 0) {
       this.#sink.onReceived(taken.bytes, taken.events)
       this.#sink.onChunks?.(taken.chunks, taken.bytes, taken.events)

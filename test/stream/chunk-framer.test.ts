@@ -528,5 +528,7 @@ test('a feed gives back what waits where the client does not take chunks, or the
 
     assert.equal(Buffer.concat(back).toString(), '9\r\ndata: a\n\n\r\n')
     assert.equal(side.writtenBytes, 0)
+    // For the rest of the stream.
+    assert.equal(side.feed.takesChunks, side.client.takesChunks)
   }
 })
