@@ -9,6 +9,10 @@ const CR = 13
 const BLANK_LINE = Buffer.from('\n\n')
 // Chunks that are on their way above this size are kept as they were read; smaller ones are joined to what follows.
 const LARGE_BYTES = 8192
+// Reads of a large chunk may be as many without more ado, and more where they are not smaller than this on average:
+// each costs more than its bytes.
+const FEW_READS = 64
+const SMALL_READ_BYTES = 256
 // RFC 9112 sets no bound; no chunk that may be held has more digits.
 const MAX_DIGITS = 7
 // So many times in a row nothing was of use here: it will be so for the rest of the stream.
@@ -45,6 +49,11 @@ export class ChunkFramer {
   /** Whether it is worth while to go on. */
   get isUseful(): boolean {
     return this.#refusals < MAX_REFUSALS
+  }
+
+  /** Whoever takes the events cannot do with chunks. */
+  giveUp(): void {
+    this.#refusals = MAX_REFUSALS
   }
 
   /** Gives back what is held. */
@@ -107,7 +116,7 @@ export class ChunkFramer {
     const startsBlank = last?.[last.length - 1] === LF && read[0] === LF
     if (read.length < end) {
       const isInside = !startsBlank && read.indexOf(CR) === -1 && read.indexOf(BLANK_LINE) === -1
-      return isInside ? NOTHING : { ...NOTHING, back: this.release() }
+      return isInside && !this.#dripsIn ? NOTHING : { ...NOTHING, back: this.release() }
     }
     // Its last line, the blank line and the chunk's own CR LF.
     const isEvent = end >= 4 && read.indexOf(BLANK_LINE) === end - 4 && read.indexOf(CR) === end - 2
@@ -124,6 +133,11 @@ export class ChunkFramer {
       events: cursor.events - eventsBefore,
       back: rest.back,
     }
+  }
+
+  get #dripsIn(): boolean {
+    const reads = this.#held.length
+    return reads > FEW_READS && this.#heldBytes < reads * SMALL_READ_BYTES
   }
 
   #passLarge(chunks: readonly Buffer[]): number {

@@ -159,9 +159,11 @@ export class Feed implements BodySink, EventSource {
   onChunks(read: Buffer): readonly Buffer[] {
     this.#chunks ??= new ChunkFramer(this.#options.eventBytes, this.#options.cursor)
     const chunks = this.#chunks
+    // Known by now, and for good: the client's head has left.
+    if (!this.#options.client.takesChunks) chunks.giveUp()
     // What came as plain data leaves first.
     if (this.#parts) this.#work()
-    if (!this.#isBetweenEvents || !this.#options.client.takesChunks) return [...chunks.release(), read]
+    if (!chunks.isUseful || !this.#isBetweenEvents) return [...chunks.release(), read]
     this.#idleTimer?.refresh()
     const taken = chunks.take(read)
     if (taken.chunks.length > 0) {

@@ -18,6 +18,7 @@ const MIB = 1_048_576
 /** A feed with a client that takes everything, read by read. */
 class Side implements FeedSink {
   readonly cursor = new Cursor('')
+  readonly client: { wroteBody: boolean; takesChunks: boolean }
   readonly feed: Feed
   readonly #written: Buffer[] = []
   writtenBytes = 0
@@ -25,11 +26,11 @@ class Side implements FeedSink {
   chunkedBytes = 0
   events = 0
   ended = false
-  readonly onChunks: FeedSink['onChunks'] | undefined
+  readonly onChunks?: NonNullable<FeedSink['onChunks']>
 
   constructor(takesChunks: boolean, eventBytes: number) {
     if (takesChunks) this.onChunks = this.#takeChunks
-    const client = Object.defineProperty({ wroteBody: false, takesChunks }, 'wroteBody', {
+    this.client = Object.defineProperty({ wroteBody: false, takesChunks }, 'wroteBody', {
       get: () => this.writtenBytes > 0,
     })
     const body = { start() {}, pause() {}, resume() {}, destroy() {} }
@@ -41,7 +42,7 @@ class Side implements FeedSink {
         hooks: [],
         stream: {} as SseStream,
         cursor: this.cursor,
-        client,
+        client: this.client,
         resumer: undefined,
       },
       this,
@@ -333,6 +334,7 @@ test('a large chunk cut in two and in three around its end', () => {
     '\r\n\r\n',
     '\r\r',
     '\n\r\n',
+    '\ndata: y\rdata: z\n\n',
     '\n\n\r\n',
     '\r\n\n',
   ]) {
@@ -345,6 +347,19 @@ test('a large chunk cut in two and in three around its end', () => {
     }
     for (let first = 1; first < 30; first++)
       race([before, ...cut(bytes.subarray(0, first), [first]), bytes.subarray(first)])
+  }
+})
+
+test('a large chunk that does not end as chunks do is given back', () => {
+  for (const end of ['\rx', 'x\n', '\n\n', '\n\r', 'xx']) {
+    const whole = large('\n\n')
+    const read = Buffer.concat([whole.subarray(0, -2), Buffer.from(end), before])
+    for (const at of [5_000, read.length - before.length - 4]) {
+      const { subject } = framer()
+      assert.deepEqual(taken(subject, read.subarray(0, at)), { chunks: '', back: '' })
+
+      assert.deepEqual(taken(subject, read.subarray(at)), { chunks: '', back: read.toString() })
+    }
   }
 })
 
@@ -381,6 +396,9 @@ for (const [name, read, chunks, back] of [
   ['CR in half a chunk', '9\r\ndata: a\r', 0, '9\r\ndata: a\r'],
   ['data that is longer than its size', '9\r\ndata: a\n\nx\r\n', 0, '9\r\ndata: a\n\nx\r\n'],
   ['data that is shorter than its size', '9\r\ndata: a\n\r\n\r\n', 0, '9\r\ndata: a\n\r\n\r\n'],
+  ['a chunk that ends with CR alone', '9\r\ndata: a\n\n\rx', 0, '9\r\ndata: a\n\n\rx'],
+  ['a chunk that ends with LF alone', '9\r\ndata: a\n\n\nx', 0, '9\r\ndata: a\n\n\nx'],
+  ['a size that ends with CR alone', '9\rxdata: a\n\n\r\n', 0, '9\rxdata: a\n\n\r\n'],
   ['a size of eight digits', '00000009\r\ndata: a\n\n\r\n', 0, '00000009\r\ndata: a\n\n\r\n'],
   ['eight digits', '00000009', 0, '00000009'],
   ['a chunk that is too large to be held', 'fffffff\r\ndata', 0, 'fffffff\r\ndata'],
@@ -426,6 +444,22 @@ test('what is held is a copy, so that the read it came in is let go', () => {
   const held = subject.release()
   assert.equal(Buffer.concat(held).length, 6)
   assert.ok(held.every(({ buffer }) => buffer !== read.buffer))
+})
+
+test('a large chunk that drips in is not held in as many buffers', () => {
+  for (const [readBytes, isHeld] of [
+    [1, false],
+    [100, false],
+    [1_460, true],
+  ] as const) {
+    const { subject } = framer()
+    const reads = cut(chunk(`data: ${'x'.repeat(900_000)}\n\n`), [readBytes])
+
+    const i = reads.findIndex((read) => taken(subject, read).back !== '')
+
+    assert.equal(i === -1, isHeld)
+    assert.ok(i < 10_000 / readBytes + 100)
+  }
 })
 
 test('no more is held than an event may be large, the frame of its chunks included', () => {
@@ -479,4 +513,22 @@ test('reads that only wait are no sign that it is of no use', () => {
   for (const byte of inBytes(line.subarray(0, -2))) assert.equal(taken(subject, byte).back, '')
 
   assert.equal(subject.isUseful, true)
+})
+
+test('a feed gives back what waits where the client does not take chunks, or the feed is over', () => {
+  for (const change of [
+    ({ client }: Side) => Object.assign(client, { takesChunks: false }),
+    ({ feed }: Side) => feed.stop(),
+  ]) {
+    const side = new Side(true, MIB)
+    assert.deepEqual(side.feed.onChunks(Buffer.from('9\r\nda')), [])
+    change(side)
+
+    const back = side.feed.onChunks(Buffer.from('ta: a\n\n\r\n'))
+
+    assert.equal(Buffer.concat(back).toString(), '9\r\ndata: a\n\n\r\n')
+    assert.equal(side.writtenBytes, 0)
+    // For the rest of the stream.
+    assert.equal(side.feed.takesChunks, side.client.takesChunks)
+  }
 })
