@@ -1,7 +1,7 @@
 // The one owner of the client's response. Nobody else writes to it, ends it or listens to it; here is known what of
 // it differs between HTTP/1.0, 1.1 and 2.
 
-import { type IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { UpstreamResponse } from '../open-upstream.ts'
@@ -18,8 +18,8 @@ export interface WriterListener {
   onStall(): void
 }
 
-// Whoever replaces it wants to see the body.
-const { write: untouchedWrite } = ServerResponse.prototype
+// Whoever replaces it wants to see the body, for one response or for all. Node's own is inherited.
+const untouchedWrite = Object.hasOwn(ServerResponse.prototype, 'write') ? undefined : OutgoingMessage.prototype.write
 
 export class ClientWriter {
   readonly #req: IncomingMessage

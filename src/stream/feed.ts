@@ -299,7 +299,7 @@ export class Feed implements BodySink, EventSource {
     this.#body = undefined
     clearTimeout(this.#idleTimer)
     this.#framer.restart()
-    this.#chunks?.release()
+    this.#chunks = undefined
     this.#options.cursor.restart()
     resumer.resume(lost ?? new Error('the upstream ended'), this.#upstream).then(
       (resumed) => this.#goOn(resumed),
