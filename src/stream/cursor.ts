@@ -36,7 +36,7 @@ export class Cursor implements Progress {
 
   /** Bytes that end where an event ends, or that do not, have gone to the client. */
   pass(bytes: Buffer, whole: boolean): void {
-    const raw = bytes.length > MAX_LINE ? startsOfLines(bytes) : bytes.toString('latin1')
+    const raw = hasLongLine(bytes) ? startsOfLines(bytes) : bytes.toString('latin1')
     const text = this.#start === undefined ? raw : this.#afterMark(raw)
     if (this.#midway || !whole) this.#passParts(text)
     else this.#passWhole(text)
@@ -163,6 +163,14 @@ function isId(value: string): boolean {
 
 function isNumber(value: string): boolean {
   return /^\d+$/.test(value)
+}
+
+/** Whether it is worth while to look for line ends one by one: the line in the middle tells. */
+function hasLongLine(bytes: Buffer): boolean {
+  if (bytes.length <= MAX_LINE) return false
+  const middle = bytes.length >> 1
+  const end = bytes.indexOf('\n', middle)
+  return end === -1 || end - middle > MAX_LINE
 }
 
 /** Of lines that are longer than what counts of them, only that much. */
