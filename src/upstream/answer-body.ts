@@ -57,7 +57,7 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     this.#sink = sink
     const readWithHead = this.#readWithHead
     this.#readWithHead = undefined
-    if (readWithHead && sink.takesChunks && this.#outcome === undefined) {
+    if (readWithHead && sink.onChunks && this.#outcome === undefined) {
       this.#lane = ChunkLane.enter(this.#source, readWithHead, this)
     }
     const early = this.#early ?? []

@@ -1,6 +1,7 @@
-// The short way of a body in chunks: from the upstream's connection past Node's parser, to a sink that can pass chunks
-// on as they are. The parser stands between two chunks meanwhile, so that whatever is not wanted as chunks, or is not
-// understood here, can be given to it at any time; above all the end of the body, which it sees like any other.
+// The short way of a body in chunks: from the upstream's connection past Node's parser, to a sink that takes many
+// chunks at once, as they are or their data. The parser stands between two chunks meanwhile, so that whatever is not
+// whole, or is not understood here, can be given to it at any time; above all the end of the body, which it sees like
+// any other.
 //
 // What Node does inside is not relied on but watched: its parser must be the one listener to the connection's data,
 // and nothing goes past it before it has brought, of bytes that went by here, just the data that is in them.
@@ -8,7 +9,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { BodySink } from '../open-upstream.ts'
-import { ChunkTrack } from './chunk-track.ts'
+import { ChunkTrack, takeData } from './chunk-track.ts'
 
 /** Whose body it is. */
 export interface LaneOwner {
@@ -41,7 +42,8 @@ export class ChunkLane {
   readonly #parser: (read: Buffer) => void
   // Where the parser is; undefined while it stands between two chunks, and everything goes past it.
   #track: ChunkTrack | undefined = new ChunkTrack()
-  #isProven = false
+  // How much data there was for the parser to bring.
+  #dataBytes = 0
   #isPaused = false
   // Whether the parser is back in its place.
   #isOver = false
@@ -66,58 +68,60 @@ export class ChunkLane {
     // Somebody else wants to see what comes, here or there.
     if (!parser || others.length > 0 || answer.listenerCount('data') > 1) return undefined
     const lane = new ChunkLane(owner, socket, parser as (read: Buffer) => void)
-    lane.#compare(lane.#track?.pass(start), 0)
-    return lane.#isOver ? undefined : lane
+    lane.#dataBytes = lane.#track?.pass(start) ?? Number.NaN
+    if (lane.#isInStep) return lane
+    lane.#leave()
+    return undefined
   }
 
-  /** The answer pauses by itself what comes through the parser. */
+  /** Beside the answer, which pauses what comes through the parser. */
   pause(): void {
-    if (this.#track) return
+    // The connection may be another answer's by now.
+    if (this.#isOver) return
     this.#isPaused = true
     this.#socket.pause()
   }
 
   resume(): void {
-    // The connection may be another answer's by now.
     if (this.#isPaused) this.#socket.resume()
     this.#isPaused = false
   }
 
   readonly #onRead = (read: Buffer): void => {
     if (!this.#track) return this.#offer(read)
-    // The chunk that the parser has begun is its own.
-    const end = this.#isProven ? this.#track.endOfChunk(read) : read.length
+    if (!this.#isInStep) this.#leave()
+    // The chunk that the parser has begun is its own. Before the first one nothing is known of it.
+    const isKnown = this.#dataBytes > 0 && !this.#isOver
+    const end = isKnown ? this.#track.endOfChunk(read) : read.length
     if (end > 0) this.#parse(end < read.length ? read.subarray(0, end) : read)
     if (end < read.length) this.#offer(end > 0 ? read.subarray(end) : read)
   }
 
+  /** Lets the sink have what begins with a chunk, and the parser what is left of that. */
   #offer(read: Buffer): void {
     const { sink } = this.#owner
-    if (this.#isOver || !sink?.takesChunks || !sink.onChunks) {
-      this.#parse(read)
-      this.#leave()
-      return
-    }
-    const back = sink.onChunks(read)
+    if (!this.#isInStep || !sink) this.#leave()
+    if (this.#isOver || !sink) return this.#parse(read)
+    const back = sink.takesChunks && sink.onChunks ? sink.onChunks(read) : [read]
+    const { data, rest } = takeData(back.length === 1 && back[0] ? back[0] : Buffer.concat(back))
+    if (data.length > 0) this.#owner.sink?.onData(data)
     // At once: behind the end of a body there is no parser any more.
-    if (back.length === 0) this.#track = undefined
-    else this.#parse(back.length === 1 && back[0] ? back[0] : Buffer.concat(back))
+    if (rest.length > 0) this.#parse(rest)
+    else this.#track = undefined
   }
 
-  /** Lets the parser have this, and sees whether it brings what is expected. */
   #parse(bytes: Buffer): void {
-    const before = this.#owner.parsedBytes
     this.#track ??= new ChunkTrack()
     const data = this.#track.pass(bytes)
+    this.#dataBytes += data ?? 0
     // The end of the body, or nothing that is known here.
     if (data === undefined) this.#leave()
     if (!this.#socket.destroyed) this.#parser.call(this.#socket, bytes)
-    if (data !== undefined) this.#compare(data, before)
   }
 
-  #compare(data: number | undefined, before: number): void {
-    if (data !== this.#owner.parsedBytes - before) this.#leave()
-    else if (data > 0) this.#isProven = true
+  /** Whether the parser has brought just what was expected of it. */
+  get #isInStep(): boolean {
+    return this.#owner.parsedBytes === this.#dataBytes
   }
 
   #leave(): void {

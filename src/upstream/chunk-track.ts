@@ -77,7 +77,35 @@ export class ChunkTrack {
   }
 }
 
-function hexDigit(byte: number): number | undefined {
+/** The data of the whole chunks that these bytes begin with, moved together where it lies, and what comes after them. */
+export function takeData(bytes: Buffer): { data: Buffer; rest: Buffer } {
+  let from = 0
+  let to = 0
+  let at = 0
+  for (;;) {
+    let size = 0
+    let sizeEnd = at
+    for (let digit = hexDigit(bytes[at]); digit !== undefined; digit = hexDigit(bytes[++sizeEnd]))
+      size = size * 16 + digit
+    const start = sizeEnd + 2
+    const end = start + size
+    const isWhole = end + 2 <= bytes.length && isLineEnd(bytes, sizeEnd) && isLineEnd(bytes, end)
+    if (size === 0 || sizeEnd - at > MAX_DIGITS || !isWhole) break
+    // The first one stays where it is.
+    if (to === 0) from = start
+    else bytes.copyWithin(to, start, end)
+    to = (to || start) + size
+    at = end + 2
+  }
+  return { data: bytes.subarray(from, to), rest: bytes.subarray(at) }
+}
+
+function isLineEnd(bytes: Buffer, at: number): boolean {
+  return bytes[at] === CR && bytes[at + 1] === LF
+}
+
+function hexDigit(byte: number | undefined): number | undefined {
+  if (byte === undefined) return undefined
   if (byte >= 48 && byte <= 57) return byte - 48
   const lower = byte | 32
   return lower >= 97 && lower <= 102 ? lower - 87 : undefined

@@ -44,6 +44,7 @@ class Stage {
   readonly answer: EventEmitter & { socket: EventEmitter } = Object.assign(new EventEmitter(), { socket: this.socket })
   readonly parsed: string[] = []
   readonly offered: string[] = []
+  readonly data: string[] = []
   readonly back: Buffer[] = []
   parsedBytes = 0
   /** What the parser brings of each read. */
@@ -58,7 +59,7 @@ class Stage {
       this.offered.push(read.toString())
       return this.back.splice(0)
     },
-    onData() {},
+    onData: (data) => void this.data.push(data.toString()),
     onEnd() {},
     onBroken() {},
   }
@@ -160,16 +161,27 @@ test('the end of a chunk that the parser has begun is its own', () => {
   )
 })
 
-test('all that is given back goes to the parser in one piece', () => {
+test('of what is given back whole chunks leave as data, together, and the parser gets the rest', () => {
   const stage = proven()
   stage.read('2\r')
-  stage.back.push(Buffer.from('2\r'), Buffer.from('\nde\r\n'))
-  stage.brings.push(2)
+  stage.back.push(Buffer.from('2\r'), Buffer.from(`\nde\r\n${first}2\r\nd`))
+  stage.brings.push(1, 1)
 
-  stage.read('\nde\r\n')
+  stage.read(`\nde\r\n${first}2\r\nd`)
+  stage.read(`e\r\n${first}`)
 
-  assert.deepEqual(stage.parsed, [first, second])
+  assert.deepEqual([stage.data, stage.parsed], [['deabc'], [first, '2\r\nd', 'e\r\n']])
   assert.equal(stage.isLeft, false)
+})
+
+test('a sink that does not take chunks gets their data', () => {
+  const stage = proven()
+  stage.sink = { ...stage.sink, takesChunks: false } as BodySink
+
+  stage.read(second + first)
+  stage.read(first)
+
+  assert.deepEqual([stage.data, stage.offered, stage.parsed], [['deabc', 'abc'], [], [first]])
 })
 
 test('the parser is back in its place before it sees the end', () => {
@@ -187,26 +199,24 @@ test('the parser is back in its place before it sees the end', () => {
   }
 })
 
-test('the parser gets everything where the sink does not want chunks any more, or is gone', () => {
-  for (const sink of [undefined, { ...new Stage().sink, takesChunks: false } as BodySink]) {
-    const stage = proven()
-    stage.sink = sink
-    stage.brings.push(2, 3)
+test('the parser gets everything where nobody reads any more', () => {
+  const stage = proven()
+  stage.sink = undefined
+  stage.brings.push(2, 3)
 
-    stage.read(second)
-    stage.read(first)
+  stage.read(second)
+  stage.read(first)
 
-    assert.deepEqual([stage.parsed, stage.offered], [[first, second, first], []])
-    assert.ok(stage.isLeft)
-  }
+  assert.deepEqual([stage.parsed, stage.offered, stage.data], [[first, second, first], [], []])
+  assert.ok(stage.isLeft)
 })
 
 test('a connection that is gone is not parsed', () => {
   const stage = proven()
-  stage.back.push(Buffer.from(second))
+  stage.back.push(Buffer.from('2\r\nd'))
   stage.socket.destroyed = true
 
-  stage.read(second)
+  stage.read('2\r\nd')
 
   assert.deepEqual(stage.parsed, [first])
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { ChunkTrack } from '../../src/upstream/chunk-track.ts'
+import { ChunkTrack, takeData } from '../../src/upstream/chunk-track.ts'
 import { forAll, inBytes, inThree, inTwo } from '../stream/fixtures.ts'
 import { Dechunker } from '../support/chunked.ts'
 
@@ -135,5 +135,29 @@ test('any bytes made of what matters in chunks, cut anywhere, are read as the sl
       isKnown &&= !expected.isOver
       assert.equal(passed, isKnown ? data.length : undefined)
     }
+  })
+})
+
+test('the data of whole chunks is what a slow reader has of them, and what comes after them is left', () => {
+  const token = fc.constantFrom(
+    '0',
+    'a',
+    '\r\n',
+    '1\r\nx\r\n',
+    '2\r\nyz\r\n',
+    '00A\r\n0123456789\r\n',
+    '0\r\n\r\n',
+    ';',
+  )
+
+  forAll(fc.array(token, { maxLength: 12 }), (tokens) => {
+    const bytes = Buffer.from(tokens.join(''))
+    const all = new Dechunker().take(bytes).toString()
+
+    const { data, rest } = takeData(Buffer.from(bytes))
+
+    assert.equal(data.toString() + new Dechunker().take(rest).toString(), all)
+    assert.equal(takeData(Buffer.from(rest)).data.length, 0)
+    assert.ok(bytes.toString().endsWith(rest.toString()))
   })
 })
