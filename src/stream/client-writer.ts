@@ -129,6 +129,7 @@ export class ClientWriter {
   write(bytes: Buffer): boolean {
     this.#begin()
     if (this.#connection) return this.writeChunks(chunkOf(bytes))
+    if (this.#isShut) return true
     this.#writtenBytes += bytes.length
     return this.#res.write(bytes) || this.#fallBehind()
   }
@@ -142,7 +143,7 @@ export class ClientWriter {
   /** The same for what is whole chunks already, in however many buffers; only where `takesChunks`. */
   writeChunks(chunks: readonly Buffer[]): boolean {
     const socket = this.#connection
-    if (!socket || this.#res.destroyed) return true
+    if (!socket?.writable || this.#isShut) return true
     this.#wroteBody = true
     let taken = true
     if (chunks.length > 1) socket.cork()
@@ -207,6 +208,11 @@ export class ClientWriter {
     const stream = http2Stream(this.#res)
     if (stream) stream.destroy(new Error('the client does not read'))
     else this.#res.destroy()
+  }
+
+  /** Whether nothing more may follow: behind an end that the app has set, it would be taken for the next answer. */
+  get #isShut(): boolean {
+    return this.#res.destroyed || this.#res.writableEnded
   }
 
   /** The head of a stream leaves by itself: Node would join the body to it, and keep both. */
