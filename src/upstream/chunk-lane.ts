@@ -37,6 +37,7 @@ export function chunksAfterHead(
 
 export class ChunkLane {
   readonly #owner: LaneOwner
+  readonly #answer: IncomingMessage
   readonly #socket: Socket
   readonly #parser: (read: Buffer) => void
   // Where the parser is; undefined while it stands between two chunks, and everything goes past it.
@@ -46,8 +47,10 @@ export class ChunkLane {
   // Whether the parser is back in its place.
   #isOver = false
 
-  private constructor(owner: LaneOwner, socket: Socket, parser: (read: Buffer) => void) {
+  private constructor(owner: LaneOwner, answer: IncomingMessage, parser: (read: Buffer) => void) {
+    const { socket } = answer
     this.#owner = owner
+    this.#answer = answer
     this.#socket = socket
     this.#parser = parser
     // In this order: a moment without a listener might change what the connection does.
@@ -64,8 +67,8 @@ export class ChunkLane {
     if (socket.destroyed) return undefined
     const [parser, ...others] = socket.listeners('data')
     // Somebody else wants to see what comes, here or there.
-    if (!parser || others.length > 0 || answer.listenerCount('data') > 1) return undefined
-    const lane = new ChunkLane(owner, socket, parser as (read: Buffer) => void)
+    if (!parser || others.length > 0 || hasOtherReaders(answer)) return undefined
+    const lane = new ChunkLane(owner, answer, parser as (read: Buffer) => void)
     lane.#compare(lane.#track?.pass(start), 0)
     return lane.#isOver ? undefined : lane
   }
@@ -93,7 +96,7 @@ export class ChunkLane {
 
   #offer(read: Buffer): void {
     const { sink } = this.#owner
-    if (this.#isOver || !sink?.takesChunks || !sink.onChunks) {
+    if (this.#isOver || !sink?.takesChunks || !sink.onChunks || hasOtherReaders(this.#answer)) {
       this.#parse(read)
       this.#leave()
       return
@@ -126,4 +129,8 @@ export class ChunkLane {
     this.#socket.on('data', this.#parser)
     this.#socket.off('data', this.#onRead)
   }
+}
+
+function hasOtherReaders(answer: IncomingMessage): boolean {
+  return answer.listenerCount('data') > 1
 }
