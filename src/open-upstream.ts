@@ -10,6 +10,8 @@ export interface BodySink {
   readonly takesChunks?: boolean
   /** HTTP chunks as they were read, beginning where one begins; gives back what is to come as data instead. */
   onChunks?(read: Buffer): readonly Buffer[]
+  /** Gives back what of them it holds. */
+  releaseChunks?(): readonly Buffer[]
   /** The body is complete. */
   onEnd(): void
   /** The body stopped before its end. */

@@ -81,13 +81,15 @@ export class ClientWriter {
 
   /** Calls back once when the response is over, above all because the client is gone, in whatever state it is. */
   onGone(listener: { onGone(): void }): void {
+    const res = this.#res
+    const waiting = !http2Stream(res) && res.socket === null ? waitingOn(this.#req.socket) : undefined
     const gone = () => {
+      waiting?.delete(gone)
       this.#stopWaiting()
       listener.onGone()
     }
-    this.#res.on('close', gone)
-    // A pipelined request has no socket of its own yet, and hears nothing when the connection goes.
-    if (!http2Stream(this.#res) && this.#res.socket === null) this.#req.socket.once('close', gone)
+    res.on('close', gone)
+    waiting?.add(gone)
   }
 
   /** Sets the head; it leaves with the first bytes of the body or with `flush`. */
@@ -129,6 +131,7 @@ export class ClientWriter {
   write(bytes: Buffer): boolean {
     this.#begin()
     if (this.#connection) return this.writeChunks(chunkOf(bytes))
+    if (this.#isShut) return true
     this.#writtenBytes += bytes.length
     return this.#res.write(bytes) || this.#fallBehind()
   }
@@ -142,7 +145,7 @@ export class ClientWriter {
   /** The same for what is whole chunks already, in however many buffers; only where `takesChunks`. */
   writeChunks(chunks: readonly Buffer[]): boolean {
     const socket = this.#connection
-    if (!socket || this.#res.destroyed) return true
+    if (!socket?.writable || this.#isShut) return true
     this.#wroteBody = true
     let taken = true
     if (chunks.length > 1) socket.cork()
@@ -209,6 +212,11 @@ export class ClientWriter {
     else this.#res.destroy()
   }
 
+  /** Whether nothing more may follow: behind an end that the app has set, it would be taken for the next answer. */
+  get #isShut(): boolean {
+    return this.#res.destroyed || this.#res.writableEnded
+  }
+
   /** The head of a stream leaves by itself: Node would join the body to it, and keep both. */
   #begin(): void {
     if (this.#wroteBody) return
@@ -253,6 +261,22 @@ export class ClientWriter {
 
 function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
   return 'stream' in res ? (res.stream as ServerHttp2Stream) : undefined
+}
+
+type Waiting = Set<() => void>
+
+const waitingBySocket = new WeakMap<Socket, Waiting>()
+
+/** Pipelined requests have no socket of their own yet, and hear nothing when the connection goes: one listener tells all. */
+function waitingOn(socket: Socket): Waiting {
+  const known = waitingBySocket.get(socket)
+  if (known) return known
+  const waiting: Waiting = new Set()
+  waitingBySocket.set(socket, waiting)
+  socket.once('close', () => {
+    for (const gone of waiting) gone()
+  })
+  return waiting
 }
 
 /** Where nobody else has a part in a response's bytes, and they are chunks. */

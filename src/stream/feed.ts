@@ -1,6 +1,7 @@
 // From an upstream's bytes to whole events that are ready for a client: joined as they were read, framed, counted,
 // through the hooks. It knows nothing of clients; whoever takes the events can pause it.
 
+import { joined } from '../bytes.ts'
 import { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { SseStream, TransformHook } from '../options.ts'
@@ -171,6 +172,10 @@ export class Feed implements BodySink, EventSource {
       this.#sink.onChunks?.(taken.chunks, taken.bytes, taken.events)
     }
     return taken.back
+  }
+
+  releaseChunks(): readonly Buffer[] {
+    return this.#chunks?.release() ?? []
   }
 
   /** Whether nothing is held here, and nothing holds it. */
@@ -360,9 +365,4 @@ function readDone(feed: Feed): void {
 
 function lossOf(cause: unknown): StreamError {
   return cause instanceof StreamError ? cause : new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause)
-}
-
-function joined(pieces: readonly Buffer[]): Buffer {
-  const [first] = pieces
-  return pieces.length === 1 && first ? first : Buffer.concat(pieces)
 }

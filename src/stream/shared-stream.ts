@@ -2,6 +2,7 @@
 // write of the same bytes. A client that falls behind is its own affair.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { joined } from '../bytes.ts'
 import type { StreamError } from '../errors.ts'
 import type { Lifetime } from '../lifetime.ts'
 import type { Stats } from '../observe/stats.ts'
@@ -147,8 +148,7 @@ export class SharedStream implements FeedSink {
   }
 
   onEvents(pieces: readonly Buffer[], events: number): void {
-    const [only] = pieces
-    const bytes = this.#keep(pieces.length === 1 && only ? only : Buffer.concat(pieces))
+    const bytes = this.#keep(joined(pieces))
     this.bytes += bytes.length
     this.#keepaliveTimer?.refresh()
     if (bytes.length === 0) return

@@ -45,7 +45,10 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     source.on('end', () => this.#finish('complete'))
     source.on('error', broken)
     source.on('close', broken)
-    request?.on('error', broken)
+    request?.on('error', (error) => {
+      // What came behind a whole answer was wrong, not the answer, which is read to its end.
+      if (!source.complete) broken(error)
+    })
   }
 
   /** Who reads. */

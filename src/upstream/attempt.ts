@@ -219,9 +219,13 @@ class Attempt implements PassTaker {
     return read && chunksAfterHead(read, answer)
   }
 
-  /** Without a head: `forward` without a target, which http-proxy-middleware answers by itself. */
+  /** Without a head: a `forward` without a target, or a handler of the app's that answers in the upstream's place. */
   onEnd(): void {
-    this.#settle()?.(this.#response(EMPTY_BODY, true, undefined), false)
+    const onSettled = this.#settle()
+    if (!onSettled) return
+    this.#request?.destroy()
+    this.#order.onOver?.onOver('given-up')
+    onSettled(this.#response(EMPTY_BODY, true, undefined), false)
   }
 
   #response(body: UpstreamBody, delimited: boolean, connection: string | undefined): UpstreamResponse {

@@ -8,6 +8,7 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import { joined } from '../bytes.ts'
 import type { BodySink } from '../open-upstream.ts'
 import { ChunkTrack, takeData } from './chunk-track.ts'
 
@@ -38,6 +39,7 @@ export function chunksAfterHead(
 
 export class ChunkLane {
   readonly #owner: LaneOwner
+  readonly #answer: IncomingMessage
   readonly #socket: Socket
   readonly #parser: (read: Buffer) => void
   // Where the parser is; undefined while it stands between two chunks, and everything goes past it.
@@ -48,8 +50,10 @@ export class ChunkLane {
   // Whether the parser is back in its place.
   #isOver = false
 
-  private constructor(owner: LaneOwner, socket: Socket, parser: (read: Buffer) => void) {
+  private constructor(owner: LaneOwner, answer: IncomingMessage, parser: (read: Buffer) => void) {
+    const { socket } = answer
     this.#owner = owner
+    this.#answer = answer
     this.#socket = socket
     this.#parser = parser
     // In this order: a moment without a listener might change what the connection does.
@@ -66,8 +70,8 @@ export class ChunkLane {
     if (socket.destroyed) return undefined
     const [parser, ...others] = socket.listeners('data')
     // Somebody else wants to see what comes, here or there.
-    if (!parser || others.length > 0 || answer.listenerCount('data') > 1) return undefined
-    const lane = new ChunkLane(owner, socket, parser as (read: Buffer) => void)
+    if (!parser || others.length > 0 || hasOtherReaders(answer)) return undefined
+    const lane = new ChunkLane(owner, answer, parser as (read: Buffer) => void)
     lane.#dataBytes = lane.#track?.pass(start) ?? Number.NaN
     if (lane.#isInStep) return lane
     lane.#leave()
@@ -100,10 +104,12 @@ export class ChunkLane {
   /** Lets the sink have what begins with a chunk, and the parser what is left of that. */
   #offer(read: Buffer): void {
     const { sink } = this.#owner
-    if (!this.#isInStep || !sink) this.#leave()
-    if (this.#isOver || !sink) return this.#parse(read)
+    if (this.#isOver || !this.#isInStep || !sink || hasOtherReaders(this.#answer)) {
+      this.#leave()
+      return this.#parse(joined([...(sink?.releaseChunks?.() ?? []), read]))
+    }
     const back = sink.takesChunks && sink.onChunks ? sink.onChunks(read) : [read]
-    const { data, rest } = takeData(back.length === 1 && back[0] ? back[0] : Buffer.concat(back))
+    const { data, rest } = takeData(joined(back))
     if (data.length > 0) this.#owner.sink?.onData(data)
     // At once: behind the end of a body there is no parser any more.
     if (rest.length > 0) this.#parse(rest)
@@ -130,4 +136,8 @@ export class ChunkLane {
     this.#socket.on('data', this.#parser)
     this.#socket.off('data', this.#onRead)
   }
+}
+
+function hasOtherReaders(answer: IncomingMessage): boolean {
+  return answer.listenerCount('data') > 1
 }

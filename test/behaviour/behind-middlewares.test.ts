@@ -1,5 +1,7 @@
 // The middlewares that most apps have in front, as they come from npm.
 import assert from 'node:assert/strict'
+import type { ServerResponse } from 'node:http'
+import { connect } from 'node:net'
 import { test } from 'node:test'
 import compression from 'compression'
 import cors from 'cors'
@@ -7,7 +9,9 @@ import helmet from 'helmet'
 import { headerOf } from '../support/client.ts'
 import { hosts, type Middleware } from '../support/front.ts'
 import { proxied } from '../support/proxied.ts'
+import { until } from '../support/waiting.ts'
 
+const megabyte = 1024 * 1024
 const page = 'https://app.example'
 
 /** Lets in who has the token, after a look-up that takes a turn of the event loop. */
@@ -117,3 +121,45 @@ test('an ordinary response is still compressed by compression()', async (t) => {
 
   assert.equal(client.headers['content-encoding'], 'gzip')
 })
+
+for (const version of ['1.0', '1.1']) {
+  test(`what the app ends in the middle of a shared stream stays ended (HTTP/${version})`, async (t) => {
+    const responses: ServerResponse[] = []
+    const remember: Middleware = (_req, res, next) => {
+      responses.push(res)
+      next()
+    }
+    const options = { share: { key: () => 'all', lingerMs: 0 }, limits: { bufferBytes: 256 * megabyte } }
+    const { upstream, front } = await proxied(t, options, { before: [remember] })
+    const quick = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.send({ data: 'first' })
+    await quick.waitFor('first')
+    const slow = connect(front.port, '127.0.0.1')
+    t.after(() => slow.destroy())
+    let received = ''
+    slow.setEncoding('latin1').on('data', (text) => {
+      received += text
+    })
+    slow.write(`GET /events HTTP/${version}\r\nHost: x\r\nConnection: keep-alive\r\n\r\n`)
+    await until(() => received.includes('text/event-stream'), 'the stream of the slow client')
+    slow.pause()
+    const [, res] = responses
+    const fill = async () => {
+      const length = quick.length + megabyte
+      stream.send({ data: 'x'.repeat(megabyte) })
+      await quick.waitForLength(length)
+    }
+    while (res && res.writableLength < 2 * megabyte) await fill()
+
+    res?.end()
+    await fill()
+    slow.resume()
+    slow.write('GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    await until(() => slow.closed, 'the end of the connection')
+
+    if (version === '1.1') assert.match(received, /\r\n0\r\n\r\nHTTP\/1\.1 404 /)
+    stream.send({ data: 'last' })
+    await quick.waitFor('last')
+  })
+}

@@ -598,6 +598,26 @@ test("a handler that reads the upstream's answer itself sees all of it", async (
   assert.equal(Buffer.concat(seen).toString(), (one + two + three).repeat(lanes.length))
 })
 
+test("a handler that reads the upstream's answer later sees what comes from then on", async (t) => {
+  const answers: IncomingMessage[] = []
+  const proxyRes = (answer: IncomingMessage) => void answers.push(answer)
+  const result = await bothWays(t, { on: { proxyRes } }, async (way) => {
+    const wire = await open(way, closing)
+    await wire.send(chunk(one))
+    await wire.send(chunk(two))
+    let seen = ''
+    answers.at(-1)?.on('data', (bytes) => {
+      seen += bytes
+    })
+    await wire.send(chunk(three))
+    await wire.send(lastChunk)
+    return { ...(await outcome(wire, way)), seen }
+  })
+
+  assert.equal(result.text, one + two + three)
+  assert.equal(result.seen, three)
+})
+
 test('a loss anywhere is made good', async (t) => {
   const events = [one, two, three]
   const body = Buffer.from(inChunks('id: 2\n', 'data: two\n\n', three))

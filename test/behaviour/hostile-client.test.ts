@@ -5,7 +5,7 @@ import { connect as connectHttp2, constants } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import express from 'express'
-import type { Front } from '../support/front.ts'
+import type { Front, Middleware } from '../support/front.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
@@ -216,6 +216,27 @@ test('requests sent in one go go away with their client', async (t) => {
 
   await first.leftByPeer()
   await until(() => upstream.open === 0, 'all requests to be let go')
+})
+
+test('requests sent in one go leave nothing on their connection', async (t) => {
+  const sockets = new Set<Socket>()
+  const remember: Middleware = (req, _res, next) => {
+    sockets.add(req.socket)
+    next()
+  }
+  const { upstream, front } = await proxied(t, {}, { before: [remember] })
+  const socket = await rawSocket(t, front)
+  const answer = reading(socket)
+  socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(20))
+  await until(() => upstream.exchanges.length === 20, 'all requests')
+  const listeners = () => [...sockets].map((connection) => connection.listenerCount('close'))
+  const [whileWaiting = 0] = listeners()
+
+  for (const exchange of upstream.exchanges) exchange.stream().end('data: x\n\n')
+  await until(() => answer().split('data: x').length === 21, 'all answers')
+
+  assert.ok(whileWaiting < 10, `${whileWaiting} listeners`)
+  assert.ok(listeners().every((count) => count <= whileWaiting))
 })
 
 test('a body that never comes is let go with its client', async (t) => {

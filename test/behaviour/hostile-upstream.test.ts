@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import type { Client } from '../support/client.ts'
 import { type Front, hosts, hostsByProtocol } from '../support/front.ts'
 import { rawProxied, type SseProxyOptions } from '../support/proxied.ts'
-import { type Conversation, chunk, type RawUpstream, streamHead } from '../support/raw-upstream.ts'
+import { type Conversation, chunk, lastChunk, type RawUpstream, streamHead } from '../support/raw-upstream.ts'
 
 const eventStream = 'Content-Type: text/event-stream\r\n'
 const event = 'data: x\n\n'
@@ -284,3 +284,14 @@ function noise(length: number): Buffer {
   for (let at = 0; at * 32 < length; at += 1) blocks.push(createHash('sha256').update(`${at}`).digest())
   return Buffer.concat(blocks).subarray(0, length)
 }
+
+test('an answer that is whole stays whole, whatever comes behind it', async (t) => {
+  const { upstream, front } = await rawProxied(t)
+  const client = front.request()
+  const conversation = await upstream.next()
+  await conversation.head()
+
+  conversation.send(Buffer.concat([Buffer.from(streamHead), chunk(event), Buffer.from(`${lastChunk}and more\r\n\r\n`)]))
+
+  assert.equal(await client.whole(), event)
+})

@@ -121,3 +121,23 @@ test('what an app listens to on the request to the upstream it hears to the end,
   ])
   assert.deepEqual([heard[0], heard.at(-1)], ['response', 'close'])
 })
+
+test('proxyReq that answers a resume by itself leaves nothing with the upstream', async (t) => {
+  let asked = 0
+  const proxyReq = (_proxyReq: ClientRequest, _req: IncomingMessage, res: ServerResponse) => {
+    asked += 1
+    if (asked > 1) res.end()
+  }
+  const { upstream, front, proxy } = await proxied(t, { on: { proxyReq }, resume: { attempts: 1, delayMs: 1 } })
+  const client = front.request()
+  const stream = (await upstream.next()).stream()
+  stream.send({ id: '1', data: 'x' })
+  await client.waitFor('data: x')
+
+  stream.reset()
+
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(asked, 2)
+  assert.equal(proxy.stats().upstreams[0]?.active, 0)
+  assert.equal(upstream.open, 0)
+})

@@ -199,6 +199,19 @@ test('the parser is back in its place before it sees the end', () => {
   }
 })
 
+test('who begins to read the answer later misses nothing of what the sink held', () => {
+  const stage = proven()
+  stage.sink = { ...stage.sink, releaseChunks: () => [Buffer.from('2\r\nd')] } as BodySink
+  stage.read('2\r\nd')
+  stage.answer.on('data', () => {})
+
+  stage.read(`e\r\n${first}`)
+  stage.read(first)
+
+  assert.deepEqual(stage.parsed, [first, `2\r\nde\r\n${first}`, first])
+  assert.ok(stage.isLeft)
+})
+
 test('the parser gets everything where nobody reads any more', () => {
   const stage = proven()
   stage.sink = undefined
