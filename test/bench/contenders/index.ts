@@ -54,6 +54,8 @@ export const contenders: readonly Contender[] = [
     shares: true,
   },
   variant('sse-proxy:targets', 'three targets and resume: true'),
+  variant('sse-proxy:bare', 'this package on a bare server, as piping is'),
+  { ...variant('sse-proxy:share-bare', 'the same with share'), shares: true },
 ]
 
 function node(script: string, name?: string): NonNullable<Contender['command']> {

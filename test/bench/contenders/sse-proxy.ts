@@ -1,5 +1,6 @@
-// This package in Express, in the variant that is asked for.
+// This package in Express or on a bare server, in the variant that is asked for.
 
+import { createServer } from 'node:http'
 import express from 'express'
 import { sseProxy } from 'sse-proxy-middleware'
 import { backlog, port, refuse, upstream, upstreams, variant } from './serve.ts'
@@ -16,6 +17,8 @@ const variants: Record<string, Options> = {
   // What clients have left would be read to its end otherwise, in the way of the measure that follows.
   'sse-proxy:share': { share: { lingerMs: 0 } },
   'sse-proxy:targets': { target: upstreams, resume: true },
+  'sse-proxy:bare': {},
+  'sse-proxy:share-bare': { share: { lingerMs: 0 } },
 }
 
 function markSeen(event: { data: string }): { data: string } {
@@ -26,9 +29,9 @@ function markSeen(event: { data: string }): { data: string } {
 
 try {
   const options = { target: upstream, ...variants[variant ?? 'sse-proxy'] }
-  const app = express()
-  app.use(sseProxy(options as Parameters<typeof sseProxy>[0]))
-  app.listen(port, '127.0.0.1', backlog)
+  const proxy = sseProxy(options as Parameters<typeof sseProxy>[0])
+  const server = variant?.endsWith('bare') ? createServer(proxy) : createServer(express().use(proxy))
+  server.listen(port, '127.0.0.1', backlog)
 } catch (error) {
   refuse(error instanceof Error ? error.message : String(error))
 }
