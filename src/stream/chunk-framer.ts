@@ -2,7 +2,8 @@
 // and all. This knows the plain case, which is nearly every stream: chunks that end where a line ends, lines that end
 // with LF. Whatever else comes it gives back, to be parsed and framed in the ordinary way.
 
-import type { Cursor } from './cursor.ts'
+import { hexDigit, MAX_DIGITS } from '../chunk-size.ts'
+import { type Cursor, isId, isNumber } from './cursor.ts'
 
 const LF = 10
 const CR = 13
@@ -13,8 +14,6 @@ const LARGE_BYTES = 8192
 // each costs more than its bytes.
 const FEW_READS = 64
 const SMALL_READ_BYTES = 256
-// RFC 9112 sets no bound; no chunk that may be held has more digits.
-const MAX_DIGITS = 7
 // So many times in a row nothing was of use here: it will be so for the rest of the stream.
 const MAX_REFUSALS = 16
 
@@ -187,7 +186,9 @@ class Walk {
     const chunk = this.#at
     let at = chunk
     let size = 0
-    for (let digit = hexDigit(text, at); digit !== -1; digit = hexDigit(text, ++at)) size = size * 16 + digit
+    for (let digit = hexDigit(text.charCodeAt(at)); digit !== -1; digit = hexDigit(text.charCodeAt(++at))) {
+      size = size * 16 + digit
+    }
     if (at - chunk > MAX_DIGITS) return this.#refuse()
     if (at + 1 >= length) return this.#stop(chunk, at < length && text.charCodeAt(at) !== CR)
     if (size === 0 || text.charCodeAt(at) !== CR || text.charCodeAt(at + 1) !== LF) return this.#refuse()
@@ -227,13 +228,13 @@ class Walk {
       case 105: // id
         if (text.startsWith('id', start) && isNameEnd(text, start + 2)) {
           const id = fieldValue(text, start + 2, end)
-          if (!id.includes('\0')) this.#blockId = id
+          if (isId(id)) this.#blockId = id
         }
         break
       case 114: // retry
         if (text.startsWith('retry:', start)) {
           const value = fieldValue(text, start + 5, end)
-          if (/^\d+$/.test(value)) this.#retryMs = Number(value)
+          if (isNumber(value)) this.#retryMs = Number(value)
         }
     }
   }
@@ -276,13 +277,6 @@ class Walk {
     this.mayWait = false
     return false
   }
-}
-
-function hexDigit(text: string, at: number): number {
-  const code = text.charCodeAt(at)
-  if (code >= 48 && code <= 57) return code - 48
-  const lower = code | 32
-  return lower >= 97 && lower <= 102 ? lower - 87 : -1
 }
 
 function isNameEnd(text: string, at: number): boolean {

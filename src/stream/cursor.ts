@@ -157,11 +157,13 @@ function lastValue(text: string, name: string, counts: (value: string) => boolea
   return undefined
 }
 
-function isId(value: string): boolean {
+/** [spec] Whether an id counts. */
+export function isId(value: string): boolean {
   return !value.includes('\0')
 }
 
-function isNumber(value: string): boolean {
+/** [spec] Whether a reconnection time counts. */
+export function isNumber(value: string): boolean {
   return /^\d+$/.test(value)
 }
 
@@ -187,7 +189,7 @@ function startsOfLines(bytes: Buffer): string {
 }
 
 function utf8(latin1: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII is the same in both
-  if (/^[\x00-\x7f]*$/.test(latin1)) return latin1
+  // What is printable in ASCII is the same in both.
+  if (/^[ -~]*$/.test(latin1)) return latin1
   return Buffer.from(latin1, 'latin1').toString('utf8')
 }

@@ -265,7 +265,8 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     if (now) {
       this.#write(bytes)
     } else {
-      this.#outbox = [...(this.#outbox ?? []), bytes]
+      if (this.#outbox) this.#outbox.push(bytes)
+      else this.#outbox = [bytes]
       this.#outboxBytes += bytes.length
     }
     return true

@@ -1,9 +1,9 @@
 // Where the chunks of an HTTP/1.1 body begin and end (RFC 9112, section 7.1), in pieces as they come.
 
+import { hexDigit, MAX_DIGITS } from '../chunk-size.ts'
+
 const CR = 13
 const LF = 10
-// More than any chunk is that may pass; what is longer is for a real parser to judge.
-const MAX_DIGITS = 7
 
 type Part = 'size' | 'size-lf' | 'data' | 'data-cr' | 'data-lf'
 
@@ -53,7 +53,7 @@ export class ChunkTrack {
     switch (this.#part) {
       case 'size': {
         const digit = hexDigit(byte)
-        if (digit !== undefined && this.#digits < MAX_DIGITS) {
+        if (digit !== -1 && this.#digits < MAX_DIGITS) {
           this.#left = this.#left * 16 + digit
           this.#digits++
         } else {
@@ -85,7 +85,7 @@ export function takeData(bytes: Buffer): { data: Buffer; rest: Buffer } {
   for (;;) {
     let size = 0
     let sizeEnd = at
-    for (let digit = hexDigit(bytes[at]); digit !== undefined; digit = hexDigit(bytes[++sizeEnd]))
+    for (let digit = hexDigit(bytes[at] ?? 0); digit !== -1; digit = hexDigit(bytes[++sizeEnd] ?? 0))
       size = size * 16 + digit
     const start = sizeEnd + 2
     const end = start + size
@@ -102,11 +102,4 @@ export function takeData(bytes: Buffer): { data: Buffer; rest: Buffer } {
 
 function isLineEnd(bytes: Buffer, at: number): boolean {
   return bytes[at] === CR && bytes[at + 1] === LF
-}
-
-function hexDigit(byte: number | undefined): number | undefined {
-  if (byte === undefined) return undefined
-  if (byte >= 48 && byte <= 57) return byte - 48
-  const lower = byte | 32
-  return lower >= 97 && lower <= 102 ? lower - 87 : undefined
 }
