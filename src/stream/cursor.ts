@@ -119,9 +119,11 @@ export class Cursor implements Progress {
   }
 }
 
-/** What one complete block sets and whether it is an event. */
-export function idOf(block: Buffer): { id: string | undefined; hasData: boolean } {
-  const raw = block.toString('latin1')
+/**
+ * What one complete block sets and whether it is an event.
+ * @param raw a character for each byte
+ */
+export function idOf(raw: string): { id: string | undefined; hasData: boolean } {
   const text = raw.includes('\r') ? raw.replace(/\r\n?/g, '\n') : raw
   const hasData = startsWithData(text, 0) || nextDataLine(text, 0) < text.length
   const id = text.includes('id') ? lastValue(text, 'id', isId) : undefined
@@ -188,8 +190,7 @@ function startsOfLines(bytes: Buffer): string {
   return text
 }
 
+/** A copy: a part of a text keeps all of that text in memory, and the last id is kept for as long as the stream is. */
 function utf8(latin1: string): string {
-  // What is printable in ASCII is the same in both.
-  if (/^[ -~]*$/.test(latin1)) return latin1
   return Buffer.from(latin1, 'latin1').toString('utf8')
 }

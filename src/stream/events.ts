@@ -12,7 +12,7 @@ export interface ParsedBlock {
 }
 
 /** Parses the blocks of one stream, one after the other. */
-export function createBlockParser(): (block: Buffer) => ParsedBlock {
+export function createBlockParser(): (block: string) => ParsedBlock {
   let event: EventSourceMessage | undefined
   let id: string | undefined
   const parser = createParser({
@@ -26,7 +26,7 @@ export function createBlockParser(): (block: Buffer) => ParsedBlock {
   return (block) => {
     event = undefined
     id = undefined
-    parser.feed(block.toString('utf8'))
+    parser.feed(block)
     return { event, id }
   }
 }
@@ -58,7 +58,7 @@ function typeOf(value: unknown): string {
 export function serializeEvent({ data, event, id }: StreamEvent): string {
   let text = event ? `event: ${event}\n` : ''
   if (id !== undefined) text += `id: ${id}\n`
-  if (!/[\r\n]/.test(data)) return `${text}data: ${data}\n\n`
+  if (!data.includes('\n') && !data.includes('\r')) return `${text}data: ${data}\n\n`
   for (const line of data.split(/\r\n|\r|\n/)) text += `data: ${line}\n`
   return `${text}\n`
 }

@@ -189,21 +189,24 @@ function lastCrBoundary(chunk: Buffer, from: number): number {
   return 0
 }
 
-/** The index after the first blank line at or after `from`, -1 where there is none; `from` is the start of a line. */
-export function nextBoundary(bytes: Buffer, from: number, hasCr: boolean): number {
+/**
+ * The index after the first blank line at or after `from`, the start of a line; -1 where there is none.
+ * @param text a character for each byte
+ */
+export function nextBoundary(text: string, from: number, hasCr: boolean): number {
   if (!hasCr) {
-    if (bytes[from] === LF) return from + 1
-    const at = bytes.indexOf(BLANK_LINE, from)
-    return at === -1 ? -1 : at + BLANK_LINE.length
+    if (text.charCodeAt(from) === LF) return from + 1
+    const at = text.indexOf('\n\n', from)
+    return at === -1 ? -1 : at + 2
   }
   let lineStart = true
-  for (let i = from; i < bytes.length; i++) {
-    const byte = bytes[i]
-    if (byte !== LF && byte !== CR) {
+  for (let i = from; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code !== LF && code !== CR) {
       lineStart = false
       continue
     }
-    if (byte === CR && bytes[i + 1] === LF) i++
+    if (code === CR && text.charCodeAt(i + 1) === LF) i++
     if (lineStart) return i + 1
     lineStart = true
   }

@@ -6,8 +6,8 @@ import type { HookResult, SseStream, StreamEvent, TransformHook } from '../optio
 import { checkEvent, createBlockParser, type ParsedBlock, serializeEvent, serializeId } from './events.ts'
 import { nextBoundary } from './framing.ts'
 
-const CR = 13
-const END_OF_EVENT = Buffer.from('\n\n')
+const END_OF_EVENT = '\n\n'
+const NOTHING = Buffer.alloc(0)
 const BOM = Buffer.from([0xef, 0xbb, 0xbf])
 
 /** What leaves in place of an event: others, or of one that was dropped its id, so that the client's cursor moves. */
@@ -34,8 +34,10 @@ export interface HookRunnerOptions {
 
 export class HookRunner {
   readonly #options: HookRunnerOptions
-  readonly #parse: (block: Buffer) => ParsedBlock = createBlockParser()
-  #bytes: Buffer = END_OF_EVENT
+  readonly #parse: (block: string) => ParsedBlock = createBlockParser()
+  #bytes: Buffer = NOTHING
+  // The same, a character for each byte: the cheaper one to search.
+  #text = ''
   #hasCr = false
   // Blocks from here to #at are through and unchanged, and wait to leave together.
   #kept = 0
@@ -59,7 +61,8 @@ export class HookRunner {
    */
   run(bytes: Buffer): Promise<void> | undefined {
     this.#bytes = bytes
-    this.#hasCr = bytes.includes(CR)
+    this.#text = bytes.toString('latin1')
+    this.#hasCr = this.#text.includes('\r')
     this.#kept = 0
     this.#at = 0
     const pending = this.#advance()
@@ -68,11 +71,11 @@ export class HookRunner {
 
   /** The same for an event that the upstream left unfinished: whatever becomes of it stays so. */
   runTail(tail: Buffer): Promise<void> | undefined {
-    const { event } = this.#parse(Buffer.concat([tail, END_OF_EVENT]))
+    const { event } = this.#parse(tail.toString('utf8') + END_OF_EVENT)
     const replacement = event && this.#replacement(event)
     const leave = (replaced: Replacement) => {
       if (!replaced) this.#emit(tail)
-      else this.#emit(Buffer.from(serializeAll(replaced.filter(isEvent)).replace(/\n$/, '')))
+      else this.#emit(Buffer.from(replaced.filter(isEvent).map(serialize).join('').replace(/\n$/, '')))
     }
     if (replacement instanceof Promise) return replacement.then(leave, (error) => Promise.reject(hookFailure(error)))
     leave(replacement)
@@ -97,13 +100,13 @@ export class HookRunner {
   #advance(): Pending | undefined {
     const bytes = this.#bytes
     while (this.#at < bytes.length) {
-      const boundary = nextBoundary(bytes, this.#at, this.#hasCr)
+      const boundary = nextBoundary(this.#text, this.#at, this.#hasCr)
       const end = boundary === -1 ? bytes.length : boundary
       if (end - this.#at > this.#options.eventBytes) {
         this.flush()
         throw new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
       }
-      const { event } = this.#parse(bytes.subarray(this.#at, end))
+      const { event } = this.#parse(bytes.toString('utf8', this.#at, end))
       const replacement = event && this.#replacement(event)
       if (replacement instanceof Promise) {
         this.flush()
@@ -113,6 +116,9 @@ export class HookRunner {
       this.#settle(end, replacement)
     }
     this.flush()
+    // A silent stream keeps nothing of what it has passed on.
+    this.#bytes = NOTHING
+    this.#text = ''
     return undefined
   }
 
@@ -142,8 +148,10 @@ export class HookRunner {
   #settle(end: number, replacement: Replacement): void {
     if (replacement) {
       if (this.#kept < this.#at) this.flush()
-      this.#events += replacement.filter(isEvent).length
-      this.#made += serializeAll(replacement)
+      for (const substitute of replacement) {
+        if (isEvent(substitute)) this.#events++
+        this.#made += serialize(substitute)
+      }
       if (replacement.length === 0 && this.#made === '') this.#withheld = true
       this.#kept = end
     }
@@ -170,8 +178,8 @@ function isEvent(substitute: Substitute): substitute is StreamEvent {
   return substitute.data !== undefined
 }
 
-function serializeAll(substitutes: readonly Substitute[]): string {
-  return substitutes.map((each) => (isEvent(each) ? serializeEvent(each) : serializeId(each.id))).join('')
+function serialize(substitute: Substitute): string {
+  return isEvent(substitute) ? serializeEvent(substitute) : serializeId(substitute.id)
 }
 
 function applyHooks(
@@ -183,13 +191,22 @@ function applyHooks(
   for (let i = from; i < hooks.length; i++) {
     const result = hooks[i]?.(event, stream)
     if (result === undefined) continue
-    const decided = (settled: HookResult) =>
-      settled === undefined
-        ? applyHooks(hooks, i + 1, event, stream)
-        : applyToAll(hooks, i + 1, substitutesFor(event, settled), stream)
-    return isThenable(result) ? Promise.resolve(result).then(decided) : decided(result)
+    if (isThenable(result)) return applyLater(hooks, i + 1, event, result, stream)
+    return applyToAll(hooks, i + 1, substitutesFor(event, result), stream)
   }
   return undefined
+}
+
+async function applyLater(
+  hooks: readonly TransformHook[],
+  from: number,
+  event: StreamEvent,
+  promise: Promise<HookResult>,
+  stream: SseStream,
+): Promise<Replacement> {
+  const result = await promise
+  if (result === undefined) return applyHooks(hooks, from, event, stream)
+  return applyToAll(hooks, from, substitutesFor(event, result), stream)
 }
 
 /** The remaining hooks, over what an earlier one made of an event. */
@@ -219,14 +236,16 @@ function applyToAll(
 /** Whatever takes an event's place, the client's cursor moves as the event would have moved it. */
 function substitutesFor({ id }: StreamEvent, result: HookResult): readonly Substitute[] {
   const events = eventsOf(result)
-  if (id === undefined || events.some((event) => event.id !== undefined)) return events
-  const last = events[events.length - 1]
-  return last ? [...events.slice(0, -1), { ...last, id }] : [{ id }]
+  let movesCursor = id === undefined
+  for (const event of events) movesCursor = checkEvent(event).id !== undefined || movesCursor
+  if (id === undefined || movesCursor) return events
+  const last = events.pop()
+  return last ? [...events, { ...last, id }] : [{ id }]
 }
 
-function eventsOf(result: HookResult): readonly StreamEvent[] {
+function eventsOf(result: HookResult): StreamEvent[] {
   if (result === null || result === undefined) return []
-  return (isList(result) ? result : [result]).map(checkEvent)
+  return isList(result) ? [...result] : [result]
 }
 
 function isList(result: StreamEvent | readonly StreamEvent[]): result is readonly StreamEvent[] {

@@ -195,13 +195,14 @@ export class SharedStream implements FeedSink {
   #keep(bytes: Buffer): Buffer {
     const assign = this.context.share.replay.ids === 'assign'
     const now = Date.now()
-    const hasCr = bytes.includes(CR)
+    const text = bytes.toString('latin1')
+    const hasCr = text.includes('\r')
     const blocks: Buffer[] = []
     for (let from = 0, to = 0; from < bytes.length; from = to) {
-      const boundary = nextBoundary(bytes, from, hasCr)
+      const boundary = nextBoundary(text, from, hasCr)
       to = boundary === -1 ? bytes.length : boundary
       const block = bytes.subarray(from, to)
-      const { id, hasData } = idOf(block)
+      const { id, hasData } = idOf(text.slice(from, to))
       if (boundary === -1) {
         // Unfinished at the upstream's end: nobody who comes later needs it.
         blocks.push(block)
