@@ -84,6 +84,8 @@ export class ClientWriter {
     const res = this.#res
     const waiting = !http2Stream(res) && res.socket === null ? waitingOn(this.#req.socket) : undefined
     const gone = () => {
+      // The connection's socket leads to the response for as long as a major collection lets both be.
+      res.off('close', gone)
       waiting?.delete(gone)
       this.#stopWaiting()
       listener.onGone()

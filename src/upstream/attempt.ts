@@ -122,7 +122,7 @@ class Attempt implements PassTaker {
       lastEventId: request.lastEventId,
     })
     describeBody(headers, body)
-    signal.onabort = () => this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#upstream, signal.reason))
+    signal.onabort = this.#onAbort
     this.#startTimer(context.connectMs, 'ERR_SSE_PROXY_CONNECT_TIMEOUT')
     context.proxy.pass(new StandInRequest(req, headers, body), this.#standIn)
   }
@@ -314,6 +314,11 @@ class Attempt implements PassTaker {
   readonly #onRead = (read: Buffer): void => {
     this.#reads++
     this.#firstRead = read
+  }
+
+  readonly #onAbort = (): void => {
+    const { reason } = this.#order.request.signal
+    this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#upstream, reason))
   }
 
   readonly #onClosed = (): void => {
