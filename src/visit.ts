@@ -17,6 +17,7 @@ import type { KeepaliveClock } from './stream/keepalive.ts'
 import { relay } from './stream/relay.ts'
 import { eventStreamHeaders } from './stream/response-headers.ts'
 import { Session } from './stream/session.ts'
+import type { SessionContext } from './stream/session-context.ts'
 import type { Guest, SharedStreams } from './stream/share.ts'
 import { createOpener, type OpenerContext } from './upstream/opener.ts'
 import { readEmptyBody, requestBody } from './upstream/request-body.ts'
@@ -37,16 +38,16 @@ export interface VisitContext {
   readonly visits: Set<Visit>
 }
 
-export class Visit implements Guest {
+export class Visit implements Guest, SessionContext {
   readonly id: string
   readonly req: IncomingMessage
   readonly res: ServerResponse
+  readonly writer: ClientWriter
+  readonly controller: Lifetime = new Lifetime()
+  readonly startedAt: number = performance.now()
   readonly #context: VisitContext
   // Absent in a bare server, where nobody else answers.
   readonly #next: Next | undefined
-  readonly #writer: ClientWriter
-  readonly #controller = new Lifetime()
-  readonly #startedAt = performance.now()
   #session: Session | undefined
   #open: OpenUpstream | undefined
   #ticket: Ticket | undefined
@@ -59,12 +60,12 @@ export class Visit implements Guest {
     this.req = req
     this.res = res
     this.#next = next
-    this.#writer = new ClientWriter(req, res)
+    this.writer = new ClientWriter(req, res)
   }
 
   /** Whether the client left, or the app has answered. */
   get isOver(): boolean {
-    return this.#writer.isOver
+    return this.writer.isOver
   }
 
   /** Whether it has its stream. */
@@ -79,7 +80,7 @@ export class Visit implements Guest {
     try {
       this.#ticket = admission.enter(this.req)
       visits.add(this)
-      this.#writer.onGone(this)
+      this.writer.onGone(this)
       if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
       this.#openEarlyLater()
       if (!shares?.serve(this)) void this.alone()
@@ -91,7 +92,7 @@ export class Visit implements Guest {
   /** Serves it from an upstream of its own. */
   async alone(): Promise<void> {
     try {
-      this.answer(await this.open()({ signal: this.#controller }))
+      this.answer(await this.open()({ signal: this.controller }))
     } catch (error) {
       this.refuse(error)
     }
@@ -109,20 +110,26 @@ export class Visit implements Guest {
 
   session(): Session {
     clearTimeout(this.#earlyTimer)
-    this.#session ??= new Session({
-      id: this.id,
-      req: this.req,
-      res: this.res,
-      writer: this.#writer,
-      options: this.#context.options,
-      controller: this.#controller,
-      keepalives: this.#context.keepalives,
-      guest: this,
-      lastEventId: clientEventId(this.req.headers, this.req.url ?? ''),
-      startedAt: this.#startedAt,
-      observer: this.#context.observer,
-    })
+    this.#session ??= new Session(this)
     return this.#session
+  }
+
+  // What a session asks for beside that.
+
+  get options(): ResolvedOptions {
+    return this.#context.options
+  }
+
+  get keepalives(): KeepaliveClock | undefined {
+    return this.#context.keepalives
+  }
+
+  get observer(): Observer {
+    return this.#context.observer
+  }
+
+  get lastEventId(): string {
+    return clientEventId(this.req.headers, this.req.url ?? '')
   }
 
   /** Passes an upstream's answer on. */
@@ -136,7 +143,7 @@ export class Visit implements Guest {
     if (body && this.req.method !== 'HEAD') {
       this.session().start(response, body)
       // Only a resume asks again.
-      if (!this.#context.options.resume) this.#open = undefined
+      if (!this.options.resume) this.#open = undefined
       return
     }
     if (this.#session) {
@@ -145,14 +152,14 @@ export class Visit implements Guest {
       return this.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream))
     }
     debug('%s answered: %d', this.id, response.status)
-    const headers = body ? eventStreamHeaders(response.headers, this.#writer.appHeaders) : response.headers
-    relay({ ...response, headers }, this.#writer, {
-      signal: this.#controller,
+    const headers = body ? eventStreamHeaders(response.headers, this.writer.appHeaders) : response.headers
+    relay({ ...response, headers }, this.writer, {
+      signal: this.controller,
       isBodyless: this.req.method === 'HEAD' || response.status === 204 || response.status === 304,
-      writeMs: this.#context.options.timeouts.writeMs,
+      writeMs: this.options.timeouts.writeMs,
       onFailed: (error) => {
-        this.#controller.abort(error)
-        setImmediate(() => void this.#context.observer.refused(error, this.id, this.req, this.res))
+        this.controller.abort(error)
+        setImmediate(() => void this.observer.refused(error, this.id, this.req, this.res))
       },
     })
   }
@@ -171,22 +178,22 @@ export class Visit implements Guest {
   /** Breaks off what has not ended; 'unread' where it has, but the client does not take it. */
   abort(error: SseProxyError): 'unread' | undefined {
     if (this.res.writableEnded) {
-      this.#writer.destroy()
+      this.writer.destroy()
       return this.#session?.reason === 'drained' ? 'unread' : undefined
     }
     if (this.isOver) return undefined
-    this.#controller.abort(error)
-    if (this.#writer.isOpen) {
-      this.#writer.break()
+    this.controller.abort(error)
+    if (this.writer.isOpen) {
+      this.writer.break()
     } else {
-      refuse(this.req, this.res, error, this.#context.options)
-      void this.#context.observer.refused(error, this.id, this.req, this.res)
+      refuse(this.req, this.res, error, this.options)
+      void this.observer.refused(error, this.id, this.req, this.res)
     }
     return undefined
   }
 
   async #refuse(error: SseProxyError): Promise<void> {
-    const { observer, options } = this.#context
+    const { observer, options } = this
     if (this.#session) return this.#session.fail(error, 'upstream-lost')
     if (this.isOver) return
     if (error.code === 'ERR_SSE_PROXY_APP' && this.#next) {
@@ -205,11 +212,11 @@ export class Visit implements Guest {
     this.#ticket?.()
     this.#context.shares?.leave(this)
     if (this.#session) this.#session.clientLeft()
-    else this.#controller.abort('client-left')
+    else this.controller.abort('client-left')
   }
 
   #openEarlyLater(): void {
-    const { keepalive } = this.#context.options
+    const { keepalive } = this.options
     if (!keepalive || keepalive.openAfterMs === 0 || this.req.method === 'HEAD') return
     this.#earlyTimer = setTimeout(() => {
       if (!this.isOver) this.session().openEarly()

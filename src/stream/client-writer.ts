@@ -79,19 +79,17 @@ export class ClientWriter {
     return this.#res.getHeaders()
   }
 
-  /** Calls back once when the response is over, above all because the client is gone, in whatever state it is. */
+  /** Calls back when the response is over, above all because the client is gone, in whatever state it is. */
   onGone(listener: { onGone(): void }): void {
-    const res = this.#res
-    const waiting = !http2Stream(res) && res.socket === null ? waitingOn(this.#req.socket) : undefined
     const gone = () => {
-      // The connection's socket leads to the response for as long as a major collection lets both be.
-      res.off('close', gone)
-      waiting?.delete(gone)
+      // The connection's socket leads to the response until a major collection has looked at both.
+      this.#res.off('close', gone)
+      waitingBySocket.get(this.#req.socket)?.delete(gone)
       this.#stopWaiting()
       listener.onGone()
     }
-    res.on('close', gone)
-    waiting?.add(gone)
+    this.#res.on('close', gone)
+    if (!http2Stream(this.#res) && this.#res.socket === null) waitingOn(this.#req.socket).add(gone)
   }
 
   /** Sets the head; it leaves with the first bytes of the body or with `flush`. */

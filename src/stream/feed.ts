@@ -7,7 +7,7 @@ import type { BodySink, UpstreamBody, UpstreamResponse } from '../open-upstream.
 import type { SseStream, TransformHook } from '../options.ts'
 import { ChunkFramer } from './chunk-framer.ts'
 import type { Cursor } from './cursor.ts'
-import { EventFramer } from './framing.ts'
+import { EventFramer, type FramerOptions } from './framing.ts'
 import { HookRunner } from './hooks.ts'
 import type { Resumed, Resumer } from './resume.ts'
 import type { EventSource } from './source.ts'
@@ -26,11 +26,7 @@ export interface FeedSink {
   onFailed(error: StreamError): void
 }
 
-export interface FeedOptions {
-  readonly framing: 'event' | 'bytes'
-  readonly eventBytes: number
-  /** Whether a larger event is an error although no hook needs it whole. */
-  readonly failsOversize?: boolean
+export interface FeedOptions extends FramerOptions {
   /** Silence after which the upstream counts as lost; 0 for none. */
   readonly idleMs: number
   readonly hooks: readonly TransformHook[]
@@ -71,13 +67,11 @@ export class Feed implements BodySink, EventSource {
   constructor(options: FeedOptions, sink: FeedSink) {
     this.#options = options
     this.#sink = sink
-    const { hooks, stream, eventBytes, framing, client } = options
-    const failsOversize = options.failsOversize === true || hooks.length > 0
-    const wholeEvents = framing === 'event'
-    // Hooks let go of bytes later, and look after the mark themselves.
-    const reader = hooks.length > 0 ? { wroteBody: false } : client
-    this.#framer = new EventFramer({ wholeEvents, eventBytes, failsOversize, client: reader })
-    if (hooks.length === 0) return
+    const { hooks, stream, eventBytes, client } = options
+    // Hooks need every event whole. They let go of bytes later, and look after the mark themselves.
+    const forHooks = hooks.length > 0 && { ...options, failsOversize: true, client: { wroteBody: false } }
+    this.#framer = new EventFramer(forHooks || options)
+    if (!forHooks) return
     this.#hooks = new HookRunner({ hooks, stream, eventBytes, client, emit: (bytes) => this.#emit(bytes) })
   }
 
@@ -153,7 +147,7 @@ export class Feed implements BodySink, EventSource {
 
   /** Unless events are looked at one by one, or are not held back. */
   get takesChunks(): boolean {
-    const mayTake = !this.#hooks && this.#options.framing === 'event' && this.#sink.onChunks !== undefined
+    const mayTake = !this.#hooks && this.#options.wholeEvents && this.#sink.onChunks !== undefined
     return mayTake && this.#chunks?.isUseful !== false
   }
 

@@ -4,6 +4,7 @@
 import { encodeEventId } from '../event-id.ts'
 import { sleep, type Wanted } from '../lifetime.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
+import type { SseStream } from '../options.ts'
 import type { Cursor } from './cursor.ts'
 import { decodedBody } from './decode.ts'
 
@@ -27,6 +28,30 @@ export interface ResumerOptions {
   readonly cursor: Cursor
   readonly signal: Wanted
   readonly onAttempt: (upstream: string, attempt: number) => void
+}
+
+/** Whose stream it is. */
+export interface ResumeContext {
+  readonly options: { readonly resume: ResumePolicy | false }
+  readonly req: { readonly method?: string | undefined }
+  readonly controller: Wanted
+  readonly observer: { resuming(stream: SseStream, upstream: string, attempt: number): void }
+  /** The function that opens the upstream anew. */
+  open(): OpenUpstream
+}
+
+/** Undefined where the stream is not to be resumed. */
+export function resumerFor(context: ResumeContext, cursor: Cursor, stream: SseStream): Resumer | undefined {
+  const { options, req, controller, observer } = context
+  // What a client sent once must not be done twice.
+  if (!options.resume || (req.method !== 'GET' && req.method !== 'HEAD')) return undefined
+  return new Resumer({
+    policy: options.resume,
+    open: context.open(),
+    cursor,
+    signal: controller,
+    onAttempt: (upstream, attempt) => observer.resuming(stream, upstream, attempt),
+  })
 }
 
 export class Resumer {

@@ -1,54 +1,21 @@
 // One event stream to one client: the place where events from a feed, keepalives, the app's own events and every
 // kind of ending meet, and the only place where a stream ends. Everything taken for it is given back there.
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type SseProxyError, StreamError } from '../errors.ts'
-import type { Lifetime } from '../lifetime.ts'
-import type { Stats } from '../observe/stats.ts'
-import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
+import type { UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent, TransformHook } from '../options.ts'
-import type { ResolvedOptions } from '../resolve-options.ts'
-import type { ClientWriter, WriterListener } from './client-writer.ts'
+import type { WriterListener } from './client-writer.ts'
 import { Cursor, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
 import { Branch, type Delivery, DirectSource } from './followers.ts'
-import type { KeepaliveClock, KeptAlive } from './keepalive.ts'
+import type { KeptAlive } from './keepalive.ts'
 import { eventStreamHeaders } from './response-headers.ts'
-import { Resumer } from './resume.ts'
+import { type Resumer, resumerFor } from './resume.ts'
+import type { SessionContext } from './session-context.ts'
 import type { SharedStream } from './shared-stream.ts'
 import type { EventSource } from './source.ts'
 import { StreamHandle } from './stream-handle.ts'
-
-/** Who counts, publishes and reports what becomes of sessions. */
-export interface SessionObserver {
-  readonly stats: Stats
-  opened(session: Session): void
-  resuming(stream: SseStream, upstream: string, attempt: number): void
-  resumed(stream: SseStream, attempt: number): void
-  closed(session: Session, reason: CloseReason): void
-  failed(error: SseProxyError, stream: SseStream, res: ServerResponse): void
-}
-
-export interface SessionContext {
-  readonly id: string
-  readonly req: IncomingMessage
-  /** Only handed on to those who are told of a failure; writing is the writer's. */
-  readonly res: ServerResponse
-  readonly writer: ClientWriter
-  readonly options: ResolvedOptions
-  /** Aborted when the session is over; whatever works for it looks there. */
-  readonly controller: Lifetime
-  /** Opens the upstream anew when it is lost. */
-  readonly guest: { open(): OpenUpstream }
-  /** Absent where keepalives are off. */
-  readonly keepalives: KeepaliveClock | undefined
-  /** The id the client came with. */
-  readonly lastEventId: string
-  /** When the request came, as `performance.now()`. */
-  readonly startedAt: number
-  readonly observer: SessionObserver
-}
 
 const JOINED_BYTES = 65_536
 
@@ -114,9 +81,14 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   /** The upstream's events, to the client. */
   start(response: UpstreamResponse, body: UpstreamBody): void {
     const { options } = this.context
-    const cursor = new Cursor(this.context.lastEventId)
+    const cursor = new Cursor(this.cursor.lastEventId)
     this.cursor = cursor
-    const feed = this.#createFeed(cursor, options.hooks, options.timeouts.idleMs, this.#createResumer(cursor))
+    const feed = this.#createFeed(
+      cursor,
+      options.hooks,
+      options.timeouts.idleMs,
+      resumerFor(this.context, cursor, this.handle),
+    )
     this.#begin(response, feed, () => feed.start(response, body))
   }
 
@@ -127,11 +99,11 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     this.context.keepalives?.delete(this)
     const { transform } = shared.context.share
     if (transform.length === 0) {
-      this.cursor = shared.progressFrom(position, this.context.lastEventId)
+      this.cursor = shared.progressFrom(position, this.cursor.lastEventId)
       this.#begin(response, new DirectSource(shared, this, position), () => {})
       return
     }
-    const cursor = new Cursor(this.context.lastEventId)
+    const cursor = new Cursor(this.cursor.lastEventId)
     this.cursor = cursor
     const feed = this.#createFeed(cursor, transform, 0, undefined)
     this.#begin(response, feed, () => feed.start({ ...response, delimited: true }, new Branch(shared, this, position)))
@@ -141,7 +113,17 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     const { writer, options } = this.context
     const { eventBytes } = options.limits
     return new Feed(
-      { framing: options.framing, hooks, eventBytes, idleMs, stream: this.handle, cursor, client: writer, resumer },
+      {
+        wholeEvents: options.framing === 'event',
+        failsOversize: false,
+        hooks,
+        eventBytes,
+        idleMs,
+        stream: this.handle,
+        cursor,
+        client: writer,
+        resumer,
+      },
       this,
     )
   }
@@ -304,19 +286,6 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     writer.watch(options.timeouts.writeMs, this)
     // A shared stream has one clock for all.
     if (!this.#isShared) this.context.keepalives?.add(this)
-  }
-
-  #createResumer(cursor: Cursor): Resumer | undefined {
-    const { options, guest, controller, req, observer } = this.context
-    // What a client sent once must not be done twice.
-    if (!options.resume || (req.method !== 'GET' && req.method !== 'HEAD')) return undefined
-    return new Resumer({
-      policy: options.resume,
-      open: guest.open(),
-      cursor,
-      signal: controller,
-      onAttempt: (upstream, attempt) => observer.resuming(this.handle, upstream, attempt),
-    })
   }
 
   #limitLifetime(): void {

@@ -158,7 +158,7 @@ export class SharedStreams {
       controller,
       options: this.#options,
       share: this.#share,
-      open: assigns ? (request) => open({ ...request, lastEventId: request.lastEventId ?? '' }) : open,
+      open: () => (assigns ? (request) => open({ ...request, lastEventId: request.lastEventId ?? '' }) : open),
       lastEventId: assigns ? '' : eventIdOf(opener),
       observer: this.#observer,
       // Nobody can come back to one whose place another has taken.

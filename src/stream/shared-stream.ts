@@ -16,7 +16,7 @@ import { Feed, type FeedSink } from './feed.ts'
 import type { Follower } from './followers.ts'
 import { nextBoundary } from './framing.ts'
 import { Replay } from './replay.ts'
-import { Resumer } from './resume.ts'
+import { resumerFor } from './resume.ts'
 import { StreamHandle } from './stream-handle.ts'
 
 const CR = 13
@@ -29,7 +29,8 @@ export interface SharedStreamContext {
   readonly controller: Lifetime
   readonly options: ResolvedOptions
   readonly share: ResolvedShare
-  readonly open: OpenUpstream
+  /** The function that opens the upstream anew when it is lost. */
+  open(): OpenUpstream
   readonly lastEventId: string
   readonly observer: SharedStreamObserver
   /** Whether it is worth keeping for a while when its last client has left. */
@@ -90,7 +91,7 @@ export class SharedStream implements FeedSink {
     this.upstream = response.upstream
     this.#feed = new Feed(
       {
-        framing: 'event',
+        wholeEvents: true,
         hooks: options.hooks,
         eventBytes: options.limits.eventBytes,
         // Late clients get events whole or not at all.
@@ -100,7 +101,7 @@ export class SharedStream implements FeedSink {
         cursor: this.cursor,
         // Whoever comes later is in the middle of it.
         client: { wroteBody: true, takesChunks: false },
-        resumer: this.#createResumer(),
+        resumer: resumerFor(this.context, this.cursor, this.handle),
       },
       this,
     )
@@ -232,18 +233,6 @@ export class SharedStream implements FeedSink {
       for (const follower of this.#followers) follower.onKeepalive(keepalive.bytes)
       this.#keepaliveTimer?.refresh()
     }, keepalive.intervalMs)
-  }
-
-  #createResumer(): Resumer | undefined {
-    const { options, open, controller, observer } = this.context
-    if (!options.resume) return undefined
-    return new Resumer({
-      policy: options.resume,
-      open,
-      cursor: this.cursor,
-      signal: controller,
-      onAttempt: (upstream, attempt) => observer.resuming(this.handle, upstream, attempt),
-    })
   }
 
   #finish(reason: CloseReason): void {

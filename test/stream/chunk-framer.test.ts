@@ -36,7 +36,8 @@ class Side implements FeedSink {
     const body = { start() {}, pause() {}, resume() {}, destroy() {} }
     this.feed = new Feed(
       {
-        framing: 'event',
+        wholeEvents: true,
+        failsOversize: false,
         eventBytes,
         idleMs: 0,
         hooks: [],

@@ -35,7 +35,8 @@ class Stage implements FeedSink {
   constructor(options: Partial<FeedOptions> = {}, delimited = true) {
     this.feed = new Feed(
       {
-        framing: 'event',
+        wholeEvents: true,
+        failsOversize: false,
         eventBytes: 1_048_576,
         idleMs: 0,
         hooks: [],

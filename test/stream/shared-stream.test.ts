@@ -294,7 +294,7 @@ function start(share: Share = {}) {
     controller,
     options,
     share: options.share,
-    open: () => Promise.reject(new Error('not again')),
+    open: () => () => Promise.reject(new Error('not again')),
     lastEventId: '',
     observer: { stats, resuming() {}, resumed() {}, failed() {} },
     lingers: () => lingers,
