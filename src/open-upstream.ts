@@ -20,6 +20,8 @@ export interface BodySink {
 
 /** An answer's body, pushed into one sink. Nothing is read before `start`. */
 export interface UpstreamBody {
+  /** Whether any of it is here already, so that it can leave together with the head. */
+  readonly hasBegun?: boolean
   start(sink: BodySink): void
   pause(): void
   resume(): void

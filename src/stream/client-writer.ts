@@ -121,6 +121,15 @@ export class ClientWriter {
     if (this.#isStream && !isCorked) this.#connection = connectionForChunks(res)
   }
 
+  /** The same at once, where there is nothing that could leave together with it. */
+  flushNow(): void {
+    const { socket } = this.#res
+    const wasCorked = socket?.writableCorked !== 0
+    this.flush()
+    // Node holds what is written first until the turn is over.
+    if (!wasCorked) socket.uncork()
+  }
+
   /** @param writeMs how long the client may take nothing of what waits for it; 0 for ever */
   watch(writeMs: number, listener: WriterListener): void {
     this.#writeMs = writeMs

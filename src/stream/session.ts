@@ -81,6 +81,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   /** The upstream's events, to the client. */
   start(response: UpstreamResponse, body: UpstreamBody): void {
     const { options } = this.context
+    this.#sendHead(response)
     const cursor = new Cursor(this.cursor.lastEventId)
     this.cursor = cursor
     const feed = this.#createFeed(
@@ -89,7 +90,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
       options.timeouts.idleMs,
       resumerFor(this.context, cursor, this.handle),
     )
-    this.#begin(response, feed, () => feed.start(response, body))
+    this.#begin(feed, () => feed.start(response, body))
   }
 
   /** A shared stream's events from this position on, to the client. */
@@ -97,16 +98,17 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     this.#isShared = true
     // A shared stream has one clock for all.
     this.context.keepalives?.delete(this)
+    this.#sendHead(response)
     const { transform } = shared.context.share
     if (transform.length === 0) {
       this.cursor = shared.progressFrom(position, this.cursor.lastEventId)
-      this.#begin(response, new DirectSource(shared, this, position), () => {})
+      this.#begin(new DirectSource(shared, this, position), () => {})
       return
     }
     const cursor = new Cursor(this.cursor.lastEventId)
     this.cursor = cursor
     const feed = this.#createFeed(cursor, transform, 0, undefined)
-    this.#begin(response, feed, () => feed.start({ ...response, delimited: true }, new Branch(shared, this, position)))
+    this.#begin(feed, () => feed.start({ ...response, delimited: true }, new Branch(shared, this, position)))
   }
 
   #createFeed(cursor: Cursor, hooks: readonly TransformHook[], idleMs: number, resumer: Resumer | undefined): Feed {
@@ -128,10 +130,16 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     )
   }
 
-  #begin(response: UpstreamResponse, source: EventSource, startSource: () => void): void {
-    const { writer, options, observer } = this.context
+  /** Before all that can wait, unless events are here already to leave together with it. */
+  #sendHead(response: UpstreamResponse): void {
+    const { writer } = this.context
     this.upstream = response.upstream
     if (!writer.isOpen) this.#open(response)
+    if (response.body.hasBegun === false) writer.flushNow()
+  }
+
+  #begin(source: EventSource, startSource: () => void): void {
+    const { writer, options, observer } = this.context
     this.#source = source
     observer.opened(this)
     startSource()

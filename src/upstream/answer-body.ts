@@ -3,7 +3,7 @@
 
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import type { BodySink, UpstreamBody } from '../open-upstream.ts'
-import { ChunkLane, type LaneOwner } from './chunk-lane.ts'
+import { ChunkLane, chunksAfterHead, type LaneOwner } from './chunk-lane.ts'
 
 /** How an answer ended that had begun. */
 export type AnswerEnding = 'complete' | 'broken' | 'silent' | 'given-up'
@@ -22,8 +22,8 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
   #sink: BodySink | undefined
   // What came between the head and `start`, at most what one read of the socket holds.
   #early: Buffer[] | undefined
-  // What was read together with the head; undefined where that is not known, and after `start`.
-  #readWithHead: Buffer | undefined
+  // The one read that brought all of the head, and what came with it; undefined where there were more, and after `start`.
+  #headRead: Buffer | undefined
   #lane: ChunkLane | undefined
   // How the body ended, once it has; told to the sink when there is one.
   #outcome: 'complete' | 'given-up' | Error | undefined
@@ -31,10 +31,10 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
   constructor(
     source: IncomingMessage,
     request: ClientRequest | undefined,
-    readWithHead: Buffer | undefined,
+    headRead: Buffer | undefined,
     onOver: OnOver | undefined,
   ) {
-    this.#readWithHead = readWithHead
+    this.#headRead = headRead
     this.#source = source
     this.#request = request
     this.#onOver = onOver
@@ -56,13 +56,16 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     return this.#sink
   }
 
+  get hasBegun(): boolean {
+    return this.#early !== undefined
+  }
+
   start(sink: BodySink): void {
     this.#sink = sink
-    const readWithHead = this.#readWithHead
-    this.#readWithHead = undefined
-    if (readWithHead && sink.onChunks && this.#outcome === undefined) {
-      this.#lane = ChunkLane.enter(this.#source, readWithHead, this)
-    }
+    const headRead = this.#headRead
+    this.#headRead = undefined
+    const chunks = headRead && sink.onChunks && chunksAfterHead(headRead, this.#source)
+    if (chunks && this.#outcome === undefined) this.#lane = ChunkLane.enter(this.#source, chunks, this)
     const early = this.#early ?? []
     this.#early = undefined
     for (const chunk of early) sink.onData(chunk)

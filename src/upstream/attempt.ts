@@ -8,7 +8,6 @@ import { UpstreamError } from '../errors.ts'
 import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
-import { chunksAfterHead } from './chunk-lane.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
 import { describeBody, isReplayable, openBody, type RequestBody, readableOf } from './request-body.ts'
@@ -209,14 +208,8 @@ class Attempt implements PassTaker {
     this.#letGo()
     const { headers } = answer
     const delimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
-    const body = new AnswerBody(answer, this.#request, this.#bodyOf(answer), onOver)
+    const body = new AnswerBody(answer, this.#request, this.#reads === 1 ? this.#firstRead : undefined, onOver)
     this.#settle()?.(this.#response(body, delimited, headers.connection), false)
-  }
-
-  /** What was read together with the head, which may be nothing; undefined where it is not sure what that was. */
-  #bodyOf(answer: IncomingMessage): Buffer | undefined {
-    const read = this.#reads === 1 ? this.#firstRead : undefined
-    return read && chunksAfterHead(read, answer)
   }
 
   /** Without a head: a `forward` without a target, or a handler of the app's that answers in the upstream's place. */

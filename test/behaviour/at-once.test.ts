@@ -1,6 +1,9 @@
 // Nothing waits for something later: headers do not wait for the first event, an event does not wait for the next.
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { test } from 'node:test'
+import type { OpenMessage } from 'sse-proxy-middleware'
 import { hosts } from '../support/front.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 
@@ -40,6 +43,38 @@ for (const host of hosts) {
       assert.equal(await client.ended(), 'clean')
     })
   }
+}
+
+for (const [name, { before, text, left }] of Object.entries({
+  'leaves before anything else is done': { before: [], text: '', left: true },
+  'waits for an event that came with it': { before: [], text: 'data: x\n\n', left: false },
+  'waits where the app holds it back': { before: [corked], text: '', left: false },
+})) {
+  test(`the head ${name}`, async (t) => {
+    const hasLeft = new Promise<boolean>((resolve) => {
+      // Told of in the turn in which the upstream has answered.
+      const onOpen = (message: unknown) => {
+        const { socket } = (message as OpenMessage).stream.req
+        resolve(socket.bytesWritten > 0 && socket.writableCorked === 0)
+      }
+      subscribe('sse-proxy:open', onOpen)
+      t.after(() => unsubscribe('sse-proxy:open', onOpen))
+    })
+    const { upstream, front } = await proxied(t, {}, { before })
+    front.request()
+    const { res } = await upstream.next()
+
+    res.writeHead(200, { 'content-type': 'text/event-stream' })
+    if (text) res.write(text)
+    else res.flushHeaders()
+
+    assert.equal(await hasLeft, left)
+  })
+}
+
+function corked(_req: IncomingMessage, res: ServerResponse, next: () => void): void {
+  res.cork()
+  next()
 }
 
 for (const { name, options } of ways) {
