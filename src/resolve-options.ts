@@ -5,85 +5,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AdmissionPolicy } from './admission.ts'
 import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, refuseNull, text } from './check.ts'
 import { ConfigError } from './errors.ts'
+import { CHECKED_WITH_NULL, HPM_OPTIONS, OWN_OPTIONS, REPLACED } from './option-names.ts'
 import type { ShareOptions, SseProxyOptions, Target, TransformHook } from './options.ts'
 import { clientIp, type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
 import type { ReplayPolicy } from './stream/replay.ts'
 import type { ResumePolicy } from './stream/resume.ts'
 import type { HpmOptions } from './upstream/http-proxy.ts'
-
-/** Every option of the package's own, in the order of the README's table. */
-export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
-  'target',
-  'balance',
-  'sticky',
-  'health',
-  'retry',
-  'resume',
-  'keepalive',
-  'framing',
-  'transform',
-  'timeouts',
-  'limits',
-  'share',
-  'onDisconnect',
-  'unavailable',
-  'clientRetryMs',
-  'via',
-  'name',
-  'onOpen',
-  'onEnd',
-  'onClose',
-]
-
-// Their checks say better what they expect.
-const CHECKED_WITH_NULL: readonly string[] = ['target', 'transform', 'onOpen', 'onEnd', 'onClose']
-
-const HPM_OPTIONS = [
-  'agent',
-  'auth',
-  'autoRewrite',
-  'ca',
-  'changeOrigin',
-  'cookieDomainRewrite',
-  'cookiePathRewrite',
-  'ejectPlugins',
-  'followRedirects',
-  'forward',
-  'headers',
-  'hostRewrite',
-  'http2',
-  'ignorePath',
-  'localAddress',
-  'logger',
-  'method',
-  'on',
-  'pathFilter',
-  'pathRewrite',
-  'plugins',
-  'prependPath',
-  'preserveHeaderKeyCase',
-  'protocolRewrite',
-  'router',
-  'secure',
-  'ssl',
-  'toProxy',
-  'upgradeTimeout',
-  'ws',
-  'xfwd',
-] as const
-
-const REPLACED: Readonly<Record<string, string>> = {
-  selfHandleResponse: 'use transform or the on.proxyRes handler instead',
-  proxyTimeout: 'use timeouts.responseMs (no answer) and timeouts.idleMs (silent stream) instead',
-  timeout: 'use timeouts.lifetimeMs (age) and timeouts.writeMs (client that does not read) instead',
-  onProxyReq: 'use on.proxyReq instead',
-  onProxyRes: 'use on.proxyRes instead',
-  onProxyReqWs: 'use on.proxyReqWs instead',
-  onError: 'use on.error instead',
-  logLevel: 'use logger, or the environment variable DEBUG=sse-proxy:* instead',
-  logProvider: 'use logger instead',
-  buffer: 'a body that was already read by a body parser is sent again without it',
-}
 
 /** The options in use. Groups have all their members; 0 and false mean off. */
 export interface ResolvedOptions {

@@ -1,6 +1,8 @@
 // The headers under which an event stream reaches the client: a function of what the upstream sent and of what the
 // app's own middleware has already set.
 
+import type { IncomingMessage } from 'node:http'
+import { encodeEventId } from '../event-id.ts'
 import type { Header } from '../open-upstream.ts'
 
 // They describe bytes that are not the ones sent: comments are added, events may be changed.
@@ -99,4 +101,25 @@ export function mergeVary(app: HeadersSet[string], upstream: HeadersSet[string])
 function list(value: HeadersSet[string]): string[] {
   if (value === undefined) return []
   return Array.isArray(value) ? value : [String(value)]
+}
+
+/** Without what was meant for the one who asked: its cookies, and a permission for another page's origin. */
+export function shareableHeaders(
+  headers: readonly Header[],
+  { headers: { origin } }: IncomingMessage,
+): readonly Header[] {
+  const allowed = headers.find(([name]) => name.toLowerCase() === 'access-control-allow-origin')?.[1]
+  const forAll = allowed === '*' || (allowed !== undefined && allowed === origin)
+  return headers.filter(([name]) => {
+    const lower = name.toLowerCase()
+    return lower !== 'set-cookie' && (forAll || !lower.startsWith('access-control-'))
+  })
+}
+
+/** Tells a client from where on it has everything, since that is not what it asked for. */
+export function withGap(headers: readonly Header[], idBefore: string): readonly Header[] {
+  return [
+    ...headers.filter(([name]) => name.toLowerCase() !== 'last-event-id'),
+    ['Last-Event-ID', encodeEventId(idBefore)],
+  ]
 }

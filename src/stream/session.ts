@@ -80,8 +80,10 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
 
   /** The upstream's events, to the client. */
   start(response: UpstreamResponse, body: UpstreamBody): void {
-    const { options } = this.context
-    this.#sendHead(response)
+    const { options, writer } = this.context
+    this.#openWith(response)
+    // Before all that can wait, unless events are here already that leave together with it.
+    if (response.body.hasBegun === false) writer.flushNow()
     const cursor = new Cursor(this.cursor.lastEventId)
     this.cursor = cursor
     const feed = this.#createFeed(
@@ -98,7 +100,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     this.#isShared = true
     // A shared stream has one clock for all.
     this.context.keepalives?.delete(this)
-    this.#sendHead(response)
+    this.#openWith(response)
     const { transform } = shared.context.share
     if (transform.length === 0) {
       this.cursor = shared.progressFrom(position, this.cursor.lastEventId)
@@ -130,12 +132,9 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     )
   }
 
-  /** Before all that can wait, unless events are here already to leave together with it. */
-  #sendHead(response: UpstreamResponse): void {
-    const { writer } = this.context
+  #openWith(response: UpstreamResponse): void {
     this.upstream = response.upstream
-    if (!writer.isOpen) this.#open(response)
-    if (response.body.hasBegun === false) writer.flushNow()
+    if (!this.context.writer.isOpen) this.#open(response)
   }
 
   #begin(source: EventSource, startSource: () => void): void {

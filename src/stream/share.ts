@@ -1,23 +1,17 @@
 // Which clients share an upstream stream, and how each gets into it: who opens it, who waits for it, who comes later.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { inspect } from 'node:util'
 import createDebug from 'debug'
 import { UpstreamError } from '../errors.ts'
-import { clientEventId, encodeEventId } from '../event-id.ts'
+import { clientEventId } from '../event-id.ts'
 import { Lifetime } from '../lifetime.ts'
-import {
-  type Header,
-  headerOf,
-  isEventStream,
-  type OpenUpstream,
-  type UpstreamBody,
-  type UpstreamResponse,
-} from '../open-upstream.ts'
+import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
 import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
 import { bodyOf, Collected, collect } from './collect.ts'
 import { decodedBody } from './decode.ts'
+import { shareableHeaders, withGap } from './response-headers.ts'
 import type { Session } from './session.ts'
+import { asksForStream, dependsOnEverything, ShareKeys, variedHeaders } from './share-key.ts'
 import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
 
 const debug = createDebug('sse-proxy:stream')
@@ -52,9 +46,6 @@ interface Entry {
 // Whoever wants to begin elsewhere while a stream is being opened gets one of its own; a crowd gets what there is.
 const MAX_BRANCHES = 16
 
-// The Vary of an answer is remembered for this many keys, which clients make up.
-const MAX_VARIES = 10_000
-
 export class SharedStreams {
   readonly #options: ResolvedOptions
   readonly #share: ResolvedShare
@@ -63,14 +54,14 @@ export class SharedStreams {
   readonly #entries = new Map<string, Entry>()
   readonly #live = new Set<SharedStream>()
   readonly #waiting = new Map<Guest, Entry>()
-  // By key without varied headers: the names of the headers that the upstream's answer depends on.
-  readonly #varies = new Map<string, readonly string[]>()
+  readonly #keys: ShareKeys
 
   constructor(options: ResolvedOptions, share: ResolvedShare, observer: SharedStreamObserver, nextId: () => string) {
     this.#options = options
     this.#share = share
     this.#observer = observer
     this.#nextId = nextId
+    this.#keys = new ShareKeys(share.key)
   }
 
   get stats(): { streams: number; clients: number } {
@@ -89,9 +80,9 @@ export class SharedStreams {
   serve(guest: Guest): boolean {
     const { req } = guest
     if (req.method !== 'GET') return false
-    const base = this.#share.key ? checkKey(this.#share.key(req)) : defaultKey(req)
+    const base = this.#keys.baseOf(req)
     if (base === undefined || !asksForStream(req)) return false
-    this.#join(guest, this.#fullKey(base, req), base)
+    this.#join(guest, this.#keys.full(base, req), base)
     return true
   }
 
@@ -180,12 +171,12 @@ export class SharedStreams {
   #splitByVary(entry: Entry, base: string, response: UpstreamResponse): Guest[] {
     const names = this.#share.key ? [] : variedHeaders(response)
     if (names.length === 0) return []
-    this.#remember(base, names)
+    this.#keys.remember(base, names)
     this.#remove(entry)
     const { opener } = entry
-    entry.key = this.#fullKey(base, opener.req)
+    entry.key = this.#keys.full(base, opener.req)
     const isStranger = (guest: Guest) =>
-      guest !== opener && (names.includes('*') || this.#fullKey(base, guest.req) !== entry.key)
+      guest !== opener && (names.includes('*') || this.#keys.full(base, guest.req) !== entry.key)
     const strangers = [...entry.waiting].filter(isStranger)
     for (const guest of strangers) this.#stopWaiting(guest, entry)
     if (!names.includes('*') && !this.#entries.has(entry.key)) this.#entries.set(entry.key, entry)
@@ -265,91 +256,12 @@ export class SharedStreams {
   #remove(entry: Entry): void {
     if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
   }
-
-  #remember(base: string, names: readonly string[]): void {
-    // Another answer of the same URL may depend on something else: all of it tells clients apart from now on.
-    const all = new Set([...(this.#varies.get(base) ?? []), ...names])
-    this.#varies.delete(base)
-    this.#varies.set(base, [...all].sort())
-    const [oldest] = this.#varies.keys()
-    if (this.#varies.size > MAX_VARIES && oldest !== undefined) this.#varies.delete(oldest)
-  }
-
-  #fullKey(base: string, { headers }: IncomingMessage): string {
-    const names = this.#varies.get(base)
-    return names ? JSON.stringify([base, names.map((name) => [name, headers[name] ?? null])]) : base
-  }
-}
-
-/** Where two requests differ in this, they may be two users'. */
-function defaultKey(req: IncomingMessage): string {
-  const { host, ':authority': authority } = req.headers
-  const original: unknown = Reflect.get(req, 'originalUrl') ?? null
-  const urls = [req.url ?? '', original].map((url) => (typeof url === 'string' ? withoutEventId(url) : null))
-  return JSON.stringify([urls, host ?? authority ?? null, credentialsOf(req)])
-}
-
-/** As they are now and as they came: a middleware may have checked and removed them. */
-function credentialsOf({ headers, rawHeaders }: IncomingMessage): unknown[] {
-  const raw = rawHeaders.filter((_, i) => /^(authorization|cookie)$/i.test(rawHeaders[i - (i % 2)] ?? ''))
-  return [headers.authorization ?? null, headers.cookie ?? null, raw]
-}
-
-/** What asks for a part, under a condition, with a body, or for something else, gets an answer of its own. */
-function asksForStream({ headers }: IncomingMessage): boolean {
-  if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined) return false
-  if (headers.range !== undefined || Object.keys(headers).some((name) => name.startsWith('if-'))) return false
-  return /text\/event-stream|text\/\*|\*\/\*/i.test(headers.accept ?? '*/*')
 }
 
 function eventIdOf({ req }: Guest): string {
   return clientEventId(req.headers, req.url ?? '')
 }
 
-function dependsOnEverything(response: UpstreamResponse): boolean {
-  return variedHeaders(response).includes('*')
-}
-
-/** Where a client stands is no reason to keep it apart. */
-function withoutEventId(url: string): string {
-  return url.replace(/([?&])(?:lastEventId|last_event_id)=[^&]*&?/g, '$1').replace(/[?&]$/, '')
-}
-
-function checkKey(key: unknown): string | undefined {
-  if (typeof key === 'string' || key === undefined) return key
-  const got = `${inspect(key, { depth: 0 })} (${typeof key})`
-  throw new UpstreamError(
-    'ERR_SSE_PROXY_APP',
-    undefined,
-    new TypeError(`share.key: expected the function to return a string, or undefined to share nothing, got ${got}`),
-  )
-}
-
-/** What an answer depends on beside the key. Codings never differ, and who may read an answer is the app's to say. */
-function variedHeaders(response: UpstreamResponse): string[] {
-  const names = (headerOf(response, 'vary') ?? '').toLowerCase().split(',')
-  const known = ['', 'accept-encoding', 'authorization', 'cookie', 'host', 'last-event-id', 'accept', 'cache-control']
-  return names.map((name) => name.trim()).filter((name) => !known.includes(name))
-}
-
-/** Without what was meant for the one who asked: its cookies, and a permission for another page's origin. */
-function shareableHeaders(headers: readonly Header[], { headers: { origin } }: IncomingMessage): readonly Header[] {
-  const allowed = headers.find(([name]) => name.toLowerCase() === 'access-control-allow-origin')?.[1]
-  const forAll = allowed === '*' || (allowed !== undefined && allowed === origin)
-  return headers.filter(([name]) => {
-    const lower = name.toLowerCase()
-    return lower !== 'set-cookie' && (forAll || !lower.startsWith('access-control-'))
-  })
-}
-
 function withoutCookie({ cookie: _, ...response }: UpstreamResponse): UpstreamResponse {
   return response
-}
-
-/** Tells a client from where on it has everything, since that is not what it asked for. */
-function withGap(headers: readonly Header[], idBefore: string): readonly Header[] {
-  return [
-    ...headers.filter(([name]) => name.toLowerCase() !== 'last-event-id'),
-    ['Last-Event-ID', encodeEventId(idBefore)],
-  ]
 }
