@@ -32,8 +32,10 @@ export function chunksAfterHead(
 ): Buffer | undefined {
   if (headers['transfer-encoding'] !== 'chunked') return undefined
   const end = read.indexOf(HEAD_END)
-  const [statusLine, ...fields] = read.toString('latin1', 0, Math.max(end, 0)).split('\r\n')
-  const isHead = statusLine?.startsWith(`HTTP/1.1 ${statusCode} `) && fields.length === rawHeaders.length / 2
+  const head = read.toString('latin1', 0, Math.max(end, 0))
+  let fields = 0
+  for (let at = head.indexOf('\r\n'); at !== -1; at = head.indexOf('\r\n', at + 2)) fields++
+  const isHead = head.startsWith(`HTTP/1.1 ${statusCode} `) && fields === rawHeaders.length / 2
   return isHead ? read.subarray(end + HEAD_END.length) : undefined
 }
 
