@@ -48,6 +48,7 @@ class Feed {
   readonly #res: ServerResponse
   readonly #scale: number
   #next: number
+  #isDying = false
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#res = res
@@ -59,6 +60,8 @@ class Feed {
 
   send(): void {
     const res = this.#res
+    // What it said last may be half an event.
+    if (this.#isDying) return
     for (let events = this.#scale === 1 ? 1 : slowBurst; events > 0; events -= 1) {
       if (res.writableEnded || res.writableLength > 2 ** 20) return
       res.write(numberedEvent(this.#next++, this.#scale))
@@ -67,6 +70,8 @@ class Feed {
 
   /** One of the ways in which an upstream goes. */
   die(): void {
+    if (this.#isDying) return
+    this.#isDying = true
     const { socket } = this.#res
     const half = numberedEvent(this.#next, this.#scale).slice(0, -10 - Math.floor(random() * 20))
     const way = Math.floor(random() * 6)
