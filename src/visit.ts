@@ -134,6 +134,16 @@ export class Visit implements Guest, SessionContext {
 
   /** Passes an upstream's answer on. */
   answer(response: UpstreamResponse): void {
+    try {
+      this.#pass(response)
+    } catch (error) {
+      // A head that cannot be sent leaves nobody to read the body.
+      response.body.destroy()
+      throw error
+    }
+  }
+
+  #pass(response: UpstreamResponse): void {
     clearTimeout(this.#earlyTimer)
     if (this.isOver) {
       response.body.destroy()

@@ -97,8 +97,8 @@ export class ClientWriter {
     const res = this.#res
     this.#opened = true
     res.statusCode = status
-    // HTTP/2 has no place for it.
-    if (statusMessage && this.#req.httpVersionMajor < 2) res.statusMessage = statusMessage
+    // HTTP/2 has no place for it, and some bytes have none anywhere.
+    if (this.#req.httpVersionMajor < 2 && isReasonPhrase(statusMessage)) res.statusMessage = statusMessage
     for (const [name, value] of headers) setHeader(res, name, value)
     if (cookie !== undefined) res.setHeader('Set-Cookie', [...listOf(res.getHeader('set-cookie')), cookie])
   }
@@ -292,6 +292,10 @@ function waitingOn(socket: Socket): Waiting {
 function connectionForChunks(res: ServerResponse): Socket | undefined {
   if (http2Stream(res) || !res.chunkedEncoding) return undefined
   return res.write === untouchedWrite ? (res.socket ?? undefined) : undefined
+}
+
+function isReasonPhrase(statusMessage: string): boolean {
+  return /^[\t\x20-\x7e\x80-\xff]+$/.test(statusMessage)
 }
 
 /** A header that Node will not send is left out rather than ending the process. */

@@ -240,7 +240,7 @@ function substitutesFor({ id }: StreamEvent, result: HookResult): readonly Subst
   for (const event of events) movesCursor = checkEvent(event).id !== undefined || movesCursor
   if (id === undefined || movesCursor) return events
   const last = events.pop()
-  return last ? [...events, { ...last, id }] : [{ id }]
+  return last ? [...events, { data: last.data, event: last.event, id }] : [{ id }]
 }
 
 function eventsOf(result: HookResult): StreamEvent[] {

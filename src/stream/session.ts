@@ -82,8 +82,9 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   start(response: UpstreamResponse, body: UpstreamBody): void {
     const { options, writer } = this.context
     this.#openWith(response)
-    // Before all that can wait, unless events are here already that leave together with it.
-    if (response.body.hasBegun === false) writer.flushNow()
+    // Before all that can wait, unless events are here already that leave together with it, or the app has a word yet.
+    const isAsked = options.onOpen !== undefined || typeof options.timeouts.lifetimeMs === 'function'
+    if (response.body.hasBegun === false && !isAsked) writer.flushNow()
     const cursor = new Cursor(this.cursor.lastEventId)
     this.cursor = cursor
     const feed = this.#createFeed(

@@ -188,8 +188,17 @@ export class SharedStreams {
     if (dependsOnEverything(response) || !this.serve(guest)) guest.alone()
   }
 
-  #admit(entry: Entry, guest: Guest, { shared, response }: NonNullable<Entry['stream']>): void {
+  #admit(entry: Entry, guest: Guest, stream: NonNullable<Entry['stream']>): void {
     if (guest.isOver) return
+    try {
+      this.#letFollow(entry, guest, stream)
+    } catch (error) {
+      // What is wrong with one of them is nothing to the others.
+      guest.refuse(error)
+    }
+  }
+
+  #letFollow(entry: Entry, guest: Guest, { shared, response }: NonNullable<Entry['stream']>): void {
     const own = guest === entry.opener
     const { req } = guest
     const { replay } = shared
@@ -224,14 +233,11 @@ export class SharedStreams {
     this.#remove(entry)
     const guests = this.#takeWaiting(entry)
     for (const guest of guests) {
-      const own = guest === opener
-      if (collected instanceof Error) {
-        guest.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, collected))
-      } else if (collected instanceof Collected) {
-        const headers = own ? response.headers : shareableHeaders(response.headers, guest.req)
-        guest.answer({ ...(own ? response : withoutCookie(response)), headers, body: bodyOf(collected.bytes) })
-      } else if (own) guest.answer({ ...response, body: collected })
-      else guest.alone()
+      try {
+        answerFrom(guest, guest === opener, response, collected)
+      } catch (error) {
+        guest.refuse(error)
+      }
     }
     if (!(collected instanceof Error || collected instanceof Collected || guests.includes(opener))) collected.destroy()
     for (const guest of strangers) this.#separate(guest, response)
@@ -260,6 +266,22 @@ export class SharedStreams {
 
 function eventIdOf({ req }: Guest): string {
   return clientEventId(req.headers, req.url ?? '')
+}
+
+/** Gives a guest its part of an answer that is no stream; the body itself, where there was too much of it, is its opener's. */
+function answerFrom(
+  guest: Guest,
+  own: boolean,
+  response: UpstreamResponse,
+  collected: UpstreamBody | Collected | Error,
+): void {
+  if (collected instanceof Error) {
+    guest.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, collected))
+  } else if (collected instanceof Collected) {
+    const headers = own ? response.headers : shareableHeaders(response.headers, guest.req)
+    guest.answer({ ...(own ? response : withoutCookie(response)), headers, body: bodyOf(collected.bytes) })
+  } else if (own) guest.answer({ ...response, body: collected })
+  else guest.alone()
 }
 
 function withoutCookie({ cookie: _, ...response }: UpstreamResponse): UpstreamResponse {

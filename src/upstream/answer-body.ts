@@ -41,7 +41,7 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     const broken = (error?: Error) => {
       if (this.#outcome === undefined) this.#finish(error ?? new Error('the connection was closed before the end'))
     }
-    source.on('data', (chunk: Buffer) => this.#take(chunk))
+    source.on('data', (chunk: Buffer | string) => this.#take(chunk))
     source.on('end', () => this.#finish('complete'))
     source.on('error', broken)
     source.on('close', broken)
@@ -95,7 +95,9 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     else this.#source.destroy()
   }
 
-  #take(chunk: Buffer): void {
+  #take(read: Buffer | string): void {
+    // A handler of the app's may have asked for text.
+    const chunk = typeof read === 'string' ? Buffer.from(read, this.#source.readableEncoding ?? 'utf8') : read
     this.parsedBytes += chunk.length
     if (this.#sink) this.#sink.onData(chunk)
     else if (this.#outcome === undefined) this.#early = [...(this.#early ?? []), chunk]

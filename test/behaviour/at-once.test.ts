@@ -72,6 +72,38 @@ for (const [name, { before, text, left }] of Object.entries({
   })
 }
 
+for (const text of ['', 'data: x\n\n']) {
+  for (const [name, options] of Object.entries({
+    onOpen: { onOpen: (stream) => void responseOf(stream.req).setHeader('x-stream', stream.id) },
+    'a function for lifetimeMs': {
+      timeouts: {
+        lifetimeMs: (req) => {
+          responseOf(req).setHeader('x-stream', 'yes')
+          return 0
+        },
+      },
+    },
+  } satisfies Record<string, Partial<SseProxyOptions>>)) {
+    test(`${name} may still set headers, ${text ? 'with an event there' : 'before any event'}`, async (t) => {
+      const { upstream, front } = await proxied(t, options)
+      const client = front.request()
+      const { res } = await upstream.next()
+
+      res.writeHead(200, { 'content-type': 'text/event-stream' })
+      if (text) res.write(text)
+      else res.flushHeaders()
+      await client.head()
+
+      assert.ok(client.headers['x-stream'])
+    })
+  }
+}
+
+/** As Express has it. */
+function responseOf(req: IncomingMessage): ServerResponse {
+  return (req as IncomingMessage & { res: ServerResponse }).res
+}
+
 function corked(_req: IncomingMessage, res: ServerResponse, next: () => void): void {
   res.cork()
   next()

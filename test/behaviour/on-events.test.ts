@@ -141,3 +141,17 @@ test('proxyReq that answers a resume by itself leaves nothing with the upstream'
   assert.equal(proxy.stats().upstreams[0]?.active, 0)
   assert.equal(upstream.open, 0)
 })
+
+test('proxyRes may ask for text, and the events are the same', async (t) => {
+  const on: SseProxyOptions['on'] = { proxyRes: (answer) => void answer.setEncoding('utf8') }
+  const { upstream, front } = await proxied(t, { on })
+  const client = front.request()
+  const stream = (await upstream.next()).stream()
+
+  stream.write('data: zw')
+  stream.write(Buffer.from('ölf').subarray(0, 1))
+  stream.write(Buffer.from('ölf').subarray(1))
+  stream.end('\n\n')
+
+  assert.equal(await client.whole(), 'data: zwölf\n\n')
+})

@@ -691,3 +691,18 @@ test('time grows with the size of the stream', () => {
 
   assert.ok(performance.now() - start < 10_000)
 })
+
+test('an event whose data is its class’s affair takes the id it replaces all the same', () => {
+  class Tick {
+    get data(): string {
+      return 'b'
+    }
+    get event(): string {
+      return 'tick'
+    }
+  }
+
+  const out = through([Buffer.from('id: 7\ndata: a\n\n')], [() => new Tick()])
+
+  assert.equal(out.toString(), 'event: tick\nid: 7\ndata: b\n\n')
+})
