@@ -13,6 +13,9 @@ export interface OnOver {
   onOver(ending: AnswerEnding): void
 }
 
+// What a read of a socket brings at most. An answer that has brought more before anybody wants it has to wait.
+const ONE_READ_BYTES = 65_536
+
 export class AnswerBody implements UpstreamBody, LaneOwner {
   /** How much data Node's parser has brought. */
   parsedBytes = 0
@@ -20,7 +23,7 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
   readonly #request: ClientRequest | undefined
   readonly #onOver: OnOver | undefined
   #sink: BodySink | undefined
-  // What came between the head and `start`, at most what one read of the socket holds.
+  // What came between the head and `start`: what was read together with the head, and hardly ever more.
   #early: Buffer[] | undefined
   // The one read that brought all of the head, and what came with it; undefined where there were more, and after `start`.
   #headRead: Buffer | undefined
@@ -66,6 +69,7 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     this.#headRead = undefined
     const chunks = headRead && sink.onChunks && chunksAfterHead(headRead, this.#source)
     if (chunks && this.#outcome === undefined) this.#lane = ChunkLane.enter(this.#source, chunks, this)
+    if (this.#hasManyEarly) this.#source.resume()
     const early = this.#early ?? []
     this.#early = undefined
     for (const chunk of early) sink.onData(chunk)
@@ -100,7 +104,18 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     const chunk = typeof read === 'string' ? Buffer.from(read, this.#source.readableEncoding ?? 'utf8') : read
     this.parsedBytes += chunk.length
     if (this.#sink) this.#sink.onData(chunk)
-    else if (this.#outcome === undefined) this.#early = [...(this.#early ?? []), chunk]
+    else if (this.#outcome === undefined) this.#keep(chunk)
+  }
+
+  #keep(chunk: Buffer): void {
+    if (this.#early) this.#early.push(chunk)
+    else this.#early = [chunk]
+    if (this.#hasManyEarly) this.#source.pause()
+  }
+
+  /** Before `start`, whatever has come is early. */
+  get #hasManyEarly(): boolean {
+    return this.parsedBytes > ONE_READ_BYTES
   }
 
   #finish(outcome: 'complete' | Error): void {
