@@ -6,6 +6,7 @@ import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { UpstreamResponse } from '../open-upstream.ts'
 import { chunkOf, type SharedBytes } from './chunk.ts'
+import { stopWaitingOn, waitOn } from './pipelined.ts'
 import type { HeadersSet } from './response-headers.ts'
 
 /** What of an answer goes before its body. */
@@ -84,12 +85,12 @@ export class ClientWriter {
     const gone = () => {
       // The connection's socket leads to the response until a major collection has looked at both.
       this.#res.off('close', gone)
-      waitingBySocket.get(this.#req.socket)?.delete(gone)
+      stopWaitingOn(this.#req.socket, gone)
       this.#stopWaiting()
       listener.onGone()
     }
     this.#res.on('close', gone)
-    if (!http2Stream(this.#res) && this.#res.socket === null) waitingOn(this.#req.socket).add(gone)
+    if (!http2Stream(this.#res) && this.#res.socket === null) waitOn(this.#req.socket, gone)
   }
 
   /** Sets the head; it leaves with the first bytes of the body or with `flush`. */
@@ -270,22 +271,6 @@ export class ClientWriter {
 
 function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
   return 'stream' in res ? (res.stream as ServerHttp2Stream) : undefined
-}
-
-type Waiting = Set<() => void>
-
-const waitingBySocket = new WeakMap<Socket, Waiting>()
-
-/** Pipelined requests have no socket of their own yet, and hear nothing when the connection goes: one listener tells all. */
-function waitingOn(socket: Socket): Waiting {
-  const known = waitingBySocket.get(socket)
-  if (known) return known
-  const waiting: Waiting = new Set()
-  waitingBySocket.set(socket, waiting)
-  socket.once('close', () => {
-    for (const gone of waiting) gone()
-  })
-  return waiting
 }
 
 /** Where nobody else has a part in a response's bytes, and they are chunks. */
