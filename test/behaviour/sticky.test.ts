@@ -62,7 +62,8 @@ const ways: { name: string; sticky: Sticky; as: (user: string) => [path: string,
 for (const { name, sticky, as } of ways) {
   test(`clients belong to an upstream by ${name}`, async (t) => {
     const { front } = await several(t, { sticky }, telling)
-    const users = Array.from({ length: 20 }, (_, i) => `user-${i}`)
+    // The ports, which are others every time, decide who belongs where: of so many, no upstream is without some.
+    const users = Array.from({ length: 60 }, (_, i) => `user-${i}`)
 
     const places = await Promise.all(users.map((user) => placeOf(front, ...as(user))))
     const again = await Promise.all(users.map((user) => placeOf(front, ...as(user))))
