@@ -58,7 +58,7 @@ test('whichever worker a client meets, it is led to the same upstream', async (t
   const upstreams = await Promise.all([1, 2, 3].map(() => startNumbered(t)))
   const { port } = await startCluster(t, upstreams)
 
-  for (let index = 0; index < clientCount; index += 1) clients.push(new Reconnecting(port, `user-${index % 8}`))
+  for (let index = 0; index < clientCount; index += 1) clients.push(new Reconnecting(port, `user-${index % 16}`))
   await Promise.all(clients.map((client) => client.reaches(2)))
 
   const homes = new Map<string, Set<string>>()

@@ -89,8 +89,8 @@ test('behind a proxy that Express trusts, the address is the one that the proxy 
   const { front } = await several(t, { sticky: { by: 'ip' } }, { ...telling, before: [trusting] })
   const from = (i: number): RequestOptions => ({ headers: { 'x-forwarded-for': `10.0.0.${i}` } })
 
-  const places = await Promise.all(Array.from({ length: 30 }, (_, i) => placeOf(front, '', from(i))))
-  const again = await Promise.all(Array.from({ length: 30 }, (_, i) => placeOf(front, '', from(i))))
+  const places = await Promise.all(Array.from({ length: 60 }, (_, i) => placeOf(front, '', from(i))))
+  const again = await Promise.all(Array.from({ length: 60 }, (_, i) => placeOf(front, '', from(i))))
 
   assert.equal(new Set(places).size, 3)
   assert.deepEqual(again, places)
