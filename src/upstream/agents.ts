@@ -2,6 +2,7 @@
 
 import http from 'node:http'
 import https from 'node:https'
+import { LeanAgent, ofConnection } from './lean-agent.ts'
 
 export interface Agents {
   /** Kept-alive connections without a limit in number. */
@@ -12,7 +13,7 @@ export interface Agents {
 }
 
 export function createAgents(): Agents {
-  const plain = lean(new http.Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }))
+  const plain = new LeanAgent()
   const secured = lean(new https.Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }))
   const plainOnce = new http.Agent({ keepAlive: false })
   const securedOnce = new https.Agent({ keepAlive: false })
@@ -25,29 +26,13 @@ export function createAgents(): Agents {
   }
 }
 
-/**
- * Node's agents copy all options of a request for a new connection, headers included, and keep a copy for as long as
- * it is open. Here they get those only that may mean something to a connection.
- */
-function lean<A extends http.Agent>(agent: A): A {
+/** TLS has more to do for a connection than is worth doing here; it keeps less of the request's options at least. */
+function lean<A extends https.Agent>(agent: A): A {
   const addRequest: unknown = Reflect.get(agent, 'addRequest')
-  // Not documented, though other agents have always been made by it: where it is missing, all stays as Node has it.
   if (typeof addRequest !== 'function') return agent
   return Object.assign(agent, {
-    addRequest(request: unknown, options: Options, ...rest: unknown[]): void {
+    addRequest(request: unknown, options: Record<string, unknown>, ...rest: unknown[]): void {
       Reflect.apply(addRequest, agent, [request, ofConnection(options), ...rest])
     },
   })
-}
-
-type Options = Record<string, unknown>
-
-const OF_THE_REQUEST = new Set(['agent', 'auth', 'headers', 'hostname', 'method', 'path'])
-
-function ofConnection(options: Options): Options {
-  const kept: Options = {}
-  for (const name of Object.keys(options)) {
-    if (options[name] !== undefined && !OF_THE_REQUEST.has(name)) kept[name] = options[name]
-  }
-  return kept
 }

@@ -142,7 +142,8 @@ class Attempt implements PassTaker {
     const secure = isSecure(target)
     const { agents } = context
     this.#hasOwnAgent = options.agent === undefined
-    options.agent ??= this.#fresh ? agents.fresh(secure) : agents.pooled(secure)
+    // What is mirrored is nobody's request, so at the proxy's end its agent has to know the connection.
+    options.agent ??= this.#fresh || options.forward ? agents.fresh(secure) : agents.pooled(secure)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
     this.#upload = openBody(exchange.body)

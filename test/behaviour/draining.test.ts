@@ -210,6 +210,20 @@ test('an upstream that goes on without its client does not outlive the drain', a
   await exchange.leftByPeer()
 })
 
+test('a mirrored request that nobody answers does not outlive the drain either', async (t) => {
+  const mirror = await startUpstream()
+  t.after(() => mirror.close())
+  const { upstream, front, proxy } = await proxied(t, { forward: mirror.url })
+  const [{ client }] = (await streams(1, { upstream, front })) as [Opened]
+  const mirrored = await mirror.next()
+  client.close()
+  await until(() => front.connections === 0, 'the client to be gone')
+
+  await proxy.close({ withinMs: 100 })
+
+  await mirrored.leftByPeer()
+})
+
 test('streams that end by themselves in the meantime are counted apart', async (t) => {
   const { upstream, front, proxy } = await proxied(t)
   const [leaving, ending] = (await streams(2, { upstream, front })) as [Opened, Opened]
