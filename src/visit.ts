@@ -13,6 +13,7 @@ import { refuse } from './refusal.ts'
 import type { ResolvedOptions } from './resolve-options.ts'
 import { ClientWriter } from './stream/client-writer.ts'
 import { decodedBody } from './stream/decode.ts'
+import { onGone } from './stream/departure.ts'
 import type { KeepaliveClock } from './stream/keepalive.ts'
 import { relay } from './stream/relay.ts'
 import { eventStreamHeaders } from './stream/response-headers.ts'
@@ -80,7 +81,7 @@ export class Visit implements Guest, SessionContext {
     try {
       this.#ticket = admission.enter(this.req)
       visits.add(this)
-      this.writer.onGone(this)
+      onGone(this.req, this.res, this)
       if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
       this.#openEarlyLater()
       if (!shares?.serve(this)) void this.alone()
@@ -216,8 +217,8 @@ export class Visit implements Guest, SessionContext {
 
   /** The response is over, above all because the client is gone. */
   onGone(): void {
-    // A request that was pipelined may hear of it twice.
     if (!this.#context.visits.delete(this)) return
+    this.writer.stopWaiting()
     clearTimeout(this.#earlyTimer)
     this.#ticket?.()
     this.#context.shares?.leave(this)

@@ -1,12 +1,11 @@
-// The one owner of the client's response. Nobody else writes to it, ends it or listens to it; here is known what of
-// it differs between HTTP/1.0, 1.1 and 2.
+// The one owner of the client's response. Nobody else writes to it or ends it; here is known what of it differs
+// between HTTP/1.0, 1.1 and 2.
 
 import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { UpstreamResponse } from '../open-upstream.ts'
 import { chunkOf, type SharedBytes } from './chunk.ts'
-import { stopWaitingOn, waitOn } from './pipelined.ts'
 import type { HeadersSet } from './response-headers.ts'
 
 /** What of an answer goes before its body. */
@@ -78,19 +77,6 @@ export class ClientWriter {
   /** The headers that the app's middleware has set so far. */
   get appHeaders(): HeadersSet {
     return this.#res.getHeaders()
-  }
-
-  /** Calls back when the response is over, above all because the client is gone, in whatever state it is. */
-  onGone(listener: { onGone(): void }): void {
-    const gone = () => {
-      // The connection's socket leads to the response until a major collection has looked at both.
-      this.#res.off('close', gone)
-      stopWaitingOn(this.#req.socket, gone)
-      this.#stopWaiting()
-      listener.onGone()
-    }
-    this.#res.on('close', gone)
-    if (!http2Stream(this.#res) && this.#res.socket === null) waitOn(this.#req.socket, gone)
   }
 
   /** Sets the head; it leaves with the first bytes of the body or with `flush`. */
@@ -169,7 +155,7 @@ export class ClientWriter {
 
   /** Ends the response as complete. */
   end(): void {
-    this.#stopWaiting()
+    this.stopWaiting()
     this.#res.end()
     if (!this.#res.writableFinished) this.#guardLastBytes()
   }
@@ -188,7 +174,7 @@ export class ClientWriter {
 
   /** Ends the response so that the client knows it for incomplete. What has been written still leaves. */
   break(): void {
-    this.#stopWaiting()
+    this.stopWaiting()
     const res = this.#res
     if (res.destroyed) return
     const stream = http2Stream(res)
@@ -216,7 +202,7 @@ export class ClientWriter {
 
   /** Lets go of the client at once; what waits for it is dropped. */
   destroy(): void {
-    this.#stopWaiting()
+    this.stopWaiting()
     const stream = http2Stream(this.#res)
     if (stream) stream.destroy(new Error('the client does not read'))
     else this.#res.destroy()
@@ -243,11 +229,12 @@ export class ClientWriter {
 
   #drained(): void {
     this.#isBehind = false
-    this.#stopWaiting()
+    this.stopWaiting()
     this.#listener?.onDrain()
   }
 
-  #stopWaiting(): void {
+  /** Nobody waits for the client any more. */
+  stopWaiting(): void {
     clearTimeout(this.#stallTimer)
     this.#stallTimer = undefined
   }
@@ -269,7 +256,7 @@ export class ClientWriter {
   }
 }
 
-function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
+export function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
   return 'stream' in res ? (res.stream as ServerHttp2Stream) : undefined
 }
 

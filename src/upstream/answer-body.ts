@@ -94,9 +94,9 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
       this.#outcome = 'given-up'
       this.#onOver?.onOver(why)
     }
-    // The answer goes with its connection; asked by itself, it would make another error for it.
-    if (this.#request) this.#request.destroy()
-    else this.#source.destroy()
+    // The connection first: with that open, the answer would wait for it, and go with an error once it is closed.
+    this.#request?.destroy()
+    this.#source.destroy()
   }
 
   #take(read: Buffer | string): void {

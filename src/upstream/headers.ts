@@ -80,7 +80,7 @@ function append(existing: OutgoingHttpHeaders[string], value: string): string {
 
 /** RFC 9110, section 7.6.3: the version received, without a minor one from HTTP/2 on. */
 function viaVersion(httpVersion: string): string {
-  return httpVersion.replace(/^([2-9])\.0$/, '$1')
+  return httpVersion === '2.0' ? '2' : httpVersion
 }
 
 /** Removes what concerned the hop from the upstream only. */

@@ -255,6 +255,38 @@ test('an HTTP/2 stream that is reset leaves its siblings alone', async (t) => {
   assert.equal(await staying.ended(), 'clean')
 })
 
+test('the app is told of it by the request, and of no error', async (t) => {
+  const told: string[] = []
+  const { upstream, front } = await proxied(
+    t,
+    {
+      on: {
+        proxyRes: (answer) => {
+          for (const event of ['aborted', 'error', 'close']) answer.on(event, () => told.push(`answer ${event}`))
+        },
+      },
+    },
+    {
+      before: [
+        (req, _res, next) => {
+          for (const event of ['aborted', 'error', 'close']) req.on(event, () => told.push(`request ${event}`))
+          next()
+        },
+      ],
+    },
+  )
+  const client = front.request()
+  const exchange = await upstream.next()
+  exchange.stream()
+  await client.head()
+
+  client.close()
+
+  await exchange.leftByPeer()
+  await until(() => told.length >= 4, 'all of it')
+  assert.deepEqual(told.sort(), ['answer aborted', 'answer close', 'request aborted', 'request close'])
+})
+
 test('a connection that carried a complete request is used for the next one', async (t) => {
   const { upstream, front } = await watched(t, 'express5')
 

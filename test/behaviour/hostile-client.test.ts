@@ -229,7 +229,8 @@ test('requests sent in one go leave nothing on their connection', async (t) => {
   const answer = reading(socket)
   socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(20))
   await until(() => upstream.exchanges.length === 20, 'all requests')
-  const listeners = () => [...sockets].map((connection) => connection.listenerCount('close'))
+  const count = (socket: Socket) => socket.listenerCount('close') + socket.listenerCount('end')
+  const listeners = () => [...sockets].map(count)
   const [whileWaiting = 0] = listeners()
 
   for (const exchange of upstream.exchanges) exchange.stream().end('data: x\n\n')
@@ -273,6 +274,32 @@ test('a client that talks after its request does no harm to its stream', async (
 
   await until(() => answer().includes('still here'), 'the event')
   socket.destroy()
+  await exchange.leftByPeer()
+})
+
+test('a client that closes its side only, and reads late, gets all that was on its way', async (t) => {
+  const { upstream, front, proxy } = await proxied(t)
+  const socket = connect({ port: front.port, host: '127.0.0.1', allowHalfOpen: true })
+  t.after(() => socket.destroy())
+  socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n')
+  const exchange = await upstream.next()
+  const stream = exchange.stream()
+  // More than the kernel takes on the whole way.
+  while (exchange.res.writableLength < 4_000_000) {
+    stream.send({ data: 'x'.repeat(60_000) })
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  const bytes = proxy.stats().bytesOut
+
+  socket.end()
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  let received = 0
+  socket.on('data', (chunk) => {
+    received += chunk.length
+  })
+  await once(socket, 'close')
+
+  assert.ok(received > bytes, `${received} of ${bytes}`)
   await exchange.leftByPeer()
 })
 
