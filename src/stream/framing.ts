@@ -2,6 +2,8 @@
 // [spec] A line ends with CR LF, LF or CR; a blank line ends an event. None of these bytes can be part of a longer
 // UTF-8 sequence, so bytes are searched as they are.
 
+import { joined } from '../bytes.ts'
+
 const LF = 10
 const CR = 13
 const BLANK_LINE = Buffer.from('\n\n')
@@ -125,9 +127,9 @@ export class EventFramer {
     const last = end === chunk.length ? chunk : chunk.subarray(0, end)
     let pieces = end > 0 ? [...this.#held, last] : this.#held
     if (this.#untouched && pieces.length > 0) {
-      const first = Buffer.concat(pieces)
+      const first = joined(pieces)
       if (isBomPrefix(first) && !all) {
-        this.#held = [first]
+        this.#held = [Buffer.from(first)]
         this.#heldBytes = first.length
         return []
       }

@@ -21,6 +21,10 @@ export interface LaneOwner {
 }
 
 const HEAD_END = Buffer.from('\r\n\r\n')
+const CR = 13
+const LF = 10
+// Behind `HTTP/1.1 `.
+const STATUS_AT = 9
 
 /**
  * What was read of a body in chunks together with its head, which may be nothing.
@@ -28,14 +32,14 @@ const HEAD_END = Buffer.from('\r\n\r\n')
  */
 export function chunksAfterHead(
   read: Buffer,
-  { headers, rawHeaders, statusCode }: IncomingMessage,
+  { headers, httpVersion, rawHeaders, statusCode }: IncomingMessage,
 ): Buffer | undefined {
-  if (headers['transfer-encoding'] !== 'chunked') return undefined
+  if (headers['transfer-encoding'] !== 'chunked' || httpVersion !== '1.1') return undefined
   const end = read.indexOf(HEAD_END)
-  const head = read.toString('latin1', 0, Math.max(end, 0))
-  let fields = 0
-  for (let at = head.indexOf('\r\n'); at !== -1; at = head.indexOf('\r\n', at + 2)) fields++
-  const isHead = head.startsWith(`HTTP/1.1 ${statusCode} `) && fields === rawHeaders.length / 2
+  let lines = 0
+  for (let at = 0; at < end; at++) if (read[at] === CR && read[at + 1] === LF) lines++
+  const isHead =
+    read.toString('latin1', STATUS_AT, STATUS_AT + 4) === `${statusCode} ` && lines === rawHeaders.length / 2
   return isHead ? read.subarray(end + HEAD_END.length) : undefined
 }
 

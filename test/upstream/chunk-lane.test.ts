@@ -9,8 +9,8 @@ const head = 'HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n'
 const body = '3\r\n:\n\n\r\n'
 
 /** What Node makes of a head. */
-function answerTo(rawHeaders: string[], coding = 'chunked', statusCode = 200): IncomingMessage {
-  return { statusCode, rawHeaders, headers: { 'transfer-encoding': coding } } as unknown as IncomingMessage
+function answerTo(rawHeaders: string[], coding = 'chunked', statusCode = 200, httpVersion = '1.1'): IncomingMessage {
+  return { httpVersion, statusCode, rawHeaders, headers: { 'transfer-encoding': coding } } as unknown as IncomingMessage
 }
 
 const two = ['A', 'b', 'Transfer-Encoding', 'chunked']
@@ -24,7 +24,8 @@ for (const [name, read, answer, expected] of [
   ['nothing of a head', body, answerTo(two), undefined],
   ['an interim answer', `HTTP/1.1 103 Early Hints\r\nA: b\r\nC: d\r\n\r\n${head}`, answerTo(two), undefined],
   ['another status', head, answerTo(two, 'chunked', 201), undefined],
-  ['an older version', head.replace('1.1', '1.0'), answerTo(two), undefined],
+  ['an older version', head.replace('1.1', '1.0'), answerTo(two, 'chunked', 200, '1.0'), undefined],
+  ['an empty line before it', `\r\n${head}`, answerTo(two), undefined],
   ['a folded line', head.replace('b\r', 'b\r\n c\r'), answerTo(two), undefined],
   ['a line that ends with LF', head.replace('b\r\n', 'b\n'), answerTo(two), undefined],
   ['fewer headers than there were', head, answerTo([...two, 'C', 'd']), undefined],
