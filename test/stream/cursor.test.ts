@@ -298,6 +298,62 @@ test('a MiB without a line end, byte by byte, takes time in proportion to its si
   assert.deepEqual([cursor.events, cursor.lastEventId], [1, '1'])
 })
 
+/** Lines as they are, or with so much behind them. */
+const longLines = fc
+  .tuple(
+    fc.boolean(),
+    fc.array(
+      fc.tuple(
+        fc.constantFrom(
+          'data: a',
+          'data:',
+          'data',
+          'datas: a',
+          'da',
+          'id: 1',
+          'id: 2345678901234567',
+          'id',
+          'idx: 3',
+          'retry: 7',
+          'event: e',
+          ': c',
+          'i',
+          '',
+        ),
+        fc.constantFrom(0, 0, 0, 5, 9000, 20_000),
+      ),
+      { minLength: 1, maxLength: 12 },
+    ),
+  )
+  .map(([hasMark, lines]) =>
+    // A long id or time is another matter.
+    Buffer.from(
+      (hasMark ? BOM : '') +
+        lines.map(([line, more]) => line + (/^(id|retry):/.test(line) ? '' : 'y'.repeat(more))).join('\n') +
+        '\n\n',
+    ),
+  )
+
+test('lines of all lengths, in pieces of all sizes', () => {
+  forAll(
+    fc.tuple(
+      longLines,
+      fc.array(fc.constantFrom(1, 2, 3, 5, 7, 8, 4096, 10_000, 30_000), { minLength: 1, maxLength: 6 }),
+    ),
+    ([bytes, sizes]) => {
+      const cursor = new Cursor('')
+      for (let from = 0, i = 0, to = 0; from < bytes.length; from = to, i++) {
+        // Small ones at the start are enough.
+        to = from + (i < 50 ? (sizes[i % sizes.length] ?? 1) : 30_000)
+        cursor.pass(bytes.subarray(from, to), false)
+      }
+
+      assert.deepEqual(knownBy(cursor), known(interpret(bytes)))
+    },
+    200,
+  )
+})
+
 test('text that looks like a field over and over takes time in proportion to its size', () => {
   for (const text of ['id', 'retry', 'data', 'idid: ', 'retry: ']) {
     const bytes = Buffer.from(`data: ${text.repeat(300_000)}\n\n`)
