@@ -207,6 +207,11 @@ export class Visit implements Guest, SessionContext {
     const { observer, options } = this
     if (this.#session) return this.#session.fail(error, 'upstream-lost')
     if (this.isOver) return
+    if (this.res.headersSent) {
+      // What has left cannot be taken back.
+      this.writer.break()
+      return observer.refused(error, this.id, this.req, this.res)
+    }
     if (error.code === 'ERR_SSE_PROXY_APP' && this.#next) {
       observer.noteRefusal(error, this.id, this.req)
       return this.#next(error.cause)

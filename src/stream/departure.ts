@@ -10,7 +10,8 @@ export function onGone(req: IncomingMessage, res: ServerResponse, listener: { on
   const gone = () => {
     // The connection's socket leads to the response until a major collection has looked at both.
     res.off('close', gone)
-    socket?.off('end', ended)
+    // Adapters of serverless platforms bring sockets that have no `off`.
+    socket?.removeListener('end', ended)
     waiting.get(req.socket)?.delete(gone)
     listener.onGone()
   }

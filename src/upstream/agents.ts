@@ -7,27 +7,32 @@ import { LeanAgent, ofConnection } from './lean-agent.ts'
 export interface Agents {
   /** Kept-alive connections without a limit in number. */
   pooled(secure: boolean): http.Agent
+  /** The same where something is mirrored: nobody waits for that, so its agent has to know the connection to end it. */
+  mirroring(secure: boolean): http.Agent
   /** Always a new connection: for a request that cannot be sent twice, and after a pooled one turned out dead. */
   fresh(secure: boolean): http.Agent
   destroy(): void
 }
 
 export function createAgents(): Agents {
+  const kept = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }
   const plain = new LeanAgent()
-  const secured = lean(new https.Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }))
+  const plainMirroring = lean(new http.Agent(kept))
+  const secured = lean(new https.Agent(kept))
   const plainOnce = new http.Agent({ keepAlive: false })
   const securedOnce = new https.Agent({ keepAlive: false })
   return {
     pooled: (secure) => (secure ? secured : plain),
+    mirroring: (secure) => (secure ? secured : plainMirroring),
     fresh: (secure) => (secure ? securedOnce : plainOnce),
     destroy() {
-      for (const agent of [plain, secured, plainOnce, securedOnce]) agent.destroy()
+      for (const agent of [plain, plainMirroring, secured, plainOnce, securedOnce]) agent.destroy()
     },
   }
 }
 
-/** TLS has more to do for a connection than is worth doing here; it keeps less of the request's options at least. */
-function lean<A extends https.Agent>(agent: A): A {
+/** Where all of a connection is Node's affair, it keeps less of the request's options at least. */
+function lean<A extends http.Agent>(agent: A): A {
   const addRequest: unknown = Reflect.get(agent, 'addRequest')
   if (typeof addRequest !== 'function') return agent
   return Object.assign(agent, {

@@ -86,6 +86,8 @@ class Attempt implements PassTaker {
   #timer: NodeJS.Timeout | undefined
   // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
   #request: ClientRequest | undefined
+  // Those before it, whose answers were redirects and may still be coming.
+  #redirected: ClientRequest[] | undefined
   // Who listened to each of HEAD_EVENTS before anybody else could: httpxy, whose part is over with the head.
   #listening: Listeners[] = []
   #hasOwnAgent = false
@@ -142,8 +144,8 @@ class Attempt implements PassTaker {
     const secure = isSecure(target)
     const { agents } = context
     this.#hasOwnAgent = options.agent === undefined
-    // What is mirrored is nobody's request, so at the proxy's end its agent has to know the connection.
-    options.agent ??= this.#fresh || options.forward ? agents.fresh(secure) : agents.pooled(secure)
+    const kind = this.#fresh ? 'fresh' : options.forward ? 'mirroring' : 'pooled'
+    options.agent ??= agents[kind](secure)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
     this.#upload = openBody(exchange.body)
@@ -161,8 +163,11 @@ class Attempt implements PassTaker {
     if (this.#hasOwnAgent && options.followRedirects) options.agent = undefined
     if (this.#request && this.#request.host !== request.host) request.removeHeader('last-event-id')
     const redirected = this.#request !== undefined
-    this.#request?.off('close', this.#onClosed)
-    this.#request?.socket?.off('data', this.#onRead)
+    if (this.#request) {
+      this.#request.off('close', this.#onClosed)
+      this.#request.socket?.off('data', this.#onRead)
+      this.#redirected = [...(this.#redirected ?? []), this.#request]
+    }
     this.#request = request
     this.#listening = redirected ? [] : HEAD_EVENTS.map((event) => request.rawListeners(event))
     // An answer that is no answer (101, say) closes the connection without an error.
@@ -302,6 +307,7 @@ class Attempt implements PassTaker {
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#order.request.signal.onabort = null
+    for (const request of this.#redirected ?? []) request.destroy()
     return onSettled
   }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { ServerResponse } from 'node:http'
 import { test } from 'node:test'
-import type { Middleware } from '../support/front.ts'
+import { hosts, type Middleware } from '../support/front.ts'
 import { rawProxied } from '../support/proxied.ts'
 import { chunk, streamHead } from '../support/raw-upstream.ts'
 import { until } from '../support/waiting.ts'
@@ -56,12 +56,38 @@ for (const [name, answer] of Object.entries(answers)) {
   }
 }
 
+for (const host of hosts) {
+  test(`an end of the app's that throws when the head has left costs that client alone (${host})`, async (t) => {
+    const errors: string[] = []
+    const on = { error: (error: Error) => void errors.push(error.name) }
+    const { upstream, front, proxy } = await rawProxied(t, { on }, { host, before: [failingLate] })
+    const client = front.request()
+    const conversation = await upstream.next()
+    await conversation.head()
+
+    conversation.send(answers['another answer'])
+    await client.ended()
+    await until(() => front.connections === 0 || front.protocol === 'h2', 'the client to be let go')
+    assert.equal(proxy.stats().upstreams[0]?.active, 0)
+    assert.equal(errors.length, 1)
+  })
+}
+
 /** As a listener of `on-headers` may. */
 const failing: Middleware = (_req, res: ServerResponse, next) => {
   const { writeHead } = res
   res.writeHead = () => {
     res.writeHead = writeHead
     throw new Error('no such header')
+  }
+  next()
+}
+
+const failingLate: Middleware = (_req, res: ServerResponse, next) => {
+  const { end } = res
+  res.end = () => {
+    res.end = end
+    throw new Error('no more')
   }
   next()
 }

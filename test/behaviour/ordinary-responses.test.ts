@@ -1,7 +1,9 @@
 // Whatever http-proxy-middleware does with a response that is no event stream, this package does, too: the two stand
 // side by side before the same upstream and are compared.
 import assert from 'node:assert/strict'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { once } from 'node:events'
+import { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { createProxyMiddleware, type Options } from 'http-proxy-middleware'
@@ -292,7 +294,57 @@ for (const host of hostsByProtocol) {
     const final = upstream.exchanges.find(({ url }) => url === '/final')
     await final?.leftByPeer()
   })
+
+  test(`a redirect that does not end is let go when it has been followed (${host})`, async (t) => {
+    const handler = (exchange: Exchange): void => {
+      if (exchange.url === '/final') {
+        exchange.stream().write('data: here\n\n')
+      } else {
+        exchange.res.writeHead(307, { location: '/final' })
+        exchange.res.write('to be continued')
+      }
+    }
+    const upstream = await startUpstream({ handler })
+    const front = await startFront(host, sseProxy({ target: upstream.url, followRedirects: true }))
+    t.after(() => closeAll(front, upstream))
+
+    const client = await front.open()
+    await client.waitFor('data: here\n\n')
+
+    await upstream.exchanges.find(({ url }) => url !== '/final')?.leftByPeer()
+    client.close()
+  })
 }
+
+test('a response whose socket is a serverless platform’s adapter’s is answered', async (t) => {
+  const upstream = await startUpstream({ handler: (exchange) => exchange.answer(200, {}, 'here') })
+  t.after(() => upstream.close())
+  const req = new IncomingMessage({ remoteAddress: '192.0.2.1' } as Socket)
+  Object.assign(req, { method: 'GET', url: '/', headers: { host: 'a' }, complete: true })
+  const res = new ServerResponse(req)
+  let text = ''
+  const ignore = (): void => {}
+  const socket = {
+    _writableState: {},
+    writable: true,
+    on: ignore,
+    removeListener: ignore,
+    destroy: ignore,
+    cork: ignore,
+    uncork: ignore,
+  }
+  const write = (bytes: Buffer | string): boolean => {
+    text += bytes
+    return true
+  }
+  res.assignSocket({ ...socket, write } as unknown as Socket)
+
+  sseProxy({ target: upstream.url })(req, res)
+  await once(res, 'finish')
+  res.emit('close')
+
+  assert.match(text, /^HTTP\/1\.1 200 OK\r\n[\s\S]*here/)
+})
 
 for (const { name, answer } of [
   {
