@@ -6,7 +6,7 @@ import { http2Stream } from './client-writer.ts'
 
 /** Calls back when the response is over, in whatever state it is; a request that is pipelined may hear of it twice. */
 export function onGone(req: IncomingMessage, res: ServerResponse, listener: { onGone(): void }): void {
-  const { socket } = res
+  const socket = http2Stream(res) ? undefined : res.socket
   const gone = () => {
     // The connection's socket leads to the response until a major collection has looked at both.
     res.off('close', gone)
@@ -15,18 +15,17 @@ export function onGone(req: IncomingMessage, res: ServerResponse, listener: { on
     waiting.get(req.socket)?.delete(gone)
     listener.onGone()
   }
-  // A client that sends no more gets no more from Node, which has ended the connection by now. Where nothing waits to
-  // leave, that need not be waited for; and what Node would make of the request, an error, costs more than all else.
+  // A client that sends no more gets no more from Node, which has ended the connection by now, unless the server is told
+  // otherwise. Where nothing waits to leave, that need not be waited for. Node would go on to make an error of the
+  // request, which costs more than all of this, even where nobody listens.
   const ended = () => {
     if (!socket?.writableEnded || socket.writableLength > 0) return
     socket.destroy()
-    req.destroy()
-    gone()
+    if (req.listenerCount('error') === 0) req.destroy()
   }
   res.on('close', gone)
-  if (http2Stream(res)) return
   if (socket) socket.on('end', ended)
-  else waitOn(req.socket, gone)
+  else if (socket === null) waitOn(req.socket, gone)
 }
 
 // Requests behind others on their connection. Their responses have no socket of their own yet, and hear nothing when

@@ -53,8 +53,8 @@ export class LeanAgent extends http.Agent {
   /** What a request calls that was given this agent. */
   addRequest(request: ClientRequest, options: Options, ...rest: unknown[]): void {
     const origin = this.#originOf(options)
-    const isPooled = this.freeSockets[origin.name] !== undefined || typeof request.onSocket !== 'function'
-    if (isPooled) return inherited.addRequest?.call(this, request, origin.options, ...rest)
+    const leavesItToNode = this.freeSockets[origin.name] !== undefined || typeof request.onSocket !== 'function'
+    if (leavesItToNode && inherited.addRequest) return inherited.addRequest.call(this, request, origin.options, ...rest)
     const socket = this.createConnection(origin.options) as Socket
     socket.on('free', origin.onFree)
     request.onSocket(socket)
@@ -96,7 +96,7 @@ export class LeanAgent extends http.Agent {
 
   #keep(socket: Socket, { options, onFree }: Origin): void {
     socket.off('free', onFree)
-    if (!socket.writable || !inherited.createSocket) return void socket.destroy()
+    if (!socket.writable || !inherited.createSocket || !inherited.addRequest) return void socket.destroy()
     this.#freed = socket
     inherited.createSocket.call(this, {}, options, () => socket.emit('free'))
   }

@@ -1,5 +1,9 @@
 // A client that leaves frees its upstream at once, whatever the two were doing.
 import assert from 'node:assert/strict'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { once } from 'node:events'
+import { Agent, get, type IncomingMessage } from 'node:http'
+import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { sseProxy } from 'sse-proxy-middleware'
 import { openHttp2Session } from '../support/client.ts'
@@ -255,36 +259,78 @@ test('an HTTP/2 stream that is reset leaves its siblings alone', async (t) => {
   assert.equal(await staying.ended(), 'clean')
 })
 
-test('the app is told of it by the request, and of no error', async (t) => {
-  const told: string[] = []
-  const { upstream, front } = await proxied(
-    t,
-    {
-      on: {
-        proxyRes: (answer) => {
-          for (const event of ['aborted', 'error', 'close']) answer.on(event, () => told.push(`answer ${event}`))
-        },
+for (const event of ['error', 'aborted', 'close']) {
+  test(`an app that listens to '${event}' of the request and of the answer is told as Node tells it`, async (t) => {
+    const told: string[] = []
+    const tell = (who: string) => (error?: NodeJS.ErrnoException) => void told.push(`${who} ${error?.code ?? ''}`)
+    const users = new AsyncLocalStorage<string>()
+    const { upstream, front } = await proxied(
+      t,
+      { on: { proxyRes: (answer) => void answer.on(event, () => tell(`answer of ${users.getStore()}'s`)()) } },
+      {
+        before: [
+          (req, _res, next) => {
+            req.on(event, tell('request'))
+            users.run('ada', next)
+          },
+        ],
       },
-    },
-    {
-      before: [
-        (req, _res, next) => {
-          for (const event of ['aborted', 'error', 'close']) req.on(event, () => told.push(`request ${event}`))
-          next()
-        },
-      ],
-    },
-  )
-  const client = front.request()
-  const exchange = await upstream.next()
-  exchange.stream()
-  await client.head()
+    )
+    const client = front.request()
+    const exchange = await upstream.next()
+    exchange.stream()
+    await client.head()
 
-  client.close()
+    client.close()
 
-  await exchange.leftByPeer()
-  await until(() => told.length >= 4, 'all of it')
-  assert.deepEqual(told.sort(), ['answer aborted', 'answer close', 'request aborted', 'request close'])
+    await exchange.leftByPeer()
+    await until(() => told.length >= 2, 'all of it')
+    assert.deepEqual(told.sort(), ["answer of ada's ", event === 'error' ? 'request ECONNRESET' : 'request '])
+  })
+}
+
+test('where the server keeps its half of the connection open, a client that closes its own is served on', async (t) => {
+  const { upstream, front } = await proxied(t)
+  Object.assign(front.server, { httpAllowHalfOpen: true })
+  const socket = connect({ port: front.port, host: '127.0.0.1', allowHalfOpen: true })
+  t.after(() => socket.destroy())
+  let answer = ''
+  socket.on('data', (bytes) => {
+    answer += bytes
+  })
+  const halfClosed = once(socket, 'finish')
+  socket.end('GET /events HTTP/1.1\r\nHost: x\r\n\r\n')
+  const stream = (await upstream.next()).stream()
+  await halfClosed
+  stream.send({ data: 'still here' })
+  await until(() => answer.includes('still here'), 'the event')
+
+  stream.end()
+
+  await until(() => answer.endsWith('\r\n0\r\n\r\n'), 'the end')
+})
+
+test('a connection that carries one stream after the other collects no listeners', async (t) => {
+  const sockets = new Set<Socket>()
+  const remember: Middleware = (req: IncomingMessage, _res, next) => {
+    sockets.add(req.socket)
+    next()
+  }
+  const { upstream, front } = await proxied(t, {}, { before: [remember] })
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  t.after(() => agent.destroy())
+  const counts: number[] = []
+
+  for (let i = 0; i < 5; i++) {
+    const asked = get(front.url, { agent })
+    ;(await upstream.next()).stream().end('data: x\n\n')
+    const [answer] = (await once(asked, 'response')) as [IncomingMessage]
+    await once(answer.resume(), 'end')
+    for (const socket of sockets) counts.push(socket.listenerCount('end') + socket.listenerCount('close'))
+  }
+
+  assert.equal(sockets.size, 1)
+  assert.ok((counts.at(-1) ?? 0) <= (counts[0] ?? 0), `${counts}`)
 })
 
 test('a connection that carried a complete request is used for the next one', async (t) => {

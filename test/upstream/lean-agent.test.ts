@@ -22,6 +22,7 @@ test('a connection is made from the options that concern it, and none of those t
 
   const [options = {}] = connections
   assert.deepEqual([options.host, options.port, options.family, options.lookup], ['127.0.0.1', port, family, lookup])
+  assert.deepEqual([options.noDelay, options.keepAlive, options.keepAliveInitialDelay], [true, true, 1000])
   for (const name of ['headers', 'auth', 'method', 'hostname', 'agent', 'path'])
     assert.equal(name in options, false, name)
 })
@@ -123,14 +124,16 @@ test('an agent that is destroyed ends the connections of its pool', async (t) =>
   await once(connections[0] as Socket, 'close')
 })
 
-test('where Node has no pool to give a connection to, it is used once', async (t) => {
-  const { agent, port, connections } = await arrange(t)
-  hide(t, 'createSocket', undefined)
+for (const part of ['createSocket', 'addRequest']) {
+  test(`where Node has no ${part}, a connection is used once`, async (t) => {
+    const { agent, port, connections } = await arrange(t)
+    hide(t, part, undefined)
 
-  for (const _ of [1, 2]) await get({ agent, host: '127.0.0.1', port })
+    for (const _ of [1, 2]) await get({ agent, host: '127.0.0.1', port })
 
-  assert.equal(connections.length, 2)
-})
+    assert.equal(connections.length, 2)
+  })
+}
 
 test('where requests cannot be given a connection, Node gives it to them', (t) => {
   const given: unknown[] = []
