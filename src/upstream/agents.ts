@@ -32,7 +32,7 @@ export function createAgents(): Agents {
 }
 
 /** Where all of a connection is Node's affair, it keeps less of the request's options at least. */
-function lean<A extends http.Agent>(agent: A): A {
+function lean(agent: http.Agent): http.Agent {
   const addRequest: unknown = Reflect.get(agent, 'addRequest')
   if (typeof addRequest !== 'function') return agent
   return Object.assign(agent, {

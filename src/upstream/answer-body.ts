@@ -94,10 +94,9 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
       this.#outcome = 'given-up'
       this.#onOver?.onOver(why)
     }
-    if (this.#request) this.#request.destroy()
-    else return void this.#source.destroy()
+    this.#request?.destroy()
     // Node would make an error of the answer once the connection is closed, which costs more than all of this.
-    if (!this.#isWatched) this.#source.destroy()
+    if (!this.#request || !this.#isWatched) this.#source.destroy()
   }
 
   /** Whether somebody else wants to know how the answer ends, and be told as Node tells it. */

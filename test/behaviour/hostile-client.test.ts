@@ -1,6 +1,7 @@
 // No byte and no timing of a client ends the process, leads the proxy elsewhere, or disturbs another client.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import { connect as connectHttp2, constants } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
@@ -8,7 +9,7 @@ import express from 'express'
 import type { Front, Middleware } from '../support/front.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
-import { until, within } from '../support/waiting.ts'
+import { gate, until, within } from '../support/waiting.ts'
 
 test('half a request asks the upstream nothing', async (t) => {
   const { upstream, front } = await proxied(t)
@@ -278,7 +279,12 @@ test('a client that talks after its request does no harm to its stream', async (
 })
 
 test('a client that closes its side only, and reads late, gets all that was on its way', async (t) => {
-  const { upstream, front, proxy } = await proxied(t)
+  const halfClosed = gate()
+  const notice: Middleware = (req: IncomingMessage, _res, next) => {
+    req.socket.once('end', () => halfClosed.open())
+    next()
+  }
+  const { upstream, front, proxy } = await proxied(t, {}, { before: [notice] })
   const socket = connect({ port: front.port, host: '127.0.0.1', allowHalfOpen: true })
   t.after(() => socket.destroy())
   socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n')
@@ -292,7 +298,7 @@ test('a client that closes its side only, and reads late, gets all that was on i
   const bytes = proxy.stats().bytesOut
 
   socket.end()
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  await within(halfClosed.promise, 'the proxy to see that')
   let received = 0
   socket.on('data', (chunk) => {
     received += chunk.length
