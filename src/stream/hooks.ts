@@ -1,6 +1,7 @@
 // The hooks, over a stretch of complete events. What no hook touched leaves as the bytes that came, in one piece with
 // its neighbours. No promise is made where no hook returns one.
 
+import { isAscii } from 'node:buffer'
 import { StreamError } from '../errors.ts'
 import type { HookResult, SseStream, StreamEvent, TransformHook } from '../options.ts'
 import { checkEvent, createBlockParser, type ParsedBlock, serializeEvent, serializeId } from './events.ts'
@@ -8,13 +9,15 @@ import { nextBoundary } from './framing.ts'
 
 const END_OF_EVENT = '\n\n'
 const NOTHING = Buffer.alloc(0)
+// How much becomes one text: events are parts of it, and a hook that keeps one of them keeps all of it.
+const TEXT_BYTES = 16_384
 const BOM = Buffer.from([0xef, 0xbb, 0xbf])
 
 /** What leaves in place of an event: others, or of one that was dropped its id, so that the client's cursor moves. */
 type Substitute = StreamEvent | { readonly id: string; readonly data?: undefined }
 
-/** Undefined where the event itself stays. */
-type Replacement = readonly Substitute[] | undefined
+/** Undefined where the event itself stays. One is not put into a list: this is made for every event. */
+type Replacement = Substitute | readonly Substitute[] | undefined
 
 /** An event whose hook has not made up its mind. */
 interface Pending {
@@ -36,9 +39,11 @@ export class HookRunner {
   readonly #options: HookRunnerOptions
   readonly #parse: (block: string) => ParsedBlock = createBlockParser()
   #bytes: Buffer = NOTHING
-  // The same, a character for each byte: the cheaper one to search.
-  #text = ''
   #hasCr = false
+  // What is at hand of them, a character for each byte: the cheaper one to search, and, where it is ASCII, to read.
+  #text = ''
+  #textAt = 0
+  #isAscii = false
   // Blocks from here to #at are through and unchanged, and wait to leave together.
   #kept = 0
   // What takes the place of events before those, and waits with them.
@@ -61,8 +66,9 @@ export class HookRunner {
    */
   run(bytes: Buffer): Promise<void> | undefined {
     this.#bytes = bytes
-    this.#text = bytes.toString('latin1')
-    this.#hasCr = this.#text.includes('\r')
+    this.#hasCr = bytes.includes('\r')
+    this.#text = ''
+    this.#textAt = 0
     this.#kept = 0
     this.#at = 0
     const pending = this.#advance()
@@ -75,7 +81,7 @@ export class HookRunner {
     const replacement = event && this.#replacement(event)
     const leave = (replaced: Replacement) => {
       if (!replaced) this.#emit(tail)
-      else this.#emit(Buffer.from(replaced.filter(isEvent).map(serialize).join('').replace(/\n$/, '')))
+      else this.#emit(Buffer.from(listOf(replaced).filter(isEvent).map(serialize).join('').replace(/\n$/, '')))
     }
     if (replacement instanceof Promise) return replacement.then(leave, (error) => Promise.reject(hookFailure(error)))
     leave(replacement)
@@ -100,13 +106,12 @@ export class HookRunner {
   #advance(): Pending | undefined {
     const bytes = this.#bytes
     while (this.#at < bytes.length) {
-      const boundary = nextBoundary(this.#text, this.#at, this.#hasCr)
-      const end = boundary === -1 ? bytes.length : boundary
+      const end = this.#endOfBlock()
       if (end - this.#at > this.#options.eventBytes) {
         this.flush()
         throw new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
       }
-      const { event } = this.#parse(bytes.toString('utf8', this.#at, end))
+      const { event } = this.#parse(this.#blockUntil(end))
       const replacement = event && this.#replacement(event)
       if (replacement instanceof Promise) {
         this.flush()
@@ -120,6 +125,30 @@ export class HookRunner {
     this.#bytes = NOTHING
     this.#text = ''
     return undefined
+  }
+
+  /** Where the block that is looked at ends. */
+  #endOfBlock(): number {
+    const { length } = this.#bytes
+    for (let size = TEXT_BYTES; ; size *= 2) {
+      const end = nextBoundary(this.#text, this.#at - this.#textAt, this.#hasCr)
+      if (end !== -1) return this.#textAt + end
+      if (this.#textAt + this.#text.length === length) return length
+      this.#readText(size)
+    }
+  }
+
+  #readText(size: number): void {
+    // A line end of two bytes could be cut in two.
+    const part = this.#bytes.subarray(this.#at, this.#hasCr ? undefined : this.#at + size)
+    this.#text = part.toString('latin1')
+    this.#textAt = this.#at
+    this.#isAscii = isAscii(part)
+  }
+
+  #blockUntil(end: number): string {
+    if (!this.#isAscii) return this.#bytes.toString('utf8', this.#at, end)
+    return this.#text.slice(this.#at - this.#textAt, end - this.#textAt)
   }
 
   async #goOn(first: Pending): Promise<void> {
@@ -148,14 +177,17 @@ export class HookRunner {
   #settle(end: number, replacement: Replacement): void {
     if (replacement) {
       if (this.#kept < this.#at) this.flush()
-      for (const substitute of replacement) {
-        if (isEvent(substitute)) this.#events++
-        this.#made += serialize(substitute)
-      }
-      if (replacement.length === 0 && this.#made === '') this.#withheld = true
+      if (!isList(replacement)) this.#make(replacement)
+      else for (const substitute of replacement) this.#make(substitute)
+      if (this.#made === '') this.#withheld = true
       this.#kept = end
     }
     this.#at = end
+  }
+
+  #make(substitute: Substitute): void {
+    if (isEvent(substitute)) this.#events++
+    this.#made += serialize(substitute)
   }
 
   #emit(bytes: Buffer): void {
@@ -213,42 +245,43 @@ async function applyLater(
 function applyToAll(
   hooks: readonly TransformHook[],
   from: number,
-  substitutes: readonly Substitute[],
+  substitutes: Substitute | readonly Substitute[],
   stream: SseStream,
-): readonly Substitute[] | Promise<readonly Substitute[]> {
+): Replacement | Promise<Replacement> {
   if (from >= hooks.length) return substitutes
   const done: Substitute[] = []
-  for (const [i, each] of substitutes.entries()) {
+  const all = listOf(substitutes)
+  for (const [i, each] of all.entries()) {
     const result = isEvent(each) ? applyHooks(hooks, from, each, stream) : undefined
     if (result instanceof Promise) {
-      const rest = substitutes.slice(i + 1)
+      const rest = all.slice(i + 1)
       return result.then(async (first) => [
         ...done,
-        ...(first ?? [each]),
-        ...(await applyToAll(hooks, from, rest, stream)),
+        ...listOf(first ?? each),
+        ...listOf((await applyToAll(hooks, from, rest, stream)) ?? []),
       ])
     }
-    done.push(...(result ?? [each]))
+    done.push(...listOf(result ?? each))
   }
   return done
 }
 
 /** Whatever takes an event's place, the client's cursor moves as the event would have moved it. */
-function substitutesFor({ id }: StreamEvent, result: HookResult): readonly Substitute[] {
-  const events = eventsOf(result)
+function substitutesFor({ id }: StreamEvent, result: HookResult): Substitute | readonly Substitute[] {
+  if (result && !isList(result) && (id === undefined || result.id !== undefined)) return checkEvent(result)
+  const events = [...listOf(result ?? [])]
   let movesCursor = id === undefined
   for (const event of events) movesCursor = checkEvent(event).id !== undefined || movesCursor
   if (id === undefined || movesCursor) return events
   const last = events.pop()
-  return last ? [...events, { data: last.data, event: last.event, id }] : [{ id }]
+  return last ? [...events, { data: last.data, event: last.event, id }] : { id }
 }
 
-function eventsOf(result: HookResult): StreamEvent[] {
-  if (result === null || result === undefined) return []
-  return isList(result) ? [...result] : [result]
+function listOf<T extends Substitute>(result: T | readonly T[]): readonly T[] {
+  return isList(result) ? result : [result]
 }
 
-function isList(result: StreamEvent | readonly StreamEvent[]): result is readonly StreamEvent[] {
+function isList<T>(result: T | readonly T[]): result is readonly T[] {
   return Array.isArray(result)
 }
 

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { StreamError } from '../../src/errors.ts'
 import type { HookResult, SseStream, StreamEvent, TransformHook } from '../../src/options.ts'
@@ -7,6 +9,14 @@ import { EventFramer } from '../../src/stream/framing.ts'
 import { HookRunner } from '../../src/stream/hooks.ts'
 import { type Interpretation, interpret } from '../support/oracle.ts'
 import { BOM, cutsOf, everyMix, fixtures, forAll, inBytes, inTwo, randomPieces, randomStream } from './fixtures.ts'
+
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
+
+function heapUsed(): number {
+  collect()
+  return process.memoryUsage().heapUsed
+}
 
 const MIB = 1_048_576
 const stream = { id: 'the stream' } as SseStream
@@ -678,6 +688,80 @@ describe('an event without its blank line at the end of the stream', () => {
     subject.runTail(Buffer.from(': bye\nid: 3'))
 
     assert.equal(text(), ': bye\nid: 3')
+  })
+})
+
+describe('a read of many events, large and small', () => {
+  // Around what is looked at together, to the byte.
+  const sizes = fc.oneof(
+    fc.integer({ min: 0, max: 300 }),
+    fc.integer({ min: 16_300, max: 16_500 }),
+    fc.constant(70_000),
+  )
+  const event = fc.record({ size: sizes, text: fc.constantFrom('a', 'a', 'é', '😀') })
+  const streams = fc
+    .array(event, { minLength: 1, maxLength: 12 })
+    .chain((events) => fc.record({ events: fc.constant(events), end: fc.constantFrom('\n', '\n', '\n', '\r', '\r\n') }))
+    .map(({ events, end }) => ({
+      blocks: events.map(({ size, text }, i) => `id: ${i}${end}data: ${text.repeat(size)}${end}${end}`),
+      data: events.map(({ size, text }) => text.repeat(size)),
+    }))
+
+  test('is shown event by event, and leaves as it came', () => {
+    forAll(
+      streams,
+      ({ blocks, data }) => {
+        const seen: StreamEvent[] = []
+        const { subject, text } = runner((event) => void seen.push(event))
+
+        subject.run(Buffer.from(blocks.join('')))
+
+        assert.deepEqual(
+          seen.map(({ id, data }) => [id, data]),
+          data.map((each, i) => [String(i), each]),
+        )
+        assert.ok(text() === blocks.join(''))
+      },
+      60,
+    )
+  })
+
+  test('leaves as it came where nothing is done to it, and as it was made elsewhere', () => {
+    forAll(
+      streams,
+      ({ blocks, data }) => {
+        const { subject, text } = runner(({ id, data }) => (Number(id) % 2 ? { id, data: `${data}!` } : undefined))
+
+        subject.run(Buffer.from(blocks.join('')))
+
+        assert.ok(text() === blocks.map((block, i) => (i % 2 ? `id: ${i}\ndata: ${data[i]}!\n\n` : block)).join(''))
+      },
+      60,
+    )
+  })
+
+  test('leaves no half of a line end behind, wherever that stands', () => {
+    for (let size = 16_360; size < 16_400; size++) {
+      const { subject, text } = runner(upperCase)
+
+      subject.run(Buffer.from(`data: ${'a'.repeat(size)}\r\n\r\ndata: b\r\n\r\n`))
+
+      assert.ok(text() === `data: ${'A'.repeat(size)}\n\ndata: B\n\n`, String(size))
+    }
+  })
+
+  test('is not kept whole by a hook that keeps a part of it', () => {
+    const kept: (string | undefined)[] = []
+    const { subject } = runner(({ id, data }) => {
+      if (data === 'first') kept.push(id)
+    })
+    const read = Buffer.from(`id: 0123456789abcdef\ndata: first\n\n${'data: a\n\n'.repeat(100_000)}`)
+    const before = heapUsed()
+
+    for (let i = 0; i < 40; i++) subject.run(read)
+
+    assert.equal(kept.length, 40)
+    assert.ok(heapUsed() - before < 20 * MIB, `${(heapUsed() - before) / MIB} MiB`)
   })
 })
 
