@@ -2,6 +2,7 @@
 
 import http from 'node:http'
 import https from 'node:https'
+import { withIdleGuard } from './idle-guard.ts'
 import { LeanAgent, ofConnection } from './lean-agent.ts'
 
 export interface Agents {
@@ -16,9 +17,9 @@ export interface Agents {
 
 export function createAgents(): Agents {
   const kept = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }
-  const plain = new LeanAgent()
-  const plainMirroring = lean(new http.Agent(kept))
-  const secured = lean(new https.Agent(kept))
+  const plain = withIdleGuard(new LeanAgent())
+  const plainMirroring = withIdleGuard(lean(new http.Agent(kept)))
+  const secured = withIdleGuard(lean(new https.Agent(kept)))
   const plainOnce = new http.Agent({ keepAlive: false })
   const securedOnce = new https.Agent({ keepAlive: false })
   return {

@@ -143,6 +143,25 @@ for (const host of hostsByProtocol) {
     await assertServes(front, upstream)
   })
 
+  for (const [what, answer] of [
+    ['an ordinary answer', `HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n${event}`],
+    ['a stream', `${streamHead}9\r\n${event}\r\n0\r\n\r\n`],
+  ] as const) {
+    test(`what comes on a connection that waits, after ${what}, is nobody’s answer (${host})`, async (t) => {
+      const { upstream, front } = await rawProxied(t, {}, { host })
+      const first = front.request('?first')
+      const conversation = await upstream.next()
+      await conversation.head()
+      conversation.send(answer)
+      assert.equal(await first.whole(), event)
+
+      conversation.send('HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nstolen')
+
+      await conversation.closed()
+      await assertServes(front, upstream)
+    })
+  }
+
   test(`an answer with a body where none may be leaves the next one alone (${host})`, async (t) => {
     const { upstream, front } = await rawProxied(t, {}, { host })
     const first = front.request('', { method: 'HEAD' })

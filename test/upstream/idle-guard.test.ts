@@ -1,0 +1,76 @@
+// What an upstream says on a connection that waits is never an answer, whichever agent the connection belongs to.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import http, { type ClientRequest, type IncomingMessage } from 'node:http'
+import https from 'node:https'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { type TestContext, test } from 'node:test'
+import { createServer as createTlsServer } from 'node:tls'
+import { createAgents } from '../../src/upstream/agents.ts'
+import { certificate } from '../support/certificate.ts'
+
+const answer = 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown'
+const unasked = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen'
+
+for (const [kind, secure] of [
+  ['pooled', false],
+  ['pooled', true],
+  ['mirroring', false],
+  ['mirroring', true],
+] as const) {
+  const name = `${kind}, ${secure ? 'TLS' : 'plain'}`
+
+  test(`a connection that speaks unasked ends, and the next request has another (${name})`, async (t) => {
+    const { ask, connections } = await arrange(t, kind, secure)
+    await ask()
+    const closed = once(connections[0] as Socket, 'close')
+
+    connections[0]?.write(unasked)
+    await closed
+    const { request, body } = await ask()
+
+    assert.deepEqual([body, request.reusedSocket, connections.length], ['own', false, 2])
+  })
+
+  test(`one that keeps quiet is used again and again, and gathers no listeners (${name})`, async (t) => {
+    const { ask, connections } = await arrange(t, kind, secure)
+    await ask()
+    const { request: second } = await ask()
+    const listeners = second.socket?.listenerCount('data')
+
+    for (let i = 0; i < 5; i++) await ask()
+    const { request, body } = await ask()
+
+    assert.deepEqual([body, request.reusedSocket, connections.length], ['own', true, 1])
+    assert.equal(request.socket?.listenerCount('data'), listeners)
+  })
+}
+
+async function arrange(t: TestContext, kind: 'pooled' | 'mirroring', secure: boolean) {
+  const connections: Socket[] = []
+  const serve = (socket: Socket): void => {
+    connections.push(socket)
+    socket.on('error', () => {}).on('data', () => socket.write(answer))
+  }
+  const server = secure ? createTlsServer(certificate, serve) : createServer(serve)
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const { port } = server.address() as AddressInfo
+  const agents = createAgents()
+  t.after(() => {
+    agents.destroy()
+    for (const connection of connections) connection.destroy()
+    server.close()
+  })
+
+  async function ask(): Promise<{ request: ClientRequest; body: string }> {
+    const options = { agent: agents[kind](secure), host: '127.0.0.1', port, rejectUnauthorized: false }
+    const request = (secure ? https : http).request(options).end()
+    const [response] = (await once(request, 'response')) as [IncomingMessage]
+    let body = ''
+    for await (const part of response.setEncoding('utf8')) body += part
+    // The connection is free a turn later.
+    await new Promise((resolve) => setImmediate(resolve))
+    return { request, body }
+  }
+  return { ask, connections }
+}
