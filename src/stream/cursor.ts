@@ -7,6 +7,8 @@
 const MAX_LINE = 8192
 // What may stand before the value.
 const LONGEST_NAME = 'retry: '.length
+// A part that is no longer than this is a copy as it is: V8 refers to a text for longer ones only.
+const COPIED_LENGTH = 12
 // In the bytes' own characters.
 const BOM = '\u00ef\u00bb\u00bf'
 
@@ -192,5 +194,11 @@ function startsOfLines(bytes: Buffer): string {
 
 /** A copy: a part of a text keeps all of that text in memory, and the last id is kept for as long as the stream is. */
 function utf8(latin1: string): string {
+  if (latin1.length <= COPIED_LENGTH && isAscii(latin1)) return latin1
   return Buffer.from(latin1, 'latin1').toString('utf8')
+}
+
+function isAscii(text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 0x7f) return false
+  return true
 }

@@ -3,14 +3,10 @@ import assert from 'node:assert/strict'
 import { get } from 'node:http'
 import { test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { collectGarbage } from '../support/memory.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 import type { EventStream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
 
 const streamCount = 100
 const burst = Array.from(

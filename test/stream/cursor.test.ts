@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Cursor, idOf } from '../../src/stream/cursor.ts'
 import { EventFramer } from '../../src/stream/framing.ts'
+import { heapUsed } from '../support/memory.ts'
 import { type Interpretation, interpret } from '../support/oracle.ts'
 import {
   BOM,
@@ -366,3 +367,17 @@ test('text that looks like a field over and over takes time in proportion to its
     assert.deepEqual([cursor.events, cursor.lastEventId], [1, 'own'])
   }
 })
+
+for (const length of [1, 12, 13, 36]) {
+  test(`an id of ${length} characters keeps nothing of what it came with`, () => {
+    const read = Buffer.from(`data: ${'x'.repeat(60_000)}\n\nid: ${'7'.repeat(length)}\ndata: a\n\n`)
+    const cursors = Array.from({ length: 200 }, () => new Cursor(''))
+    const before = heapUsed()
+
+    for (const cursor of cursors) cursor.pass(read, true)
+
+    const kept = heapUsed() - before
+    assert.ok(kept < 1_048_576, `${kept} bytes`)
+    assert.equal(cursors[0]?.lastEventId, '7'.repeat(length))
+  })
+}

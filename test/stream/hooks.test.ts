@@ -1,22 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { StreamError } from '../../src/errors.ts'
 import type { HookResult, SseStream, StreamEvent, TransformHook } from '../../src/options.ts'
 import { EventFramer } from '../../src/stream/framing.ts'
 import { HookRunner } from '../../src/stream/hooks.ts'
+import { heapUsed } from '../support/memory.ts'
 import { type Interpretation, interpret } from '../support/oracle.ts'
 import { BOM, cutsOf, everyMix, fixtures, forAll, inBytes, inTwo, randomPieces, randomStream } from './fixtures.ts'
-
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
-
-function heapUsed(): number {
-  collect()
-  return process.memoryUsage().heapUsed
-}
 
 const MIB = 1_048_576
 const stream = { id: 'the stream' } as SseStream

@@ -1,14 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { Replay, type ReplayBlock, type ReplayPolicy } from '../../src/stream/replay.ts'
+import { collectGarbage } from '../support/memory.ts'
 import { forAll } from './fixtures.ts'
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
 
 const wide: ReplayPolicy = { events: 1000, bytes: 1_000_000, ageMs: 1_000_000 }
 

@@ -1,13 +1,9 @@
 // The proxy of the soak test, in a process of its own, that tells what it holds on to.
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { sseProxy } from 'sse-proxy-middleware'
+import { collectGarbage } from '../memory.ts'
 import { answer, setup } from './child.ts'
-
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
 
 /** What a process that has nothing to do holds. */
 export interface Held {
@@ -31,7 +27,7 @@ answer({
   memory: () => process.memoryUsage().rss,
   close: () => proxy.close({ withinMs: 2000 }),
   held: (): Held => {
-    for (let times = 0; times < 3; times += 1) collect()
+    for (let times = 0; times < 3; times += 1) collectGarbage()
     const resources = process.getActiveResourcesInfo()
     const { heapUsed, external, rss } = process.memoryUsage()
     return {
