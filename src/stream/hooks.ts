@@ -129,20 +129,24 @@ export class HookRunner {
 
   /** Where the block that is looked at ends. */
   #endOfBlock(): number {
-    const { length } = this.#bytes
-    for (let size = TEXT_BYTES; ; size *= 2) {
-      const end = nextBoundary(this.#text, this.#at - this.#textAt, this.#hasCr)
-      if (end !== -1) return this.#textAt + end
-      if (this.#textAt + this.#text.length === length) return length
-      this.#readText(size)
+    let end = nextBoundary(this.#text, this.#at - this.#textAt, this.#hasCr)
+    if (end === -1) {
+      this.#readText()
+      end = nextBoundary(this.#text, 0, this.#hasCr)
     }
+    return end === -1 ? this.#bytes.length : this.#textAt + end
   }
 
-  #readText(size: number): void {
+  /** Goes on with the text, at the block that is looked at; at least all of that. */
+  #readText(): void {
+    const bytes = this.#bytes
+    const from = this.#at
     // A line end of two bytes could be cut in two.
-    const part = this.#bytes.subarray(this.#at, this.#hasCr ? undefined : this.#at + size)
+    const blankLine = this.#hasCr ? -1 : bytes.indexOf(END_OF_EVENT, from)
+    const end = blankLine === -1 ? bytes.length : Math.max(from + TEXT_BYTES, blankLine + END_OF_EVENT.length)
+    const part = bytes.subarray(from, end)
     this.#text = part.toString('latin1')
-    this.#textAt = this.#at
+    this.#textAt = from
     this.#isAscii = isAscii(part)
   }
 

@@ -731,13 +731,23 @@ describe('a read of many events, large and small', () => {
     )
   })
 
+  test('leaves a blank line before the first of them as it came', () => {
+    const { subject, text } = runner(upperCase)
+
+    subject.run(Buffer.from('\ndata: a\n\n'))
+
+    assert.equal(text(), '\ndata: A\n\n')
+  })
+
   test('leaves no half of a line end behind, wherever that stands', () => {
-    for (let size = 16_360; size < 16_400; size++) {
-      const { subject, text } = runner(upperCase)
+    for (let size = 16_340; size < 16_400; size++) {
+      for (const first of ['', 'data: x\n\n']) {
+        const { subject, text } = runner(upperCase)
 
-      subject.run(Buffer.from(`data: ${'a'.repeat(size)}\r\n\r\ndata: b\r\n\r\n`))
+        subject.run(Buffer.from(`${first}data: ${'a'.repeat(size)}\r\n\r\ndata: b\r\n\r\n`))
 
-      assert.ok(text() === `data: ${'A'.repeat(size)}\n\ndata: B\n\n`, String(size))
+        assert.ok(text() === `${first.replace('x', 'X')}data: ${'A'.repeat(size)}\n\ndata: B\n\n`, String(size))
+      }
     }
   })
 
