@@ -103,12 +103,12 @@ export class Cursor implements Progress {
       this.#line = ''
       from = to + 1
     }
-    if (this.#line.length <= MAX_LINE) this.#line += text.slice(from, from + MAX_LINE + 1)
+    if (this.#line.length <= MAX_LINE) this.#line = copyOf(this.#line + text.slice(from, from + MAX_LINE + 1))
   }
 
   #passLine(line: string): void {
     if (line === '') {
-      if (this.#id !== undefined) this.lastEventId = utf8(this.#id)
+      if (this.#id !== undefined) this.lastEventId = this.#id
       if (this.#hasData) this.events++
       this.#id = undefined
       this.#hasData = false
@@ -116,7 +116,7 @@ export class Cursor implements Progress {
     }
     const [name, value] = fieldOf(line)
     if (name === 'data') this.#hasData = true
-    else if (name === 'id' && isId(value)) this.#id = line.length > MAX_LINE ? '' : value
+    else if (name === 'id' && isId(value)) this.#id = line.length > MAX_LINE ? '' : utf8(value)
     else if (name === 'retry' && isNumber(value)) this.retryMs = Number(value)
   }
 }
@@ -192,10 +192,15 @@ function startsOfLines(bytes: Buffer): string {
   return text
 }
 
-/** A copy: a part of a text keeps all of that text in memory, and the last id is kept for as long as the stream is. */
+/** What is kept is a copy: a part of a text keeps all of that text in memory, for as long as the stream is silent. */
 function utf8(latin1: string): string {
   if (latin1.length <= COPIED_LENGTH && isAscii(latin1)) return latin1
   return Buffer.from(latin1, 'latin1').toString('utf8')
+}
+
+function copyOf(latin1: string): string {
+  if (latin1.length <= COPIED_LENGTH) return latin1
+  return Buffer.from(latin1, 'latin1').toString('latin1')
 }
 
 function isAscii(text: string): boolean {

@@ -9,8 +9,8 @@ import { nextBoundary } from './framing.ts'
 
 const END_OF_EVENT = '\n\n'
 const NOTHING = Buffer.alloc(0)
-// How much becomes one text: events are parts of it, and a hook that keeps one of them keeps all of it.
-const TEXT_BYTES = 16_384
+// How much becomes one text, if no event is larger: a hook that keeps a part of it keeps all of it.
+const TEXT_BYTES = 4096
 const BOM = Buffer.from([0xef, 0xbb, 0xbf])
 
 /** What leaves in place of an event: others, or of one that was dropped its id, so that the client's cursor moves. */
@@ -40,10 +40,11 @@ export class HookRunner {
   readonly #parse: (block: string) => ParsedBlock = createBlockParser()
   #bytes: Buffer = NOTHING
   #hasCr = false
-  // What is at hand of them, a character for each byte: the cheaper one to search, and, where it is ASCII, to read.
+  // What is at hand of them, a character for each byte: the cheaper one to search.
   #text = ''
   #textAt = 0
-  #isAscii = false
+  // Whether it is short and ASCII, so that events can be parts of it.
+  #hasEvents = false
   // Blocks from here to #at are through and unchanged, and wait to leave together.
   #kept = 0
   // What takes the place of events before those, and waits with them.
@@ -147,11 +148,11 @@ export class HookRunner {
     const part = bytes.subarray(from, end)
     this.#text = part.toString('latin1')
     this.#textAt = from
-    this.#isAscii = isAscii(part)
+    this.#hasEvents = !this.#hasCr && isAscii(part)
   }
 
   #blockUntil(end: number): string {
-    if (!this.#isAscii) return this.#bytes.toString('utf8', this.#at, end)
+    if (!this.#hasEvents) return this.#bytes.toString('utf8', this.#at, end)
     return this.#text.slice(this.#at - this.#textAt, end - this.#textAt)
   }
 
@@ -181,8 +182,8 @@ export class HookRunner {
   #settle(end: number, replacement: Replacement): void {
     if (replacement) {
       if (this.#kept < this.#at) this.flush()
-      if (!isList(replacement)) this.#make(replacement)
-      else for (const substitute of replacement) this.#make(substitute)
+      if (isList(replacement)) for (const substitute of replacement) this.#make(substitute)
+      else this.#make(replacement)
       if (this.#made === '') this.#withheld = true
       this.#kept = end
     }

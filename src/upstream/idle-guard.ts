@@ -1,5 +1,6 @@
-// Connections that wait to be used again. What an upstream sends on one of them, unasked, would pass for the answer to
-// the next request, which may be another client's. Node's own agents look out for that in their latest releases only.
+// Connections that wait to be used again. An upstream that sends something on one of them, unasked, is out of step: what
+// follows of that could pass for the answer to the next request, which may be another client's. Node's own agents look
+// out for it in their latest releases only.
 
 import type { Agent } from 'node:http'
 
@@ -22,4 +23,6 @@ export function withIdleGuard<A extends Agent>(agent: A): A {
 
 function end(this: Socket): void {
   this.destroy()
+  // It would be in the pool until it has closed, and be given to whoever asks before that.
+  this.emit('agentRemove')
 }

@@ -147,7 +147,7 @@ for (const host of hostsByProtocol) {
     ['an ordinary answer', `HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n${event}`],
     ['a stream', `${streamHead}9\r\n${event}\r\n0\r\n\r\n`],
   ] as const) {
-    test(`what comes on a connection that waits, after ${what}, is nobody’s answer (${host})`, async (t) => {
+    test(`a connection on which something comes unasked, after ${what}, ends (${host})`, async (t) => {
       const { upstream, front } = await rawProxied(t, {}, { host })
       const first = front.request('?first')
       const conversation = await upstream.next()

@@ -368,16 +368,25 @@ test('text that looks like a field over and over takes time in proportion to its
   }
 })
 
+const long = `data: ${'x'.repeat(60_000)}\n\n`
 for (const length of [1, 12, 13, 36]) {
-  test(`an id of ${length} characters keeps nothing of what it came with`, () => {
-    const read = Buffer.from(`data: ${'x'.repeat(60_000)}\n\nid: ${'7'.repeat(length)}\ndata: a\n\n`)
-    const cursors = Array.from({ length: 200 }, () => new Cursor(''))
-    const before = heapUsed()
+  const id = '7'.repeat(length)
+  for (const [what, end, isWhole] of [
+    ['that counts', `id: ${id}\ndata: a\n\n`, true],
+    ['whose block has not ended', `id: ${id}\n`, false],
+    ['whose line has not ended', `id: ${id}`, false],
+  ] as const) {
+    test(`an id of ${length} characters ${what} keeps nothing of what it came with`, () => {
+      const read = Buffer.from(long + end)
+      const cursors = Array.from({ length: 200 }, () => new Cursor(''))
+      const before = heapUsed()
 
-    for (const cursor of cursors) cursor.pass(read, true)
+      for (const cursor of cursors) cursor.pass(read, isWhole)
 
-    const kept = heapUsed() - before
-    assert.ok(kept < 1_048_576, `${kept} bytes`)
-    assert.equal(cursors[0]?.lastEventId, '7'.repeat(length))
-  })
+      const kept = heapUsed() - before
+      assert.ok(kept < 1_048_576, `${kept} bytes`)
+      cursors[0]?.pass(Buffer.from('\n\n'), false)
+      assert.equal(cursors[0]?.lastEventId, id)
+    })
+  }
 }

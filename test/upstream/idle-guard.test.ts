@@ -1,4 +1,4 @@
-// What an upstream says on a connection that waits is never an answer, whichever agent the connection belongs to.
+// An upstream that speaks on a connection that waits loses it, whichever agent the connection belongs to.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http, { type ClientRequest, type IncomingMessage } from 'node:http'
@@ -30,6 +30,21 @@ for (const [kind, secure] of [
     const { request, body } = await ask()
 
     assert.deepEqual([body, request.reusedSocket, connections.length], ['own', false, 2])
+  })
+
+  test(`it is not given to a request of the same turn (${name})`, async (t) => {
+    const { ask, free, connections } = await arrange(t, kind, secure)
+    await Promise.all([ask(), ask(), ask()])
+    // The one that Node would take next.
+    const next = free().at(-1)
+    // Where Node itself has seen it there is no 'data'.
+    const seen = Promise.race([once(next as Socket, 'data'), once(next as Socket, 'close')])
+
+    connections.find(({ remotePort }) => remotePort === next?.localPort)?.write(unasked)
+    await seen
+    const { body } = await ask()
+
+    assert.equal(body, 'own')
   })
 
   test(`one that keeps quiet is used again and again, and gathers no listeners (${name})`, async (t) => {
@@ -72,5 +87,5 @@ async function arrange(t: TestContext, kind: 'pooled' | 'mirroring', secure: boo
     await new Promise((resolve) => setImmediate(resolve))
     return { request, body }
   }
-  return { ask, connections }
+  return { ask, free: () => Object.values(agents[kind](secure).freeSockets).flatMap((all) => all ?? []), connections }
 }
