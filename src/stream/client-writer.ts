@@ -1,5 +1,5 @@
-// The one owner of the client's response. Nobody else writes to it or ends it, but a client that has done so itself;
-// here is known what of it differs between HTTP/1.0, 1.1 and 2.
+// The one owner of the client's response. Nobody else writes to it or ends it, unless the app answers in the proxy's
+// place; here is known what of it differs between HTTP/1.0, 1.1 and 2.
 
 import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
