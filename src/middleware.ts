@@ -14,6 +14,7 @@ import { jittered } from './refusal.ts'
 import { type ResolvedOptions, resolveRange } from './resolve-options.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
 import { SharedStreams } from './stream/share.ts'
+import { onTurn } from './turn.ts'
 import { createAgents } from './upstream/agents.ts'
 import { createHttpProxy, type HttpProxy } from './upstream/http-proxy.ts'
 import type { Member } from './upstream/pool.ts'
@@ -70,10 +71,10 @@ export class Middleware {
 
   handle(req: IncomingMessage, res: ServerResponse, next?: Next): void {
     if (this.#options.hpm.ws) this.#proxyUpgradesOf(req)
-    const visit = new Visit(this.#context, this.#nextId(), req, res, next)
+    const serve = () => onTurn(req, res, () => new Visit(this.#context, this.#nextId(), req, res, next).enter())
     const accepted = this.#proxy.accepts(req)
-    if (accepted === true) visit.enter()
-    else void accepted.then((yes) => (yes ? visit.enter() : next?.()))
+    if (accepted === true) serve()
+    else void accepted.then((yes) => (yes ? serve() : next?.()))
   }
 
   *streams(): Generator<SseStream> {

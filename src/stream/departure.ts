@@ -1,10 +1,9 @@
 // How it is noticed that a response is over, above all because its client is gone.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 import { http2Stream } from './client-writer.ts'
 
-/** Calls back when the response is over, in whatever state it is; a request that is pipelined may hear of it twice. */
+/** Calls back when the response is over, in whatever state it is; twice at most. */
 export function onGone(req: IncomingMessage, res: ServerResponse, listener: { onGone(): void }): void {
   const socket = http2Stream(res) ? undefined : res.socket
   const gone = () => {
@@ -12,7 +11,7 @@ export function onGone(req: IncomingMessage, res: ServerResponse, listener: { on
     res.off('close', gone)
     // Adapters of serverless platforms bring sockets that have no `off`.
     socket?.removeListener('end', ended)
-    waiting.get(req.socket)?.delete(gone)
+    if (socket === null) req.socket.removeListener('close', gone)
     listener.onGone()
   }
   // A client that sends no more gets no more from Node, which has ended the connection by now, unless the server is told
@@ -25,22 +24,6 @@ export function onGone(req: IncomingMessage, res: ServerResponse, listener: { on
   }
   res.on('close', gone)
   if (socket) socket.on('end', ended)
-  else if (socket === null) waitOn(req.socket, gone)
-}
-
-// Requests behind others on their connection. Their responses have no socket of their own yet, and hear nothing when
-// the connection goes: one listener tells all of them.
-const waiting = new WeakMap<Socket, Set<() => void>>()
-
-function waitOn(socket: Socket, gone: () => void): void {
-  const known = waiting.get(socket)
-  if (known) {
-    known.add(gone)
-    return
-  }
-  const all = new Set([gone])
-  waiting.set(socket, all)
-  socket.once('close', () => {
-    for (const each of all) each()
-  })
+  // A host that gives the response no socket tells it nothing when the connection goes.
+  else if (socket === null) req.socket.once('close', gone)
 }
