@@ -97,7 +97,7 @@ describe('clientEventId', () => {
         const incoming = header === undefined ? {} : { 'last-event-id': header }
         const facts = { method: 'GET', url, httpVersion: '1.1', remoteAddress: '', via: false, xfwd: false } as const
 
-        const asked = requestHeaders(incoming, facts)['last-event-id']
+        const asked = requestHeaders({ headers: incoming, rawHeaders: [] }, facts)['last-event-id']
 
         assert.equal(
           decodeEventId(asked as string | undefined),

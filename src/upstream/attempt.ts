@@ -112,7 +112,7 @@ class Attempt implements PassTaker {
     const { req, body } = exchange
     const { signal } = request
     if (signal.aborted) return this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', undefined, signal.reason))
-    const headers = requestHeaders(req.headers, {
+    const headers = requestHeaders(req, {
       method: req.method ?? 'GET',
       url: req.url ?? '/',
       httpVersion: req.httpVersion,

@@ -1,33 +1,9 @@
 // What happens to headers on the way to the upstream and back, as functions of values.
 
-import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
+import type { OutgoingHttpHeaders } from 'node:http'
+import { type ClientHeaders, endToEndHeaders, isHopByHop, namedByConnection } from '../end-to-end.ts'
 import { encodeEventId, lastEventIdOfQuery } from '../event-id.ts'
 import type { Header } from '../open-upstream.ts'
-
-// RFC 9110, section 7.6.1, and what has been used in their place over time.
-const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'http2-settings',
-])
-
-/** Whether a header concerns this hop only and must not travel on. */
-function isHopByHop(name: string, named: readonly string[]): boolean {
-  return HOP_BY_HOP.has(name) || name.startsWith('proxy-') || named.includes(name)
-}
-
-/** The header names that a Connection header declares to be for this hop only. */
-function namedByConnection(connection: unknown): readonly string[] {
-  if (typeof connection !== 'string' || connection === 'keep-alive' || connection === 'close') return []
-  return connection
-    .toLowerCase()
-    .split(',')
-    .map((name) => name.trim())
-}
 
 /** What of a client's request the headers to the upstream depend on, beside its own headers. */
 export interface RequestFacts {
@@ -43,14 +19,9 @@ export interface RequestFacts {
 }
 
 /** The headers of the request to the upstream, less those of the body, which knows them best. */
-export function requestHeaders(incoming: IncomingHttpHeaders, facts: RequestFacts): OutgoingHttpHeaders {
-  const headers: OutgoingHttpHeaders = {}
-  const named = namedByConnection(incoming.connection)
-  for (const name in incoming) {
-    // Expect is answered by this server; pseudo headers are HTTP/2's own.
-    if (name === 'host' || !(isHopByHop(name, named) || name === 'expect' || name[0] === ':'))
-      headers[name] = incoming[name]
-  }
+export function requestHeaders(client: ClientHeaders, facts: RequestFacts): OutgoingHttpHeaders {
+  const incoming = client.headers
+  const headers: OutgoingHttpHeaders = endToEndHeaders(client)
   // RFC 9112, section 6.3: where both came, the length is not to be believed.
   if (incoming['transfer-encoding'] !== undefined) delete headers['content-length']
   const authority = incoming[':authority']
@@ -86,5 +57,5 @@ function viaVersion(httpVersion: string): string {
 /** Removes what concerned the hop from the upstream only. */
 export function withoutHopByHop(headers: readonly Header[], connection: unknown): readonly Header[] {
   const named = namedByConnection(connection)
-  return headers.filter((header) => !isHopByHop(header[0].toLowerCase(), named))
+  return headers.filter(([name]) => !isHopByHop(name.toLowerCase()) && !named.has(name.toLowerCase()))
 }

@@ -182,6 +182,25 @@ test('a header that a middleware in front has added reaches the upstream', async
   assert.equal(headers['x-user'], 'ada')
 })
 
+for (const value of ['root', undefined]) {
+  const sent = value === undefined ? 'did not send it' : 'sent it too'
+  test(`a client cannot have a header of the app's taken away by naming it in Connection: it ${sent}`, async (t) => {
+    const identify: Middleware = (req, _res, next) => {
+      req.headers['x-user'] = 'ada'
+      next()
+    }
+    const arrangement = await proxied(t, {}, { before: [identify] })
+    const own = value === undefined ? {} : { 'x-user': value }
+
+    const { headers } = await reached(arrangement, '', {
+      headers: { connection: 'x-user, x-own', 'x-own': '1', ...own },
+    })
+
+    assert.equal(headers['x-user'], 'ada')
+    assert.equal(headers['x-own'], undefined)
+  })
+}
+
 const paths: [target: string, asked: string, expected: string][] = [
   ['/stream', '', '/stream'],
   ['/stream', '?x=1', '/stream?x=1'],

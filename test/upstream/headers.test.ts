@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import type { OutgoingHttpHeaders } from 'node:http'
 import { describe, test } from 'node:test'
 import type { Header } from '../../src/open-upstream.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from '../../src/upstream/headers.ts'
@@ -12,12 +13,19 @@ const FACTS: RequestFacts = {
   xfwd: false,
 }
 
-/** The headers to the upstream, less the two that every GET gets. */
+const EVENTS_OR_ANYTHING = 'text/event-stream'
+
+/** The headers to the upstream of a client that has sent all of these itself. */
+function asked(incoming: Record<string, string>, facts: RequestFacts): OutgoingHttpHeaders {
+  return requestHeaders({ headers: incoming, rawHeaders: Object.entries(incoming).flat() }, facts)
+}
+
+/** The same, less the two that every GET gets. */
 function sent(incoming: Record<string, string>, facts: Partial<RequestFacts> = {}): Record<string, unknown> {
-  const { 'accept-encoding': acceptEncoding, ...rest } = requestHeaders(incoming, { ...FACTS, ...facts })
+  const { 'accept-encoding': acceptEncoding, ...rest } = asked(incoming, { ...FACTS, ...facts })
   assert.equal(acceptEncoding, 'identity')
   const { accept, ...others } = rest
-  return accept === 'text/event-stream' ? others : rest
+  return accept === EVENTS_OR_ANYTHING ? others : rest
 }
 
 const HOP_BY_HOP = [
@@ -75,18 +83,32 @@ describe('to the upstream: what concerns this hop only goes (RFC 9110, 7.6.1)', 
     const connection = 'via, x-forwarded-for, accept, accept-encoding, last-event-id'
     const given = { via: '1.0 evil', 'x-forwarded-for': '6.6.6.6', 'last-event-id': '9', accept: 'x/y' }
 
-    const headers = requestHeaders(
-      { connection, ...given },
-      { ...FACTS, via: 'us', xfwd: true, url: '/?lastEventId=7' },
-    )
+    const headers = asked({ connection, ...given }, { ...FACTS, via: 'us', xfwd: true, url: '/?lastEventId=7' })
 
     assert.deepEqual(headers, {
       'accept-encoding': 'identity',
-      accept: 'text/event-stream',
+      accept: EVENTS_OR_ANYTHING,
       via: '1.1 us',
       'x-forwarded-for': '192.0.2.7',
       'last-event-id': '7',
     })
+  })
+
+  test('what the app has set or changed stays, although the client names it', () => {
+    const rawHeaders = ['Connection', 'x-user, x-plan, x-own, x-list, cookie', 'X-User', 'root', 'X-Own', '1']
+    rawHeaders.push('X-List', 'a', 'x-list', 'b', 'Cookie', 'a=1', 'Cookie', 'b=2')
+    const headers = { connection: 'x-user, x-plan, x-own, x-list, cookie', 'x-list': 'a, b', cookie: 'a=1; b=2' }
+
+    const left = requestHeaders(
+      { headers: { ...headers, 'x-user': 'ada', 'x-plan': 'free', 'x-own': '1' }, rawHeaders },
+      FACTS,
+    )
+
+    assert.equal(left['x-user'], 'ada')
+    assert.equal(left['x-plan'], 'free')
+    assert.equal(left['x-own'], undefined)
+    assert.equal(left['x-list'], undefined)
+    assert.equal(left.cookie, undefined)
   })
 
   test('Expect goes: this server has answered it', () => {
@@ -130,8 +152,8 @@ describe('to the upstream: HTTP/2', () => {
 
 describe('to the upstream: Accept', () => {
   for (const [method, accept, expected] of [
-    ['GET', undefined, 'text/event-stream'],
-    ['GET', '*/*', 'text/event-stream'],
+    ['GET', undefined, EVENTS_OR_ANYTHING],
+    ['GET', '*/*', EVENTS_OR_ANYTHING],
     ['GET', 'text/event-stream', 'text/event-stream'],
     ['GET', 'application/json', 'application/json'],
     ['GET', 'application/json, text/event-stream', 'application/json, text/event-stream'],
@@ -143,7 +165,7 @@ describe('to the upstream: Accept', () => {
     ['OPTIONS', undefined, undefined],
   ] as const) {
     test(`${method} with ${accept ?? 'none'}: ${expected ?? 'none'}`, () => {
-      const headers = requestHeaders(accept === undefined ? {} : { accept }, { ...FACTS, method })
+      const headers = asked(accept === undefined ? {} : { accept }, { ...FACTS, method })
 
       assert.equal(headers.accept, expected)
     })
@@ -157,7 +179,7 @@ test('to the upstream: no coding is asked for, whatever the client would take', 
     { 'accept-encoding': 'gzip', connection: 'accept-encoding' },
   ]) {
     for (const method of ['GET', 'POST']) {
-      assert.equal(requestHeaders(incoming, { ...FACTS, method })['accept-encoding'], 'identity')
+      assert.equal(asked(incoming, { ...FACTS, method })['accept-encoding'], 'identity')
     }
   }
 })
@@ -178,7 +200,7 @@ describe('to the upstream: Last-Event-ID', () => {
     test(what, () => {
       const incoming = header === undefined ? {} : { 'last-event-id': header }
 
-      assert.equal(requestHeaders(incoming, { ...FACTS, url })['last-event-id'], expected)
+      assert.equal(asked(incoming, { ...FACTS, url })['last-event-id'], expected)
     })
   }
 
@@ -189,7 +211,7 @@ describe('to the upstream: Last-Event-ID', () => {
     ['none that no header can carry', 'a\u0001', undefined],
   ] as const) {
     test(what, () => {
-      const headers = requestHeaders({ 'last-event-id': '1' }, { ...FACTS, url: '/?lastEventId=2', lastEventId })
+      const headers = asked({ 'last-event-id': '1' }, { ...FACTS, url: '/?lastEventId=2', lastEventId })
 
       assert.equal(headers['last-event-id'], expected)
       assert.equal('last-event-id' in headers, expected !== undefined)
@@ -207,7 +229,7 @@ describe('to the upstream: Via (RFC 9110, 7.6.3)', () => {
     ['1.1', undefined, false, undefined],
   ] as const) {
     test(`HTTP/${httpVersion}, ${existing ?? 'none'} so far, ${via || 'off'}: ${expected ?? 'none'}`, () => {
-      const headers = requestHeaders(existing === undefined ? {} : { via: existing }, { ...FACTS, httpVersion, via })
+      const headers = asked(existing === undefined ? {} : { via: existing }, { ...FACTS, httpVersion, via })
 
       assert.equal(headers.via, expected)
     })
@@ -223,7 +245,7 @@ describe('to the upstream: X-Forwarded-For', () => {
     ['on: nothing for a client without an address', undefined, { xfwd: true, remoteAddress: undefined }, undefined],
   ] as const) {
     test(what, () => {
-      const headers = requestHeaders(existing === undefined ? {} : { 'x-forwarded-for': existing }, {
+      const headers = asked(existing === undefined ? {} : { 'x-forwarded-for': existing }, {
         ...FACTS,
         ...facts,
       })
@@ -237,7 +259,7 @@ test('to the upstream: what the client sent stays as it was', () => {
   const incoming = { connection: 'x-a', 'x-a': '1', 'last-event-id': '1', via: '1.0 a' }
   const before = structuredClone(incoming)
 
-  requestHeaders(incoming, { ...FACTS, via: 'us', lastEventId: '' })
+  asked(incoming, { ...FACTS, via: 'us', lastEventId: '' })
 
   assert.deepEqual(incoming, before)
 })
