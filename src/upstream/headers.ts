@@ -28,7 +28,8 @@ export function requestHeaders(client: ClientHeaders, facts: RequestFacts): Outg
   if (typeof authority === 'string') headers.host = authority
 
   headers['accept-encoding'] = 'identity'
-  if (facts.method === 'GET' && (headers.accept ?? '*/*') === '*/*') headers.accept = 'text/event-stream'
+  // Who takes anything would rather have events; a backend that has none still may answer with something else.
+  if (facts.method === 'GET' && (headers.accept ?? '*/*') === '*/*') headers.accept = 'text/event-stream, */*;q=0.9'
 
   const lastEventId =
     facts.lastEventId === undefined

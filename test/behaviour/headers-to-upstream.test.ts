@@ -1,6 +1,7 @@
 // What the upstream is told of the client's request, and what it is not.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import express from 'express'
 import { sseProxy } from 'sse-proxy-middleware'
 import type { Headers, RequestOptions } from '../support/client.ts'
 import { hosts, hostsByProtocol, type Middleware, startFront } from '../support/front.ts'
@@ -14,7 +15,7 @@ for (const host of hostsByProtocol) {
     const { headers } = await reached(arrangement, '', { headers: { 'accept-encoding': 'gzip, br' } })
 
     assert.equal(headers['accept-encoding'], 'identity')
-    assert.equal(headers.accept, 'text/event-stream')
+    assert.equal(headers.accept, 'text/event-stream, */*;q=0.9')
     assert.match(
       String(headers.via),
       host === 'express5' ? /^1\.1 sse-proxy-middleware$/ : /^2(\.0)? sse-proxy-middleware$/,
@@ -37,8 +38,9 @@ for (const host of hostsByProtocol) {
   })
 
   const accepts: { method: string; sent?: string; expected: string | undefined }[] = [
-    { method: 'GET', expected: 'text/event-stream' },
-    { method: 'GET', sent: '*/*', expected: 'text/event-stream' },
+    { method: 'GET', expected: 'text/event-stream, */*;q=0.9' },
+    { method: 'GET', sent: '*/*', expected: 'text/event-stream, */*;q=0.9' },
+    { method: 'GET', sent: 'application/json, */*;q=0.1', expected: 'application/json, */*;q=0.1' },
     { method: 'GET', sent: 'text/event-stream', expected: 'text/event-stream' },
     { method: 'GET', sent: 'application/json', expected: 'application/json' },
     { method: 'POST', expected: undefined },
@@ -198,6 +200,23 @@ for (const value of ['root', undefined]) {
 
     assert.equal(headers['x-user'], 'ada')
     assert.equal(headers['x-own'], undefined)
+  })
+}
+
+for (const accept of ['*/*', undefined]) {
+  test(`a backend that offers JSON alone does not answer 406 to a GET with Accept ${accept ?? 'missing'}`, async (t) => {
+    const backend = express()
+    backend.get('/stream', (_req, res) => {
+      res.format({ json: () => void res.json({ hello: 'world' }) })
+    })
+    const { front, upstream } = await proxied(t)
+    const client = front.request('', { headers: accept === undefined ? {} : { accept } })
+    const { req, res } = await upstream.next()
+
+    backend(req, res)
+
+    assert.equal(await client.whole(), '{"hello":"world"}')
+    assert.equal(client.status, 200)
   })
 }
 

@@ -13,7 +13,7 @@ const FACTS: RequestFacts = {
   xfwd: false,
 }
 
-const EVENTS_OR_ANYTHING = 'text/event-stream'
+const EVENTS_OR_ANYTHING = 'text/event-stream, */*;q=0.9'
 
 /** The headers to the upstream of a client that has sent all of these itself. */
 function asked(incoming: Record<string, string>, facts: RequestFacts): OutgoingHttpHeaders {
