@@ -2,12 +2,31 @@
 
 import type { IncomingHttpHeaders } from 'node:http'
 
+// Some servers take a semicolon for a separator too: what follows it may name a user, and is no part of the id.
+const ID_PARAMETERS = [/(?<=^\?|&)lastEventId=([^&;]*)&?/, /(?<=^\?|&)last_event_id=([^&;]*)&?/]
+
 /** Clients that cannot set headers bring the id in the query. */
 export function lastEventIdOfQuery(url: string): string {
-  const query = url.indexOf('?')
-  if (query === -1 || !/last_?event_?id=/i.test(url)) return ''
-  const parameters = new URLSearchParams(url.slice(query + 1))
-  return parameters.get('lastEventId') ?? parameters.get('last_event_id') ?? ''
+  const query = queryOf(url)
+  const value = idParameter(query)?.exec(query)?.[1]
+  return value ? (new URLSearchParams(`id=${value}`).get('id') ?? '') : ''
+}
+
+/** The URL without what `lastEventIdOfQuery` reads of it, whole otherwise. */
+export function withoutEventId(url: string): string {
+  const query = queryOf(url)
+  const parameter = idParameter(query)
+  if (!parameter) return url
+  const start = url.indexOf(query)
+  return url.slice(0, start) + query.replace(parameter, '').replace(/[?&]$/, '') + url.slice(start + query.length)
+}
+
+function queryOf(url: string): string {
+  return /^[^?#]*(\?[^#]*)/.exec(url)?.[1] ?? ''
+}
+
+function idParameter(query: string): RegExp | undefined {
+  return query === '' ? undefined : ID_PARAMETERS.find((pattern) => pattern.test(query))
 }
 
 /** Ids travel as UTF-8, which Node's headers take as one character a byte; an id no header can carry is not sent. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import http, { type OutgoingHttpHeader } from 'node:http'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { clientEventId, decodeEventId, encodeEventId, lastEventIdOfQuery } from '../src/event-id.ts'
+import { clientEventId, decodeEventId, encodeEventId, lastEventIdOfQuery, withoutEventId } from '../src/event-id.ts'
 import { requestHeaders } from '../src/upstream/headers.ts'
 
 describe('lastEventIdOfQuery', () => {
@@ -24,11 +24,61 @@ describe('lastEventIdOfQuery', () => {
     ['/?lasteventid=1', ''],
     ['', ''],
     ['http://h/p?lastEventId=1', '1'],
+    ['/?lastEventId=1;user=a', '1'],
+    ['/?lastEventId=1%3Ba', '1;a'],
+    ['/?lastEventId=1#x', '1'],
+    ['/#?lastEventId=1', ''],
+    ['/?x=y?lastEventId=1', ''],
+    ['/?x=y;lastEventId=1', ''],
+    ['/?last%45ventId=1', ''],
   ] as const) {
     test(`${url}: ${JSON.stringify(expected)}`, () => {
       assert.equal(lastEventIdOfQuery(url), expected)
     })
   }
+})
+
+describe('withoutEventId', () => {
+  for (const [url, expected] of [
+    ['/', '/'],
+    ['/?', '/?'],
+    ['/?lastEventId=1', '/'],
+    ['/?last_event_id=1', '/'],
+    ['/?lastEventId=', '/'],
+    ['/?lastEventId=1&a=b', '/?a=b'],
+    ['/?a=b&lastEventId=1', '/?a=b'],
+    ['/?a=b&lastEventId=1&c=d', '/?a=b&c=d'],
+    ['/?xlastEventId=1&lastEventId=1&', '/?xlastEventId=1'],
+    ['/?lastEventId=1;user=a', '/?;user=a'],
+    ['/?lastEventId=1#user=a', '/#user=a'],
+    ['/#?lastEventId=1', '/#?lastEventId=1'],
+    ['/?x=y?lastEventId=1', '/?x=y?lastEventId=1'],
+    ['/?x=y;lastEventId=1', '/?x=y;lastEventId=1'],
+    ['/?lastEventId=1&lastEventId=2', '/?lastEventId=2'],
+    ['/?last_event_id=1&lastEventId=2', '/?last_event_id=1'],
+    ['/?lastEventIds=1', '/?lastEventIds=1'],
+    ['/?a&b=c', '/?a&b=c'],
+  ] as const) {
+    test(`${url}: ${url === expected ? 'as it is' : expected}`, () => {
+      assert.equal(withoutEventId(url), expected)
+    })
+  }
+
+  test('any query: an id is cut out where it is read, and only there', () => {
+    const part = fc.constantFrom('lastEventId=', 'last_event_id=', 'user=a', '1', '%31', '&', ';', '?', '#', '=', '/')
+    const text = fc.array(part, { maxLength: 6 }).map((parts) => parts.join(''))
+
+    fc.assert(
+      fc.property(text, fc.constantFrom('lastEventId', 'last_event_id'), text, (before, name, after) => {
+        const [one, two] = ['1', '2'].map((id) => `/?${before}${name}=${id}&${after}`) as [string, string]
+
+        const isRead = lastEventIdOfQuery(one) !== lastEventIdOfQuery(two)
+
+        assert.equal(withoutEventId(one) === withoutEventId(two), isRead, one)
+      }),
+      { seed: 20_260_711, numRuns: 5000 },
+    )
+  })
 })
 
 describe('encodeEventId', () => {

@@ -4,6 +4,7 @@
 import type { IncomingMessage } from 'node:http'
 import { inspect } from 'node:util'
 import { UpstreamError } from '../errors.ts'
+import { withoutEventId } from '../event-id.ts'
 import { headerOf, type UpstreamResponse } from '../open-upstream.ts'
 
 // The Vary of an answer is remembered for this many keys, which clients make up.
@@ -46,6 +47,7 @@ export class ShareKeys {
 function defaultKey(req: IncomingMessage): string {
   const { host, ':authority': authority } = req.headers
   const original: unknown = Reflect.get(req, 'originalUrl') ?? null
+  // Where a client stands is no reason to keep it apart.
   const urls = [req.url ?? '', original].map((url) => (typeof url === 'string' ? withoutEventId(url) : null))
   return JSON.stringify([urls, host ?? authority ?? null, credentialsOf(req)])
 }
@@ -72,11 +74,6 @@ export function variedHeaders(response: UpstreamResponse): string[] {
 
 export function dependsOnEverything(response: UpstreamResponse): boolean {
   return variedHeaders(response).includes('*')
-}
-
-/** Where a client stands is no reason to keep it apart. */
-function withoutEventId(url: string): string {
-  return url.replace(/([?&])(?:lastEventId|last_event_id)=[^&]*&?/g, '$1').replace(/[?&]$/, '')
 }
 
 function checkKey(key: unknown): string | undefined {

@@ -65,6 +65,16 @@ const apart: Case[] = [
     second: asked({}, '?lastEventId=1&token=b'),
   },
   {
+    name: 'what follows an id behind a semicolon',
+    first: asked({}, '?lastEventId=1;user=a'),
+    second: asked({}, '?lastEventId=1;user=b'),
+  },
+  {
+    name: 'a value that imitates an id',
+    first: asked({}, '?user=x?lastEventId=a'),
+    second: asked({}, '?user=x?lastEventId=b'),
+  },
+  {
     name: 'a parameter that ends like an id',
     first: asked({}, '?xlastEventId=1'),
     second: asked({}, '?xlastEventId=2'),
@@ -424,6 +434,29 @@ test('clients whose URL a middleware has rewritten by who they are never meet', 
   assert.deepEqual(
     room.upstream.exchanges.map(({ url }) => url),
     ['/stream/users/a', '/stream/users/b'],
+  )
+})
+
+test('clients that differ in what follows an id behind a number sign have streams of their own', async (t) => {
+  const room = await shared(
+    t,
+    {},
+    {},
+    {
+      before: [
+        (req, _res, next) => {
+          req.url = req.url.replace('%23', '#')
+          next()
+        },
+      ],
+    },
+  )
+
+  await apartFrom(
+    room,
+    'when the stream is open',
+    asked({}, '?lastEventId=1%23user=a'),
+    asked({}, '?lastEventId=1%23user=b'),
   )
 })
 
