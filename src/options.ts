@@ -100,8 +100,16 @@ export interface LimitOptions<TReq = IncomingMessage> {
   streams?: number | undefined
   /** The same for each client; 429 past it. @defaultValue none */
   streamsPerClient?: number | undefined
-  /** What tells clients apart. @defaultValue the client's IP address, as Express knows it where it trusts a proxy */
+  /**
+   * What tells clients apart.
+   * @defaultValue the client's IP address, as Express knows it where it trusts a proxy; of an IPv6 address its network
+   */
   clientKey?: ((req: TReq) => string) | undefined
+  /**
+   * How many bits of an IPv6 address stand for one client: a household or a machine has the rest to choose from. IPv4
+   * addresses count whole, also where they are written as IPv6. Refused beside `clientKey`. @defaultValue 64
+   */
+  ipv6Subnet?: number | undefined
   /** Size up to which an unfinished event is held back. A larger one is streamed as it comes, or, when a hook needs it whole, an error. @defaultValue 1 MiB */
   eventBytes?: number | undefined
   /** What may wait for one client before `stream.send()` refuses. @defaultValue 1 MiB */
@@ -126,7 +134,10 @@ export type BalanceFunction<TReq = IncomingMessage> = (
   req: TReq,
 ) => BalanceCandidate
 
-/** Ties clients to upstreams: by something they bring, or by a signed cookie for those who bring nothing. */
+/**
+ * Ties clients to upstreams: by something they bring, or by a signed cookie for those who bring nothing. `'ip'` is the
+ * whole address, IPv6 too: it says where a client goes, not how much it may have.
+ */
 export type StickyOptions<TReq = IncomingMessage> =
   | 'ip'
   | ((

@@ -4,10 +4,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AdmissionPolicy } from './admission.ts'
 import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, refuseNull, text } from './check.ts'
+import { clientIp, subnetOf } from './client-address.ts'
 import { ConfigError } from './errors.ts'
 import { CHECKED_WITH_NULL, HPM_OPTIONS, OWN_OPTIONS, REPLACED } from './option-names.ts'
 import type { ShareOptions, SseProxyOptions, Target, TransformHook } from './options.ts'
-import { clientIp, type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
+import { type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
 import type { ReplayPolicy } from './stream/replay.ts'
 import type { ResumePolicy } from './stream/resume.ts'
 import type { HpmOptions } from './upstream/http-proxy.ts'
@@ -62,6 +63,7 @@ const DEFAULTS = {
   connectMs: 10_000,
   responseMs: 120_000,
   writeMs: 60_000,
+  ipv6Subnet: 64,
   eventBytes: MIB,
   bufferBytes: MIB,
   bodyBytes: MIB,
@@ -173,6 +175,7 @@ function resolveLimits(value: unknown): ResolvedOptions['limits'] {
     'streams',
     'streamsPerClient',
     'clientKey',
+    'ipv6Subnet',
     'eventBytes',
     'bufferBytes',
     'bodyBytes',
@@ -184,11 +187,23 @@ function resolveLimits(value: unknown): ResolvedOptions['limits'] {
   return Object.freeze({
     streams: count('streams'),
     streamsPerClient: count('streamsPerClient'),
-    clientKey: optionalFunction('limits.clientKey', given.clientKey as AdmissionPolicy['clientKey']) ?? clientIp,
+    clientKey: resolveClientKey(given.clientKey as AdmissionPolicy['clientKey'] | undefined, given.ipv6Subnet),
     eventBytes: bytes('eventBytes'),
     bufferBytes: bytes('bufferBytes'),
     bodyBytes: bytes('bodyBytes'),
   })
+}
+
+function resolveClientKey(
+  own: AdmissionPolicy['clientKey'] | undefined,
+  ipv6Subnet: unknown,
+): AdmissionPolicy['clientKey'] {
+  const bits = integer('limits.ipv6Subnet', ipv6Subnet ?? DEFAULTS.ipv6Subnet, 1, 128)
+  if (own === undefined) return (req) => subnetOf(clientIp(req), bits)
+  if (ipv6Subnet !== undefined) {
+    throw new ConfigError('limits.ipv6Subnet: cannot be used with limits.clientKey, which tells clients apart itself')
+  }
+  return callable('limits.clientKey', own)
 }
 
 function fallbackTarget({ target }: SseProxyOptions): Target | undefined {

@@ -1,8 +1,8 @@
 // The options about upstreams, checked and made into what upstream/ works with: who they are, how one is chosen, when
 // it is left alone, when another attempt is made.
 
-import type { IncomingMessage } from 'node:http'
 import { callable, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
+import { clientIp } from './client-address.ts'
 import { ConfigError } from './errors.ts'
 import type { BalanceFunction, SseProxyOptions, Target } from './options.ts'
 import { type Balance, custom, leastStreams, random, roundRobin } from './upstream/balance.ts'
@@ -157,12 +157,6 @@ function resolveReadKey(given: Record<string, unknown>, value: unknown): ReadKey
   if (way === 'cookie') return (req) => cookieOf(req, name)
   if (way === 'query') return (req) => new URLSearchParams(req.url?.split('?')[1]).get(name) ?? undefined
   return (req) => String(req.headers[name.toLowerCase()] ?? '')
-}
-
-/** The address the app takes for the client's: Express knows about proxies in front that it was told to trust. */
-export function clientIp(req: IncomingMessage): string {
-  const trusted: unknown = Reflect.get(req, 'ip')
-  return typeof trusted === 'string' ? trusted : (req.socket.remoteAddress ?? '')
 }
 
 function resolveHealth(value: unknown): { policy: HealthPolicy | false; probe: ProbePolicy | undefined } {

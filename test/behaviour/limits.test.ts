@@ -7,13 +7,18 @@ import { type TestContext, test } from 'node:test'
 import cors from 'cors'
 import fc from 'fast-check'
 import { type Client, headerOf } from '../support/client.ts'
-import { type Front, type Host, hostsByProtocol } from '../support/front.ts'
+import { type Front, type Host, hostsByProtocol, type Middleware } from '../support/front.ts'
 import { type Proxied, proxied, type SseProxy, type SseProxyOptions } from '../support/proxied.ts'
 import { EventStream, type Exchange, type Upstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
 
 const origin = 'https://page.example'
 const readable = cors({ origin, credentials: true, exposedHeaders: ['Retry-After'] })
+// As Express sets it where it trusts a proxy.
+const addressFromHeader: Middleware = (req, _res, next) => {
+  Object.defineProperty(req, 'ip', { value: req.headers['x-address'] })
+  next()
+}
 const byHeader = (req: IncomingMessage): string => String(req.headers['x-user'])
 
 for (const host of hostsByProtocol) {
@@ -58,6 +63,38 @@ test('without a clientKey the address of the client is what counts', async (t) =
   const second = await front.open('?two', { headers: { 'x-user': 'grace' } })
 
   assert.equal(second.status, 429)
+})
+
+test('a client that takes another IPv6 address of its /64 for each request has one limit, and its neighbours their own', async (t) => {
+  const { front } = await proxied(
+    t,
+    { limits: { streamsPerClient: 1 } },
+    { upstream: { handler: (exchange) => void exchange.stream() }, before: [addressFromHeader] },
+  )
+  const from = (address: string) => front.open('', { headers: { 'x-address': address } })
+  await from('2001:db8:1:2::1')
+
+  const again = await from('2001:db8:1:2:ffff:ffff:ffff:ffff')
+  const neighbour = await from('2001:db8:1:3::1')
+
+  assert.equal(again.status, 429)
+  assert.equal(neighbour.status, 200)
+})
+
+test('with limits.ipv6Subnet as many bits as the app says are one client', async (t) => {
+  const { front } = await proxied(
+    t,
+    { limits: { streamsPerClient: 1, ipv6Subnet: 128 } },
+    { upstream: { handler: (exchange) => void exchange.stream() }, before: [addressFromHeader] },
+  )
+  const from = (address: string) => front.open('', { headers: { 'x-address': address } })
+  await from('2001:db8:1:2::1')
+
+  const other = await from('2001:db8:1:2::2')
+  const again = await from('2001:db8:1:2:0:0:0:1')
+
+  assert.equal(other.status, 200)
+  assert.equal(again.status, 429)
 })
 
 test('a request that was pipelined holds a place from its turn on, and gives back one when its connection goes', async (t) => {
