@@ -52,6 +52,7 @@ export type UpstreamErrorCode =
   | 'ERR_SSE_PROXY_NO_UPSTREAM'
   | 'ERR_SSE_PROXY_BODY_CONSUMED'
   | 'ERR_SSE_PROXY_BODY_TIMEOUT'
+  | 'ERR_SSE_PROXY_PATH'
   | 'ERR_SSE_PROXY_APP'
 
 const UPSTREAM_FAILURES: Readonly<Record<UpstreamErrorCode, readonly [status: number, message: string]>> = {
@@ -62,6 +63,7 @@ const UPSTREAM_FAILURES: Readonly<Record<UpstreamErrorCode, readonly [status: nu
   ERR_SSE_PROXY_NO_UPSTREAM: [503, 'There is no upstream for this request now.'],
   ERR_SSE_PROXY_BODY_CONSUMED: [500, 'The request body was read before it reached the proxy and cannot be sent again.'],
   ERR_SSE_PROXY_BODY_TIMEOUT: [408, 'The request body did not come in time.'],
+  ERR_SSE_PROXY_PATH: [400, 'The path of the request leads out of what can be asked for here.'],
   ERR_SSE_PROXY_APP: [500, 'The request could not be handled.'],
 }
 

@@ -65,8 +65,10 @@ export class Middleware {
       pool && probe ? startProbes(pool.members, probe, options.hpm, (member) => observer.ejected(member)) : () => {}
   }
 
-  get upgrade(): HttpProxy['upgrade'] {
-    return this.#proxy.upgrade
+  /** For servers that hand upgrades over; one that `ws: true` has subscribed to has done so already. */
+  readonly upgrade: HttpProxy['upgrade'] = (req, socket, head) => {
+    const server = serverOf(req)
+    if (!server || !this.#upgradedServers.has(server)) this.#proxy.upgrade(req, socket, head)
   }
 
   handle(req: IncomingMessage, res: ServerResponse, next?: Next): void {
@@ -139,15 +141,20 @@ export class Middleware {
 
   /** `ws: true`: the first request shows the server. */
   #proxyUpgradesOf(req: IncomingMessage): void {
-    const server: unknown = Reflect.get(req.socket, 'server')
-    if (!(server instanceof EventEmitter) || this.#upgradedServers.has(server)) return
+    const server = serverOf(req)
+    if (!server || this.#upgradedServers.has(server)) return
     this.#upgradedServers.add(server)
-    server.on('upgrade', this.upgrade)
+    server.on('upgrade', this.#proxy.upgrade)
   }
 
   #nextId(): string {
     return `${this.#idPrefix}-${(this.#ids++).toString(36)}`
   }
+}
+
+function serverOf({ socket }: IncomingMessage): EventEmitter | undefined {
+  const server: unknown = Reflect.get(Object(socket), 'server')
+  return server instanceof EventEmitter ? server : undefined
 }
 
 function drainRange(value: unknown, otherwise: readonly [number, number]): readonly [number, number] {

@@ -75,10 +75,11 @@ export class Visit implements Guest, SessionContext {
   }
 
   enter(): void {
-    const { admission, shares, visits } = this.#context
+    const { admission, opener, shares, visits } = this.#context
     if (this.isOver) return this.#explainOver()
     readEmptyBody(this.req)
     try {
+      if (!opener.proxy.boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
       this.#ticket = admission.enter(this.req)
       visits.add(this)
       onGone(this.req, this.res, this)

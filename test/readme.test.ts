@@ -25,7 +25,7 @@ import {
 import { type Exchange, startUpstream, type Upstream } from './support/upstream.ts'
 import { until } from './support/waiting.ts'
 
-const linesAtMost = 260
+const linesAtMost = 280
 const target = 'http://127.0.0.1:1/events'
 
 // What tells an option's forms apart where it has several.

@@ -137,6 +137,10 @@ class Attempt implements PassTaker {
   prepare(options: HpmOptions, req: { url?: string | undefined }): boolean {
     const { context, exchange, request } = this.#order
     if (request.signal.aborted) return false
+    if (!context.proxy.boundary.admitsRewritten(req.url ?? '')) {
+      this.#fail(new UpstreamError('ERR_SSE_PROXY_PATH', undefined, new Error(`pathRewrite made it ${req.url}`)))
+      return false
+    }
     // Without a target http-proxy-middleware has only a copy to forward.
     const given = options.target && options.prependPath === false ? withoutPath(options.target) : options.target
     const target = given && queryOntoTarget(given, options, req)

@@ -1,7 +1,7 @@
 // The one place that knows http-proxy-middleware. It works on stand-ins; the app's handlers and plugins get the real
 // request and response in their place, and its error events of proxied requests go to the attempt they belong to.
 
-import { IncomingMessage, ServerResponse } from 'node:http'
+import { IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import {
@@ -11,6 +11,8 @@ import {
   type Plugin,
   proxyEventsPlugin,
 } from 'http-proxy-middleware'
+import { UpstreamError } from '../errors.ts'
+import { originForm, PathBoundary } from './path-boundary.ts'
 import { StandInRequest, StandInResponse } from './stand-ins.ts'
 
 /** http-proxy-middleware's own options. */
@@ -28,6 +30,7 @@ type ErrorListener = (error: Error, req?: IncomingMessage, res?: ServerResponse,
 type EndListener = (req: IncomingMessage, res: ServerResponse, answer: IncomingMessage) => void
 
 export interface HttpProxy {
+  readonly boundary: PathBoundary
   /** Sends a request through http-proxy-middleware; what becomes of it is told to the stand-in's taker. */
   pass(req: StandInRequest, res: StandInResponse): void
   /** Whether `pathFilter` lets the request in. */
@@ -46,8 +49,10 @@ export interface HttpProxy {
  */
 export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, isOnly: boolean): HttpProxy {
   // `ws` would subscribe to upgrades only when the first response is over, which for a stream may be never.
-  const { pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
-  const seam = createSeam()
+  const { pathFilter: _pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
+  const boundary = new PathBoundary(hpm)
+  const accepts = hpm.pathFilter === undefined ? () => true as const : createFilter(hpm)
+  const seam = createSeam(boundary)
   const middleware = createProxyMiddleware({
     ...rest,
     ...(typeof pathRewrite === 'function'
@@ -67,6 +72,8 @@ export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, 
   } as Options)
 
   return {
+    boundary,
+    accepts,
     pass(req, res) {
       const failed = (error: unknown) => {
         if (error !== undefined) res.taker.onUnroutable(error)
@@ -74,7 +81,6 @@ export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, 
       // The seam: of a request and a response, http-proxy-middleware uses just what the stand-ins have.
       middleware(req as unknown as IncomingMessage, res as unknown as ServerResponse, failed).catch(failed)
     },
-    accepts: pathFilter === undefined ? () => true : createFilter(hpm),
     async report(error, req, res, target) {
       for (const listener of seam.errorListeners()) await listener(error, req, res, target)
     },
@@ -85,34 +91,62 @@ export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, 
       for (const listener of seam.endListeners()) listener(req, res, answer)
     },
     upgrade(req, socket, head) {
-      // Every server's sockets are; its types promise less.
-      if (socket instanceof Socket) middleware.upgrade(req, socket, head)
-      else socket.destroy()
+      const take = () => {
+        // Every server's sockets are; its types promise less.
+        if (!(socket instanceof Socket)) return socket.destroy()
+        // One that fails while a router thinks would end the process.
+        ignoreErrors(socket)
+        if (!boundary.admits(req.url ?? '/')) return seam.refuseUpgrade(req, socket)
+        req.url = originForm(req.url ?? '/')
+        middleware.upgrade(req, socket, head)
+      }
+      const accepted = accepts(req)
+      // One that the filter leaves out is somebody else's on the same server, or nobody's.
+      if (accepted === true) take()
+      else void accepted.then((yes) => yes && take())
     },
   }
 }
 
 /** A plugin that stands between http-proxy-middleware and everybody who listens to it. */
-function createSeam(): { plugin: Plugin; errorListeners(): ErrorListener[]; endListeners(): EndListener[] } {
+interface Seam {
+  readonly plugin: Plugin
+  errorListeners(): ErrorListener[]
+  endListeners(): EndListener[]
+  refuseUpgrade(req: IncomingMessage, socket: Socket): void
+}
+
+function createSeam(boundary: PathBoundary): Seam {
   let server: ProxyServer | undefined
   return {
     endListeners: () => server?.rawListeners('end') ?? [],
     plugin(installed) {
       server = installed
-      interceptPasses(installed)
+      interceptPasses(installed, boundary)
       interceptEvents(installed)
       installed.on('error', closeFailedUpgrade)
       guardUpgrades(installed)
     },
     errorListeners: () => (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade),
+    refuseUpgrade(req, socket) {
+      try {
+        server?.emit('error', new UpstreamError('ERR_SSE_PROXY_PATH'), req, socket)
+      } catch {
+        socket.destroy()
+      }
+    },
   }
 }
 
-function interceptPasses(server: ProxyServer): void {
-  const web = server.web
+function interceptPasses(server: ProxyServer, boundary: PathBoundary): void {
+  const { web, ws } = server
   server.web = (req, res, options = {}, head) => {
     if (isStandIn(res) && !res.taker.prepare(options, req)) return Promise.resolve()
     return web.call(server, req, res, options, head)
+  }
+  server.ws = (req, socket, options, head) => {
+    if (!boundary.admitsRewritten(req.url ?? '/')) return Promise.reject(new UpstreamError('ERR_SSE_PROXY_PATH'))
+    return ws.call(server, req, socket, options, head)
   }
 }
 
@@ -158,9 +192,23 @@ function chosenTarget(res: unknown): HpmTarget | undefined {
   return isStandIn(res) ? res.taker.target : undefined
 }
 
-/** Without an error handler of the app's, a WebSocket that cannot be proxied is closed. */
-function closeFailedUpgrade(_error: Error, _req?: unknown, res?: unknown): void {
-  if (res instanceof Socket) res.destroy()
+/** A WebSocket that cannot be proxied is closed; one that was not let in is told why. */
+function closeFailedUpgrade(error: Error, _req?: unknown, res?: unknown): void {
+  if (!(res instanceof Socket)) return
+  if (!(error instanceof UpstreamError)) return void res.destroy()
+  res.write(upgradeRefusal(error))
+  res.destroySoon()
+}
+
+function upgradeRefusal({ status, code, message }: UpstreamError): string {
+  const body = JSON.stringify({ error: { code, message } })
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    'Connection: close',
+    'Content-Type: application/json; charset=utf-8',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+  ]
+  return `${head.join('\r\n')}\r\n\r\n${body}`
 }
 
 /** A socket that fails without a listener would end the process. */

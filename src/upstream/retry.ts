@@ -16,6 +16,7 @@ const NOT_THE_UPSTREAMS = new Set([
   'ERR_SSE_PROXY_NO_UPSTREAM',
   'ERR_SSE_PROXY_BODY_CONSUMED',
   'ERR_SSE_PROXY_BODY_TIMEOUT',
+  'ERR_SSE_PROXY_PATH',
 ])
 
 /** Errors of which the request has not reached the upstream. */

@@ -6,6 +6,7 @@ import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from '
 import type { Writable } from 'node:stream'
 import type { Header } from '../open-upstream.ts'
 import type { HpmOptions, HpmTarget } from './http-proxy.ts'
+import { originForm } from './path-boundary.ts'
 import { type RequestBody, sendBody } from './request-body.ts'
 
 /** What an attempt decides about its pass and wants to know of it. */
@@ -65,13 +66,6 @@ export class StandInRequest extends EventEmitter {
     sendBody(this.#body, request)
     return request
   }
-}
-
-/** RFC 9112, section 3.2.2: a server must take a whole URL as the target too. */
-function originForm(url: string): string {
-  if (url[0] === '/') return url
-  const path = url.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '')
-  return path[0] === '/' ? path : `/${path === '*' ? '' : path}`
 }
 
 /** What httpxy needs of a response, and no more: one is made for every attempt. */

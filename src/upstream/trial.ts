@@ -75,7 +75,7 @@ export class Trial implements OnOver {
   }
 }
 
-/** Routing, rewriting and bodies are the app's and the client's affair. */
-function isUpstreamsFault({ code }: UpstreamError): boolean {
-  return code !== 'ERR_SSE_PROXY_APP' && !code.startsWith('ERR_SSE_PROXY_BODY_')
+/** Routing, rewriting, paths and bodies are the app's and the client's affair. */
+export function isUpstreamsFault({ code }: UpstreamError): boolean {
+  return code !== 'ERR_SSE_PROXY_APP' && code !== 'ERR_SSE_PROXY_PATH' && !code.startsWith('ERR_SSE_PROXY_BODY_')
 }

@@ -9,6 +9,7 @@ import type { OpenUpstream, UpstreamResponse } from '../../src/open-upstream.ts'
 import { createAgents } from '../../src/upstream/agents.ts'
 import { type Balance, leastStreams } from '../../src/upstream/balance.ts'
 import { createOpener } from '../../src/upstream/opener.ts'
+import { PathBoundary } from '../../src/upstream/path-boundary.ts'
 import { Member, Pool, type StickyPolicy } from '../../src/upstream/pool.ts'
 import type { RetryPolicy } from '../../src/upstream/retry.ts'
 import type { StandInRequest, StandInResponse } from '../../src/upstream/stand-ins.ts'
@@ -449,6 +450,7 @@ function play(
         ejected: ({ url }) => void played.ejected.push(url),
       },
       proxy: {
+        boundary: new PathBoundary({}),
         accepts: () => true,
         tellsEnd: false,
         tellEnd: () => {},
