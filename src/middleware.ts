@@ -124,18 +124,19 @@ export class Middleware {
     return drain.result
   }
 
-  /** Resolves when the last response is over, or at the deadline. */
+  /** Resolves when the last response is over, and the last stream that goes on without its client, or at the deadline. */
   #untilNobodyIsLeft(withinMs: number): Promise<void> {
-    const { visits } = this.#context
+    const { visits, observer } = this.#context
+    const isEmpty = () => visits.size === 0 && observer.sessions.size === 0
     return new Promise((resolve) => {
       const deadline = setTimeout(done, withinMs)
-      const look = setInterval(() => visits.size === 0 && done(), Math.min(20, Math.max(withinMs, 1)))
+      const look = setInterval(() => isEmpty() && done(), Math.min(20, Math.max(withinMs, 1)))
       function done(): void {
         clearTimeout(deadline)
         clearInterval(look)
         resolve()
       }
-      if (visits.size === 0) done()
+      if (isEmpty()) done()
     })
   }
 

@@ -96,7 +96,7 @@ export interface TimeoutOptions<TReq = IncomingMessage> {
 
 /** Bounds in size and number. */
 export interface LimitOptions<TReq = IncomingMessage> {
-  /** Streams, and requests on their way to one, at a time; 503 past it. @defaultValue none */
+  /** Streams, those that go on without their client too, and requests on their way to one, at a time; 503 past it. @defaultValue none */
   streams?: number | undefined
   /** The same for each client; 429 past it. @defaultValue none */
   streamsPerClient?: number | undefined
@@ -289,7 +289,10 @@ export interface SseProxyOptions<
   limits?: LimitOptions<TReq> | undefined
   /** @see ShareOptions @defaultValue off */
   share?: boolean | ShareOptions<TReq> | undefined
-  /** What a client's leaving does to its upstream: end it, let it go on for a while, or let it finish. @defaultValue 'abort' */
+  /**
+   * What a client's leaving does to its upstream: end it, let it go on for a while, or let it finish. What goes on holds
+   * its client's place of `limits` until it is over, and may finish while the proxy closes. @defaultValue 'abort'
+   */
   onDisconnect?: 'abort' | 'drain' | { graceMs: number } | undefined
   /** `'reconnect'` answers an EventSource that cannot be served with 200, `retry:` and the end, instead of a status it gives up on. @defaultValue 'status' */
   unavailable?: 'status' | 'reconnect' | undefined

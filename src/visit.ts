@@ -226,10 +226,21 @@ export class Visit implements Guest, SessionContext {
     if (!this.#context.visits.delete(this)) return
     this.writer.stopWaiting()
     clearTimeout(this.#earlyTimer)
-    this.#ticket?.()
     this.#context.shares?.leave(this)
     if (this.#session) this.#session.clientLeft()
     else this.controller.abort('client-left')
+    // A stream that goes on without its client still takes a place.
+    if (this.#session?.isOver !== false) this.#giveBackTicket()
+  }
+
+  onSessionOver(): void {
+    // Until the response is over as well, the place is its own.
+    if (!this.#context.visits.has(this)) this.#giveBackTicket()
+  }
+
+  #giveBackTicket(): void {
+    this.#ticket?.()
+    this.#ticket = undefined
   }
 
   #openEarlyLater(): void {

@@ -39,4 +39,6 @@ export interface SessionContext {
   /** When the request came, as `performance.now()`. */
   readonly startedAt: number
   readonly observer: SessionObserver
+  /** Told once; the client may have left long before. */
+  onSessionOver(): void
 }

@@ -265,6 +265,8 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   /** Ends the response cleanly, after the event that is on its way. */
   end(reason: CloseReason, retryMs?: number): void {
     if (this.isOver || this.#ending) return
+    // Nobody is there who could come back: what goes on without its client may finish in the time that a drain has.
+    if (this.#detached && reason === 'drained') return
     this.#ending = { reason, preamble: retryMs === undefined ? '' : serializeRetry(retryMs) }
     this.#source?.cutAtBoundary()
     if (!this.#source || this.#source.atBoundary) this.#atBoundary()
@@ -393,6 +395,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     if (ending !== 'leave' && !this.#detached) writer[ending]()
     controller.abort(this.#reason)
     observer.closed(this, this.#reason)
+    this.context.onSessionOver()
   }
 }
 

@@ -143,6 +143,55 @@ for (const host of hostsByProtocol) {
     assert.deepEqual(seen, ['before', 'close client-left'])
   })
 
+  for (const onDisconnect of ['drain', { graceMs: 60_000 }] as const) {
+    const name = typeof onDisconnect === 'string' ? `'${onDisconnect}'` : '{ graceMs }'
+    test(`with ${name} a client that leaves and comes back holds no more streams than its limit (${host})`, async (t) => {
+      const limits = { streams: 20, streamsPerClient: 2 }
+      const { upstream, front, proxy } = await proxied(t, { onDisconnect, limits }, { host })
+      const statuses: number[] = []
+
+      for (let count = 0; count < 30; count++) {
+        const client = front.request(`?${count}`)
+        if (count < 2) (await upstream.next()).stream()
+        await client.head()
+        statuses.push(client.status)
+        client.close()
+        await until(() => front.connections === 0, 'the client to be gone')
+      }
+      const openAtOnce = upstream.open
+      upstream.exchanges[0]?.res.end()
+      await until(() => proxy.stats().active === 1, 'the end of one')
+      const after = front.request()
+      ;(await upstream.next()).stream()
+      await after.head()
+      for (const { res } of upstream.exchanges) res.end()
+      await after.ended()
+
+      assert.equal(openAtOnce, 2)
+      assert.deepEqual(statuses, [200, 200, ...Array(28).fill(429)])
+      assert.equal(after.status, 200)
+    })
+  }
+
+  test(`'drain' lets a stream without its client finish while the proxy closes (${host})`, async (t) => {
+    const { upstream, front, proxy, seen } = await recording(t, host, 'drain')
+    const client = front.request()
+    const exchange = await upstream.next()
+    const stream = exchange.stream()
+    await client.head()
+    client.close()
+    await until(() => front.connections === 0, 'the client to be gone')
+
+    const closing = proxy.close({ withinMs: 20_000 })
+    stream.send({ data: 'usage' })
+    await until(() => seen.includes('usage') || exchange.isLeft, 'the hook to see the event')
+    stream.end()
+    await closing
+
+    assert.deepEqual(seen, ['usage', 'end', 'close client-left'])
+    assert.equal(exchange.isLeft, false)
+  })
+
   test(`before the upstream has answered there is nothing to drain (${host})`, async (t) => {
     const { upstream, front } = await recording(t, host, 'drain')
     const client = front.request()
