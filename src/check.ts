@@ -11,6 +11,11 @@ export function refuse(path: string, expected: string, got: unknown): never {
   throw new ConfigError(`${path}: expected ${expected}, got ${show(got)}`)
 }
 
+/** For what may be a secret. */
+export function refuseUnseen(path: string, expected: string, got: unknown): never {
+  throw new ConfigError(`${path}: expected ${expected}, got ${got === undefined ? got : `a ${typeof got} (not shown)`}`)
+}
+
 function show(value: unknown): string {
   if (value === null || value === undefined) return String(value)
   const type = Array.isArray(value) ? 'array' : typeof value

@@ -1,4 +1,5 @@
-// Which options there are: the package's own, those of http-proxy-middleware, and those that have another name here.
+// Which options there are beside those that http-proxy-middleware gets: the package's own, and those that have another
+// name here.
 
 import type { SseProxyOptions } from './options.ts'
 
@@ -29,42 +30,7 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
 /** Their checks say better what they expect than that null is nothing. */
 export const CHECKED_WITH_NULL: readonly string[] = ['target', 'transform', 'onOpen', 'onEnd', 'onClose']
 
-/** Options that http-proxy-middleware takes and that mean here what they mean there. */
-export const HPM_OPTIONS: readonly string[] = [
-  'agent',
-  'auth',
-  'autoRewrite',
-  'ca',
-  'changeOrigin',
-  'cookieDomainRewrite',
-  'cookiePathRewrite',
-  'ejectPlugins',
-  'followRedirects',
-  'forward',
-  'headers',
-  'hostRewrite',
-  'http2',
-  'ignorePath',
-  'localAddress',
-  'logger',
-  'method',
-  'on',
-  'pathFilter',
-  'pathRewrite',
-  'plugins',
-  'prependPath',
-  'preserveHeaderKeyCase',
-  'protocolRewrite',
-  'router',
-  'secure',
-  'ssl',
-  'toProxy',
-  'upgradeTimeout',
-  'ws',
-  'xfwd',
-]
-
-/** Its other options, and what to use in their place. */
+/** Options of http-proxy-middleware that are not passed on, and what to use in their place. */
 export const REPLACED: Readonly<Record<string, string>> = {
   selfHandleResponse: 'use transform or the on.proxyRes handler instead',
   proxyTimeout: 'use timeouts.responseMs (no answer) and timeouts.idleMs (silent stream) instead',

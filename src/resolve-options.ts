@@ -6,8 +6,9 @@ import type { AdmissionPolicy } from './admission.ts'
 import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, refuseNull, text } from './check.ts'
 import { clientIp, subnetOf } from './client-address.ts'
 import { ConfigError } from './errors.ts'
-import { CHECKED_WITH_NULL, HPM_OPTIONS, OWN_OPTIONS, REPLACED } from './option-names.ts'
+import { CHECKED_WITH_NULL, OWN_OPTIONS, REPLACED } from './option-names.ts'
 import type { ShareOptions, SseProxyOptions, Target, TransformHook } from './options.ts'
+import { PASSED_OPTIONS, resolvePassed } from './passed-options.ts'
 import { type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
 import type { ReplayPolicy } from './stream/replay.ts'
 import type { ResumePolicy } from './stream/resume.ts'
@@ -84,7 +85,7 @@ export function resolveOptions<TReq extends IncomingMessage, TRes extends Server
     )
   }
   if (isObject(input)) refuseReplaced(input)
-  const given = group('', input, [...OWN_OPTIONS, ...HPM_OPTIONS])
+  const given = group('', input, [...OWN_OPTIONS, ...PASSED_OPTIONS])
   refuseNull(
     '',
     given,
@@ -97,9 +98,7 @@ export function resolveOptions<TReq extends IncomingMessage, TRes extends Server
     throw new ConfigError("framing: 'bytes' cannot be used with transform, because hooks need whole events")
   }
   return Object.freeze({
-    hpm: Object.freeze(
-      Object.fromEntries(HPM_OPTIONS.flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]]))),
-    ),
+    hpm: resolvePassed(given),
     fallback: fallbackTarget(options),
     upstreams: resolveUpstreams(options),
     resume: resolveResume(options.resume ?? false, framing),

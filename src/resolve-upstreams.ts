@@ -90,13 +90,21 @@ function checkTarget(path: string, value: unknown): { target: Target; weight: nu
 function checkUrl(path: string, target: unknown): Target {
   if (typeof target === 'string' || target instanceof URL) {
     const url = URL.canParse(String(target)) ? new URL(target) : undefined
-    if (url && /^(https?|wss?):$/.test(url.protocol) && url.hostname !== '') return target
+    if (url && /^https?:$/.test(url.protocol) && url.hostname !== '') return target
+    if (url && /^wss?:$/.test(url.protocol)) {
+      const scheme = url.protocol.replace('ws', 'http')
+      return refuse(path, `${TARGET_EXPECTED}: ${scheme} serves WebSockets too`, withoutCredentials(target))
+    }
     const schemeless = typeof target === 'string' && /^[\w.-]+(:\d+)?(\/|$)/.test(target)
-    const shown = String(target).replace(/[^/\s]*@/, '***@')
+    const shown = withoutCredentials(target)
     return refuse(path, schemeless ? `a URL with its scheme, 'http://${shown}'` : TARGET_EXPECTED, shown)
   }
   if (isObject(target) && (target.socketPath || target.host || target.hostname || target.port)) return target
   return refuse(path, `${TARGET_EXPECTED} or an object with host and port or socketPath`, target)
+}
+
+function withoutCredentials(target: string | URL): string {
+  return String(target).replace(/[^/\s]*@/, '***@')
 }
 
 function resolveBalance(value: unknown): Balance<Member> {

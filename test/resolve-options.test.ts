@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import type { IncomingMessage } from 'node:http'
+import { Agent, type IncomingMessage } from 'node:http'
 import { describe, test } from 'node:test'
 import { inspect } from 'node:util'
 import { OWN_OPTIONS } from '../src/option-names.ts'
 import type { SseProxyOptions, TransformHook } from '../src/options.ts'
+import { PASSED_OPTIONS } from '../src/passed-options.ts'
 import { type ResolvedOptions, resolveOptions } from '../src/resolve-options.ts'
 import type { HpmOptions } from '../src/upstream/http-proxy.ts'
 
@@ -31,6 +32,26 @@ const HOOKS = 'a function or an array of functions'
 const VIA = 'a pseudonym without spaces or commas, or false'
 const LABEL = 'a label of 1 to 100 printable characters'
 const BALANCES = "'least-streams' or 'round-robin' or 'random' or a function"
+
+const AGENT = 'an http.Agent or https.Agent, or false for a connection for each request'
+const REWRITING = 'a text, an object of texts, or false'
+const REWRITES = 'an object of patterns and what takes their place, or a function'
+const ROUTES = 'an object of hosts or paths and their upstreams, or a function'
+const ADDRESS = "a URL such as 'http://localhost:8080'"
+const LOGGER = 'an object with the functions info, warn, error, such as console'
+const FLAGS = [
+  'autoRewrite',
+  'changeOrigin',
+  'ejectPlugins',
+  'http2',
+  'ignorePath',
+  'prependPath',
+  'preserveHeaderKeyCase',
+  'secure',
+  'toProxy',
+  'ws',
+  'xfwd',
+]
 
 /** Options that are wrong, and all that is said about them. */
 const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
@@ -70,6 +91,68 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     { target: [target, other], router: () => target },
     'target: several targets cannot be used with router, which chooses',
   ],
+
+  [
+    { target: 'ws://a/chat' },
+    `target: expected ${URL_EXPECTED}: http: serves WebSockets too, got 'ws://a/chat' (string)`,
+  ],
+  [
+    { target: [{ url: 'wss://user:hush@a' }] },
+    `target[0].url: expected ${URL_EXPECTED}: https: serves WebSockets too, got 'wss://***@a' (string)`,
+  ],
+
+  [{ target, agent: {} }, `agent: expected ${AGENT}, got {} (object)`],
+  [{ target, agent: true }, `agent: expected ${AGENT}, got true (boolean)`],
+  [{ target, auth: 'hush' }, "auth: expected a text 'user:password', got a string (not shown)"],
+  [{ target, changeOrigin: 'yes' }, "changeOrigin: expected true or false, got 'yes' (string)"],
+  [{ target, cookieDomainRewrite: true }, `cookieDomainRewrite: expected ${REWRITING}, got true (boolean)`],
+  [{ target, cookiePathRewrite: { a: 1 } }, 'cookiePathRewrite["a"]: expected a text, got 1 (number)'],
+  [
+    { target, followRedirects: -1 },
+    'followRedirects: expected an integer from 0 to 100, true or false, got -1 (number)',
+  ],
+  [{ target, forward: 'a' }, `forward: expected ${ADDRESS}, got 'a' (string)`],
+  [{ target, headers: 'a' }, 'headers: expected an object of header names and their values, got a string (not shown)'],
+  [{ target, headers: { 'a b': 'c' } }, "headers: expected names without spaces and colons, got 'a b' (string)"],
+  [
+    { target, headers: { authorization: undefined } },
+    'headers["authorization"]: expected a text without line breaks, got undefined',
+  ],
+  [
+    { target, headers: { authorization: 'hush\n' } },
+    'headers["authorization"]: expected a text without line breaks, got a string (not shown)',
+  ],
+  [{ target, hostRewrite: true }, "hostRewrite: expected a host such as 'app.example:8080', got true (boolean)"],
+  [{ target, localAddress: 1 }, 'localAddress: expected an address of this machine, got 1 (number)'],
+  [{ target, logger: 'console' }, `logger: expected ${LOGGER}, got 'console' (string)`],
+  [{ target, logger: true }, `logger: expected ${LOGGER}, got true (boolean)`],
+  [{ target, method: 'G T' }, "method: expected the name of a method, got 'G T' (string)"],
+  [{ target, on: () => {} }, 'on: expected an object of event names and their handlers, got [Function: on] (function)'],
+  [{ target, on: { proxyRes: 'log' } }, "on.proxyRes: expected a function, got 'log' (string)"],
+  [{ target, on: { proxyreq: () => {} } }, 'on.proxyreq: unknown option, did you mean proxyReq?'],
+  [{ target, pathFilter: /a/ }, 'pathFilter: expected a path, a list of paths, or a function, got /a/ (object)'],
+  [
+    { target, pathFilter: ['/a', 1] },
+    "pathFilter: expected a path, a list of paths, or a function, got [ '/a', 1 ] (array)",
+  ],
+  [{ target, pathRewrite: '/a' }, `pathRewrite: expected ${REWRITES}, got '/a' (string)`],
+  [{ target, pathRewrite: { '^/a': 1 } }, 'pathRewrite["^/a"]: expected a text, got 1 (number)'],
+  [
+    { target, pathRewrite: { '(': '' } },
+    "pathRewrite: expected patterns that are regular expressions, got '(' (string)",
+  ],
+  [{ target, plugins: () => {} }, 'plugins: expected an array of functions, got [Function: plugins] (function)'],
+  [{ target, plugins: [1] }, 'plugins[0]: expected a function, got 1 (number)'],
+  [
+    { target, protocolRewrite: 'ftp' },
+    "protocolRewrite: expected 'http' or 'https' or 'http:' or 'https:', got 'ftp' (string)",
+  ],
+  [{ router: 'http://a' }, `router: expected ${ROUTES}, got 'http://a' (string)`],
+  [{ router: { '/a': 'localhost:1' } }, `router["/a"]: expected ${ADDRESS}, got 'localhost:1' (string)`],
+  [{ target, ssl: true }, 'ssl: expected an object of TLS options, got true (boolean)'],
+  [{ target, ca: 1 }, 'ca: expected certificates as texts or buffers, got 1 (number)'],
+  [{ target, upgradeTimeout: '5s' }, `upgradeTimeout: expected ${MS}, got '5s' (string)`],
+  ...FLAGS.map((name) => [{ target, [name]: 1 }, `${name}: expected true or false, got 1 (number)`] as const),
 
   [{ target, balance: 'least' }, `balance: expected ${BALANCES}, got 'least' (string)`],
   [{ target, sticky: 'cookie' }, `sticky: expected ${STICKY}, got 'cookie' (string)`],
@@ -381,7 +464,6 @@ describe('what is taken', () => {
   for (const given of [
     'http://localhost:8080/events',
     'https://a',
-    'ws://a',
     'HTTP://[::1]:80/',
     new URL('http://a/x?y'),
     { host: 'a', port: 1 },
@@ -642,12 +724,40 @@ test('the options are left as they were given', () => {
   assert.doesNotThrow(() => resolveOptions(options))
 })
 
+test('null is none where an option of http-proxy-middleware is meant, as there', () => {
+  const given = Object.fromEntries(PASSED_OPTIONS.map((name) => [name, null]))
+
+  assert.deepEqual({ ...resolveOptions({ target, ...given }).hpm }, {})
+})
+
+for (const [name, value] of [
+  ['agent', false],
+  ['agent', new Agent()],
+  ['cookieDomainRewrite', false],
+  ['cookieDomainRewrite', { a: '', '*': 'b' }],
+  ['followRedirects', 3],
+  ['headers', { a: 'b', 'x-n': 1, 'x-list': ['a', 'b'], host: 'a.example' }],
+  ['on', { error: undefined, proxyRes: () => {} }],
+  ['pathFilter', ['/a', '/b']],
+  ['pathFilter', () => true],
+  ['pathRewrite', {}],
+  ['pathRewrite', () => '/a'],
+  ['protocolRewrite', 'https'],
+  ['router', { 'a.example': { host: 'a', port: 1 }, '/b': new URL('http://b'), '/c': 'wss://c' }],
+  ['logger', Object.assign(() => {}, { info: () => {}, warn: () => {}, error: () => {} })],
+  ['ca', [Buffer.from('a'), 'b']],
+] as const) {
+  test(`${name}: ${inspect(value, { depth: 0 })} is taken`, () => {
+    assert.equal(Reflect.get(resolveOptions({ target, [name]: value }).hpm, name), value)
+  })
+}
+
 type Passed = Exclude<keyof HpmOptions, 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'>
 
 test('every option of http-proxy-middleware passes as it is', () => {
   // The compiler asks for the new ones of a new release.
   const passed: { readonly [key in Passed]-?: unknown } = {
-    agent: {},
+    agent: new Agent(),
     auth: 'a:b',
     autoRewrite: true,
     changeOrigin: true,

@@ -129,11 +129,7 @@ function createSeam(boundary: PathBoundary): Seam {
     },
     errorListeners: () => (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade),
     refuseUpgrade(req, socket) {
-      try {
-        server?.emit('error', new UpstreamError('ERR_SSE_PROXY_PATH'), req, socket)
-      } catch {
-        socket.destroy()
-      }
+      if (server) refuseUpgrade(server, req, socket)
     },
   }
 }
@@ -145,8 +141,18 @@ function interceptPasses(server: ProxyServer, boundary: PathBoundary): void {
     return web.call(server, req, res, options, head)
   }
   server.ws = (req, socket, options, head) => {
-    if (!boundary.admitsRewritten(req.url ?? '/')) return Promise.reject(new UpstreamError('ERR_SSE_PROXY_PATH'))
-    return ws.call(server, req, socket, options, head)
+    if (boundary.admitsRewritten(req.url ?? '/')) return ws.call(server, req, socket, options, head)
+    refuseUpgrade(server, req, socket)
+    return Promise.resolve()
+  }
+}
+
+function refuseUpgrade(server: ProxyServer, req: IncomingMessage, socket: Socket): void {
+  try {
+    server.emit('error', new UpstreamError('ERR_SSE_PROXY_PATH'), req, socket)
+  } catch {
+    // A handler of the app's may throw, and nobody would catch it.
+    socket.destroy()
   }
 }
 

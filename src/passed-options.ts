@@ -1,0 +1,159 @@
+// The options that go on to http-proxy-middleware with its own meaning, and what each has to be: it looks at most of them
+// with the first request, or never, and a mistake would be a failure of every request.
+
+import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, refuseUnseen, text } from './check.ts'
+
+type Check = (path: string, value: unknown) => unknown
+
+/** Each option of http-proxy-middleware's that has its meaning here, and its check. */
+const CHECKS: Readonly<Record<string, Check>> = {
+  agent: (path, value) => {
+    if (value === false || (isObject(value) && typeof value.addRequest === 'function')) return
+    refuse(path, 'an http.Agent or https.Agent, or false for a connection for each request', value)
+  },
+  auth: (path, value) => {
+    if (typeof value === 'string' && value.includes(':')) return
+    refuseUnseen(path, "a text 'user:password'", value)
+  },
+  autoRewrite: flag,
+  ca: certificate,
+  changeOrigin: flag,
+  cookieDomainRewrite: rewriting,
+  cookiePathRewrite: rewriting,
+  ejectPlugins: flag,
+  followRedirects: (path, value) => {
+    if (typeof value === 'boolean') return
+    integer(path, value, 0, 100, ', true or false')
+  },
+  forward: address,
+  headers: (path, value) => {
+    if (!isObject(value)) refuseUnseen(path, 'an object of header names and their values', value)
+    for (const [name, content] of Object.entries(value)) header(path, name, content)
+  },
+  hostRewrite: (path, value) => text(path, value, /./, "a host such as 'app.example:8080'"),
+  http2: flag,
+  ignorePath: flag,
+  localAddress: (path, value) => text(path, value, /./, 'an address of this machine'),
+  logger: (path, value) => functions(path, value, ['info', 'warn', 'error']),
+  method: (path, value) => text(path, value, TOKEN, 'the name of a method'),
+  on: (path, value) => {
+    if (!isObject(value)) refuse(path, 'an object of event names and their handlers', value)
+    const given = Object.fromEntries(Object.entries(value).filter(([, handler]) => handler !== null))
+    for (const [name, handler] of Object.entries(group(path, given, EVENTS))) {
+      if (handler !== undefined) callable(`${path}.${name}`, handler)
+    }
+  },
+  pathFilter: (path, value) => {
+    if (typeof value === 'string' || typeof value === 'function') return
+    if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return
+    refuse(path, 'a path, a list of paths, or a function', value)
+  },
+  pathRewrite: (path, value) => {
+    if (typeof value === 'function') return
+    if (!isObject(value)) refuse(path, 'an object of patterns and what takes their place, or a function', value)
+    for (const [pattern, replacement] of Object.entries(value)) {
+      text(`${path}[${JSON.stringify(pattern)}]`, replacement, /^/, 'a text')
+      regularExpression(path, pattern)
+    }
+  },
+  plugins: (path, value) => {
+    if (!Array.isArray(value)) refuse(path, 'an array of functions', value)
+    for (const [i, plugin] of value.entries()) callable<unknown>(`${path}[${i}]`, plugin)
+  },
+  prependPath: flag,
+  preserveHeaderKeyCase: flag,
+  protocolRewrite: (path, value) => oneOf(path, value, ['http', 'https', 'http:', 'https:']),
+  router: (path, value) => {
+    if (typeof value === 'function') return
+    if (!isObject(value)) refuse(path, 'an object of hosts or paths and their upstreams, or a function', value)
+    for (const [key, upstream] of Object.entries(value)) address(`${path}[${JSON.stringify(key)}]`, upstream)
+  },
+  secure: flag,
+  ssl: (path, value) => {
+    if (!isObject(value)) refuse(path, 'an object of TLS options', value)
+  },
+  toProxy: flag,
+  upgradeTimeout: (path, value) => integer(path, value, 0, MAX_MS),
+  ws: flag,
+  xfwd: flag,
+}
+
+const EVENTS = [
+  'error',
+  'start',
+  'proxyReq',
+  'proxyRes',
+  'end',
+  'econnreset',
+  'proxyReqWs',
+  'open',
+  'close',
+  'proxySocket',
+]
+
+export const PASSED_OPTIONS: readonly string[] = Object.keys(CHECKS)
+
+/** Those that are given, checked. As there, null is none. */
+export function resolvePassed(given: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const passed: Record<string, unknown> = {}
+  for (const [name, check] of Object.entries(CHECKS)) {
+    const value = given[name]
+    if (value === undefined || value === null) continue
+    check(name, value)
+    passed[name] = value
+  }
+  return Object.freeze(passed)
+}
+
+function header(path: string, name: string, content: unknown): void {
+  if (!TOKEN.test(name)) refuse(path, 'names without spaces and colons', name)
+  const values: unknown[] = Array.isArray(content) ? content : [content]
+  const wrong = values.findIndex((value) => !isFieldValue(value))
+  if (wrong >= 0) refuseUnseen(`${path}[${JSON.stringify(name)}]`, 'a text without line breaks', values[wrong])
+}
+
+const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
+
+/** RFC 9110, section 5.5, as Node checks it. */
+function isFieldValue(value: unknown): boolean {
+  if (typeof value === 'number' || typeof value === 'boolean') return true
+  return typeof value === 'string' && /^[\t\x20-\x7e\x80-\xff]*$/.test(value)
+}
+
+function rewriting(path: string, value: unknown): void {
+  if (value === false || typeof value === 'string') return
+  if (!isObject(value)) refuse(path, 'a text, an object of texts, or false', value)
+  for (const [from, to] of Object.entries(value)) text(`${path}[${JSON.stringify(from)}]`, to, /^/, 'a text')
+}
+
+function certificate(path: string, value: unknown): void {
+  const texts: unknown[] = Array.isArray(value) ? value : [value]
+  if (!texts.every((item) => typeof item === 'string' || item instanceof Uint8Array)) {
+    refuse(path, 'certificates as texts or buffers', value)
+  }
+}
+
+/** Where requests may go, which for a WebSocket may be told by its own scheme. */
+function address(path: string, value: unknown): void {
+  if (isObject(value) && !(value instanceof URL)) return
+  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : value
+  if (url instanceof URL && /^(https?|wss?):$/.test(url.protocol)) return
+  refuse(path, "a URL such as 'http://localhost:8080'", value instanceof URL ? value.protocol : value)
+}
+
+function functions(path: string, value: unknown, names: readonly string[]): void {
+  if ((isObject(value) || typeof value === 'function') && names.every((name) => isFunctionOf(value, name))) return
+  refuse(path, `an object with the functions ${names.join(', ')}, such as console`, value)
+}
+
+function isFunctionOf(value: object, name: string): boolean {
+  return typeof Reflect.get(value, name) === 'function'
+}
+
+function regularExpression(path: string, pattern: string): void {
+  try {
+    new RegExp(pattern)
+  } catch {
+    refuse(path, 'patterns that are regular expressions', pattern)
+  }
+}
