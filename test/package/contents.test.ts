@@ -8,7 +8,10 @@ import { packedForFile, root } from './packed.ts'
 const packed = packedForFile()
 
 test('the tarball holds the built sources, their declarations and four documents, nothing else', async () => {
-  const built = sources().flatMap((name) => [`dist/${name}.js`, `dist/${name}.d.ts`])
+  const built = sources().flatMap((name) => {
+    const [, path, c] = /^(.*)\.(c?)ts$/.exec(name) ?? []
+    return [`dist/${path}.${c}js`, `dist/${path}.d.${c}ts`]
+  })
   const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
 
   const { files } = await packed()
@@ -19,9 +22,9 @@ test('the tarball holds the built sources, their declarations and four documents
 test('no built file names a source file or a type that is not in the tarball', async () => {
   const { files, folder } = await packed()
 
-  for (const name of files.filter((file) => file.endsWith('.js') || file.endsWith('.d.ts'))) {
+  for (const name of files.filter((file) => /\.(c?js|d\.c?ts)$/.test(file))) {
     const text = readFileSync(join(folder, name), 'utf8')
-    for (const [, specifier = ''] of text.matchAll(/(?:from|import\() ?['"](\.[^'"]+)['"]/g)) {
+    for (const [, specifier = ''] of text.matchAll(/(?:from|import\(|require\() ?['"](\.[^'"]+)['"]/g)) {
       const target = join(name, '..', specifier).split(sep).join('/')
       const candidates = [target, target.replace(/\.[jt]s$/, '.d.ts')]
       assert.ok(
@@ -31,6 +34,17 @@ test('no built file names a source file or a type that is not in the tarball', a
     }
   }
 })
+
+for (const entry of ['index', 'observe/prometheus']) {
+  test(`${entry}: what is declared for \`require\` has every value that \`import\` gives`, async () => {
+    const values = Object.keys((await import(`../../src/${entry}.ts`)) as object)
+
+    const declarations = readFileSync(join(root, 'src', `${entry}.cts`), 'utf8')
+    const declared = [...declarations.matchAll(/^export declare const (\w+)/gm)].map(([, name]) => name)
+
+    assert.deepEqual(declared.sort(), values.sort())
+  })
+}
 
 test('the top level of the repository is what a visitor expects', () => {
   const ignored = readFileSync(join(root, '.gitignore'), 'utf8').split('\n')
@@ -62,6 +76,6 @@ test('the lock file names no place to download from', () => {
 
 function sources(): string[] {
   return readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts'))
-    .map((name) => name.slice(0, -'.ts'.length).split(sep).join('/'))
+    .filter((name) => /\.c?ts$/.test(name))
+    .map((name) => name.split(sep).join('/'))
 }

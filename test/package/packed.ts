@@ -78,8 +78,12 @@ export interface Project {
   folder: string
   /** Runs a script of the project's and gives back what it printed; a failure carries its output. */
   node(script: string): Promise<{ stdout: string; stderr: string }>
-  tsc(): Promise<void>
+  /** Compiles the projects in these folders below it, in one process; without any, the project itself. */
+  tsc(compiler?: Compiler, folders?: string[]): Promise<void>
 }
+
+/** The folder of one in `node_modules`. */
+export type Compiler = 'typescript' | 'typescript-5.6' | 'typescript-5.9'
 
 /** A project of its own, which lives as long as the packed tarball. */
 export async function installIn(packed: Packed, options: ProjectOptions): Promise<Project> {
@@ -100,10 +104,10 @@ export async function installIn(packed: Packed, options: ProjectOptions): Promis
   return {
     folder,
     node: (script) => run(process.execPath, [script], { cwd: folder, timeout: 30_000 }),
-    async tsc() {
-      const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
-      const options = { cwd: folder, timeout: 60_000 }
-      await run(process.execPath, [compiler, '--project', folder], options).catch(
+    async tsc(compiler = 'typescript', folders = ['.']) {
+      const tsc = join(root, 'node_modules', compiler, 'bin', 'tsc')
+      const options = { cwd: folder, timeout: 60_000 + 20_000 * folders.length }
+      await run(process.execPath, [tsc, '--build', ...folders], options).catch(
         withOutput('the project does not compile'),
       )
     },
