@@ -72,11 +72,14 @@ export class UpstreamError extends SseProxyError {
   override readonly name: string = 'UpstreamError'
   /** The upstream's URL, without credentials, where one had been chosen. */
   readonly upstream: string | undefined
+  /** Whether the upstream may have got the request, or a part of it. False only where that is certain. */
+  readonly mayHaveArrived: boolean
 
-  constructor(code: UpstreamErrorCode, upstream?: string, cause?: unknown) {
+  constructor(code: UpstreamErrorCode, upstream?: string, cause?: unknown, mayHaveArrived = true) {
     const [status, message] = UPSTREAM_FAILURES[code]
     super(code, status, message, cause)
     this.upstream = upstream
+    this.mayHaveArrived = mayHaveArrived
   }
 }
 

@@ -184,7 +184,7 @@ export interface HealthOptions {
     | undefined
 }
 
-/** Further attempts before the client has headers. */
+/** Further attempts before the client has headers, by default of what can be sent twice without doing anything twice. */
 export interface RetryOptions {
   /** Attempts after the first. @defaultValue the other targets once each, at most 3 */
   attempts?: number | undefined
@@ -192,8 +192,15 @@ export interface RetryOptions {
   backoffMs?: number | undefined
   /** The longest wait, also where a Retry-After asks for more. @defaultValue 2000 */
   maxBackoffMs?: number | undefined
-  /** Answers to a GET or HEAD that are worth another attempt. @defaultValue [502, 503, 504] */
+  /** Answers that are worth another attempt. @defaultValue [502, 503, 504] */
   statuses?: readonly number[] | undefined
+  /**
+   * Methods of requests that may be sent again although an upstream may have got them: after one of `statuses`, or when
+   * no answer came. Any other request is sent again only when it has certainly reached no upstream, and has a connection
+   * of its own, since one that was kept alive may turn out dead. A body is sent again up to `limits.bodyBytes`.
+   * @defaultValue ['GET', 'HEAD']
+   */
+  methods?: readonly string[] | undefined
 }
 
 /** Going on with another upstream connection in the same client response. */

@@ -1,6 +1,7 @@
 // The options about upstreams, checked and made into what upstream/ works with: who they are, how one is chosen, when
 // it is left alone, when another attempt is made.
 
+import { METHODS } from 'node:http'
 import { callable, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
 import { clientIp } from './client-address.ts'
 import { ConfigError } from './errors.ts'
@@ -8,7 +9,7 @@ import type { BalanceFunction, SseProxyOptions, Target } from './options.ts'
 import { type Balance, custom, leastStreams, random, roundRobin } from './upstream/balance.ts'
 import type { HealthPolicy, ProbePolicy } from './upstream/health.ts'
 import { Member, Pool, type StickyPolicy } from './upstream/pool.ts'
-import type { RetryPolicy } from './upstream/retry.ts'
+import { type RetryPolicy, SAFE_METHODS } from './upstream/retry.ts'
 import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './upstream/sticky.ts'
 import { upstreamLabel } from './upstream/target.ts'
 
@@ -201,7 +202,12 @@ function resolveProbe(value: unknown): ProbePolicy {
 
 function resolveRetry(value: unknown, others: number): RetryPolicy | false {
   if (value === false || (value === undefined && others === 0)) return false
-  const given = group('retry', value ?? {}, ['attempts', 'backoffMs', 'maxBackoffMs', 'statuses'], ' or false')
+  const given = group(
+    'retry',
+    value ?? {},
+    ['attempts', 'backoffMs', 'maxBackoffMs', 'statuses', 'methods'],
+    ' or false',
+  )
   const backoffMs = integer('retry.backoffMs', given.backoffMs ?? DEFAULTS.backoffMs, 0, MAX_MS)
   const attempts = Math.min(Math.max(others, 1), DEFAULTS.maxAttempts)
   return Object.freeze({
@@ -214,10 +220,22 @@ function resolveRetry(value: unknown, others: number): RetryPolicy | false {
       MAX_MS,
     ),
     statuses: resolveStatuses(given.statuses ?? DEFAULTS.statuses),
+    methods: resolveMethods(given.methods ?? SAFE_METHODS),
   })
 }
 
 function resolveStatuses(value: unknown): readonly number[] {
   if (!Array.isArray(value)) return refuse('retry.statuses', 'an array of HTTP statuses', value)
   return Object.freeze(value.map((status: unknown, i) => integer(`retry.statuses[${i}]`, status, 300, 599)))
+}
+
+function resolveMethods(value: unknown): readonly string[] {
+  const expected = "the name of an HTTP method such as 'POST'"
+  if (!Array.isArray(value)) return refuse('retry.methods', 'an array of HTTP methods', value)
+  return Object.freeze(
+    value.map((given: unknown, i) => {
+      const method = typeof given === 'string' ? given.toUpperCase() : ''
+      return METHODS.includes(method) ? method : refuse(`retry.methods[${i}]`, expected, given)
+    }),
+  )
 }

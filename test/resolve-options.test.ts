@@ -218,13 +218,22 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     'retry.maxBackoffMs: expected an integer from 500 to 2147483647, got 100 (number)',
   ],
   [{ target, retry: { statuses: 503 } }, 'retry.statuses: expected an array of HTTP statuses, got 503 (number)'],
+  [{ target, retry: { methods: 'POST' } }, "retry.methods: expected an array of HTTP methods, got 'POST' (string)"],
+  [
+    { target, retry: { methods: ['GET', 'PSOT'] } },
+    "retry.methods[1]: expected the name of an HTTP method such as 'POST', got 'PSOT' (string)",
+  ],
+  [
+    { target, retry: { methods: [1] } },
+    "retry.methods[0]: expected the name of an HTTP method such as 'POST', got 1 (number)",
+  ],
   [
     { target, retry: { statuses: [503, 200] } },
     'retry.statuses[1]: expected an integer from 300 to 599, got 200 (number)',
   ],
   [
     { target, retry: { tries: 1 } },
-    'retry.tries: unknown option; known are attempts, backoffMs, maxBackoffMs, statuses',
+    'retry.tries: unknown option; known are attempts, backoffMs, maxBackoffMs, statuses, methods',
   ],
 
   [{ target, resume: 5 }, 'resume: expected an object, true or false, got 5 (number)'],
@@ -433,6 +442,7 @@ describe('a wrong option is refused at creation, and told', () => {
     [{ keepalive: { comment: null } }, 'keepalive.comment'],
     [{ resume: { attempts: null } }, 'resume.attempts'],
     [{ retry: { statuses: null } }, 'retry.statuses'],
+    [{ retry: { methods: null } }, 'retry.methods'],
     [{ health: { failures: null } }, 'health.failures'],
     [{ health: { probe: null } }, 'health.probe'],
     [{ share: { replay: null } }, 'share.replay'],
@@ -554,7 +564,13 @@ for (const [targets, attempts] of [
 
     const { retry } = resolveOptions({ target: list }).upstreams
 
-    assert.deepEqual(retry, { attempts, backoffMs: 100, maxBackoffMs: 2000, statuses: [502, 503, 504] })
+    assert.deepEqual(retry, {
+      attempts,
+      backoffMs: 100,
+      maxBackoffMs: 2000,
+      statuses: [502, 503, 504],
+      methods: ['GET', 'HEAD'],
+    })
   })
 }
 

@@ -127,7 +127,13 @@ test('one target is asked once; of several, the others are asked once each, thre
 test('retry without numbers tries one target once more', () => {
   const { retry } = resolve({ target: url, retry: {} })
 
-  assert.deepEqual(retry, { attempts: 1, backoffMs: 100, maxBackoffMs: 2_000, statuses: [502, 503, 504] })
+  assert.deepEqual(retry, {
+    attempts: 1,
+    backoffMs: 100,
+    maxBackoffMs: 2_000,
+    statuses: [502, 503, 504],
+    methods: ['GET', 'HEAD'],
+  })
 })
 
 test('a longest wait that is not given is never shorter than the first', () => {

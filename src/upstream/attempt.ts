@@ -4,7 +4,7 @@
 import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
-import { UpstreamError } from '../errors.ts'
+import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
 import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
@@ -41,20 +41,15 @@ export interface Exchange {
   readonly body: RequestBody
 }
 
-/** Opens `upstream` for a request; a dead pooled connection is no failure of the upstream's. */
-export function openTarget(
-  context: AttemptContext,
-  exchange: Exchange,
-  upstream: Upstream | undefined,
-  request: OpenRequest,
-  onOver?: OnOver,
-): Promise<Outcome> {
-  // A body that streams by can be sent once only, so it does not go where the connection may turn out dead.
-  const once = exchange.body.kind === 'stream'
-  const order = { context, exchange, upstream, request, onOver }
+/** Opens an upstream for a request; a dead pooled connection is no failure of the upstream's. */
+export function openTarget(order: Order): Promise<Outcome> {
+  const { body } = order.exchange
+  // What can be sent once only does not go where the connection may turn out dead when it has been sent.
+  const mayReuse = order.mayArriveTwice && body.kind !== 'stream'
   return new Promise((resolve) => {
-    new Attempt(order, once, (outcome, diedOnReuse) => {
-      if (diedOnReuse && isReplayable(exchange.body)) new Attempt(order, true, resolve).start()
+    new Attempt(order, !mayReuse, (outcome, diedOnReuse) => {
+      const mayRepeat = order.mayArriveTwice || (outcome instanceof UpstreamError && !outcome.mayHaveArrived)
+      if (diedOnReuse && mayRepeat && isReplayable(body)) new Attempt(order, true, resolve).start()
       else resolve(outcome)
     }).start()
   })
@@ -62,15 +57,21 @@ export function openTarget(
 
 type Outcome = UpstreamResponse | UpstreamError
 
-/** @param diedOnReuse because of a kept-alive connection that the upstream had closed by the time it was used again */
+/**
+ * @param diedOnReuse on a kept-alive connection: the upstream had closed it by the time it was used again, or had written
+ * something behind an earlier answer that cannot be one to this request
+ */
 type OnSettled = (outcome: Outcome, diedOnReuse: boolean) => void
 
 /** What an attempt is made of; where the connection was dead, the next one is made of the same. */
-interface Order {
+export interface Order {
   readonly context: AttemptContext
   readonly exchange: Exchange
+  /** Undefined where a router chooses. */
   readonly upstream: Upstream | undefined
   readonly request: OpenRequest
+  /** Whether nothing is done twice when the request reaches an upstream twice. */
+  readonly mayArriveTwice: boolean
   readonly onOver: OnOver | undefined
 }
 
@@ -91,8 +92,11 @@ class Attempt implements PassTaker {
   // Who listened to each of HEAD_EVENTS before anybody else could: httpxy, whose part is over with the head.
   #listening: Listeners[] = []
   #hasOwnAgent = false
-  // What its socket had read before; more than that is the beginning of an answer.
+  // Whether its connection is there, TLS included: before that nothing can have arrived.
+  #isConnected = false
+  // What its socket had read and written before; more than that is the beginning of an answer, or of the request.
   #bytesReadBefore = 0
+  #bytesWrittenBefore = 0
   // What was read since the request: the first of it, and whether that is all.
   #firstRead: Buffer | undefined
   #reads = 0
@@ -177,7 +181,10 @@ class Attempt implements PassTaker {
     // An answer that is no answer (101, say) closes the connection without an error.
     request.on('close', this.#onClosed)
     const { socket } = request
+    this.#isConnected = false
+    this.#bytesWrittenBefore = socket?.bytesWritten ?? 0
     const connected = () => {
+      this.#isConnected = true
       this.#bytesReadBefore = socket?.bytesRead ?? 0
       this.#awaitAnswer()
     }
@@ -190,14 +197,14 @@ class Attempt implements PassTaker {
   }
 
   onUnroutable(error: unknown): void {
-    this.#fail(new UpstreamError('ERR_SSE_PROXY_APP', this.#upstream, error))
+    this.#fail(this.#error('ERR_SSE_PROXY_APP', error))
   }
 
   onFailure(error: unknown): true {
     const request = this.#request
     const begun = (request?.socket?.bytesRead ?? 0) > this.#bytesReadBefore
     const code = begun || isParseError(error) ? 'ERR_SSE_PROXY_BAD_ANSWER' : 'ERR_SSE_PROXY_UNREACHABLE'
-    this.#fail(new UpstreamError(code, this.#upstream, error), request?.reusedSocket === true && !begun)
+    this.#fail(this.#error(code, error), request?.reusedSocket === true)
     return true
   }
 
@@ -208,7 +215,7 @@ class Attempt implements PassTaker {
     }
     if (this.#standIn.statusCode < 200) {
       answer.destroy()
-      this.#fail(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', this.#upstream))
+      this.#fail(this.#error('ERR_SSE_PROXY_BAD_ANSWER'))
       return
     }
     if (debug.enabled) this.#debugAnswer()
@@ -286,12 +293,21 @@ class Attempt implements PassTaker {
       const cause = new Error(
         'no connection: the agent has none to spare (maxSockets), or the upstream does not accept it',
       )
-      return new UpstreamError(code, this.#upstream, cause)
+      return this.#error(code, cause)
     }
     // Where the upload stands still although the upstream would read on, it is the client that is late.
     const upload = this.#upload
     const waitsForClient = upload && !upload.readableEnded && !upload.isPaused()
-    return new UpstreamError(waitsForClient ? 'ERR_SSE_PROXY_BODY_TIMEOUT' : code, this.#upstream)
+    return this.#error(waitsForClient ? 'ERR_SSE_PROXY_BODY_TIMEOUT' : code)
+  }
+
+  #error(code: UpstreamErrorCode, cause?: unknown): UpstreamError {
+    return new UpstreamError(code, this.#upstream, cause, this.#mayHaveArrived)
+  }
+
+  get #mayHaveArrived(): boolean {
+    if (this.#redirected) return true
+    return this.#isConnected && (this.#request?.socket?.bytesWritten ?? 0) > this.#bytesWrittenBefore
   }
 
   #fail(error: UpstreamError, diedOnReuse = false): void {
@@ -322,7 +338,7 @@ class Attempt implements PassTaker {
 
   readonly #onAbort = (): void => {
     const { reason } = this.#order.request.signal
-    this.#fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#upstream, reason))
+    this.#fail(this.#error('ERR_SSE_PROXY_UNREACHABLE', reason))
   }
 
   readonly #onClosed = (): void => {

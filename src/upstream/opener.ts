@@ -7,7 +7,7 @@ import type { OpenUpstream } from '../open-upstream.ts'
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
 import type { Member, Pool } from './pool.ts'
 import { forgetBody, isReplayable } from './request-body.ts'
-import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay } from './retry.ts'
+import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay, SAFE_METHODS } from './retry.ts'
 import { isFailing, Trial, type TrialObserver } from './trial.ts'
 
 /** Who is told what happens before a client has its headers. */
@@ -28,21 +28,22 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
   const { pool, retry, observer } = context
   const { req } = exchange
   const method = req.method ?? 'GET'
+  const mayArriveTwice = [...SAFE_METHODS, ...(retry ? retry.methods : [])].includes(method)
 
   return async (request) => {
     let tried = NOBODY
     for (let attempt = 0; ; attempt++) {
       const member = pool?.choose(req, { tried, avoid: request.avoid })
       const trial = member && pool && new Trial(member, pool, observer)
-      const outcome = await openTarget(context, exchange, member, request, trial)
-      const mayRetry = retry && attempt < retry.attempts && !request.signal.aborted
+      const outcome = await openTarget({ context, exchange, upstream: member, request, mayArriveTwice, onOver: trial })
+      const mayRetry = retry && attempt < retry.attempts && !request.signal.aborted && isReplayable(exchange.body)
       if (outcome instanceof UpstreamError) {
         trial?.onError(outcome, request.signal)
-        if (!mayRetry || !mayRetryFailure(outcome, method, isReplayable(exchange.body))) throw outcome
+        if (!mayRetry || !mayRetryFailure(outcome, method, retry)) throw outcome
       } else {
         trial?.onAnswer(outcome)
         if (!mayRetry || !mayRetryAnswer(outcome, method, retry)) {
-          if (method !== 'GET' && method !== 'HEAD') forgetBody(exchange.body)
+          if (!SAFE_METHODS.includes(method)) forgetBody(exchange.body)
           const cookie = member && !isFailing(outcome) ? pool?.cookieFor(req, member) : undefined
           return cookie === undefined ? outcome : { ...outcome, cookie }
         }

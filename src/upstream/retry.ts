@@ -9,7 +9,12 @@ export interface RetryPolicy {
   readonly backoffMs: number
   readonly maxBackoffMs: number
   readonly statuses: readonly number[]
+  /** Methods of requests that may be sent again although they have reached an upstream. */
+  readonly methods: readonly string[]
 }
+
+/** RFC 9110, section 9.2.1: what changes nothing may be sent as often as anybody likes. */
+export const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
 
 const NOT_THE_UPSTREAMS = new Set([
   'ERR_SSE_PROXY_APP',
@@ -19,24 +24,19 @@ const NOT_THE_UPSTREAMS = new Set([
   'ERR_SSE_PROXY_PATH',
 ])
 
-/** Errors of which the request has not reached the upstream. */
-const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL'])
-
 /** Whether a failed attempt may be followed by another without doing something twice that was meant once. */
-export function mayRetryFailure(error: UpstreamError, method: string, replayable: boolean): boolean {
+export function mayRetryFailure(error: UpstreamError, method: string, { methods }: RetryPolicy): boolean {
   if (NOT_THE_UPSTREAMS.has(error.code)) return false
-  if (method === 'GET' || method === 'HEAD') return true
-  return replayable && (wasNotSent(error) || error.code !== 'ERR_SSE_PROXY_BAD_ANSWER')
-}
-
-function wasNotSent({ code, cause }: UpstreamError): boolean {
-  if (code === 'ERR_SSE_PROXY_CONNECT_TIMEOUT') return true
-  return cause instanceof Error && 'code' in cause && NOT_SENT.has(String(cause.code))
+  return methods.includes(method) || !error.mayHaveArrived
 }
 
 /** Whether an answer is one of those that another upstream may give better. */
-export function mayRetryAnswer({ status }: UpstreamResponse, method: string, { statuses }: RetryPolicy): boolean {
-  return statuses.includes(status) && (method === 'GET' || method === 'HEAD')
+export function mayRetryAnswer(
+  { status }: UpstreamResponse,
+  method: string,
+  { statuses, methods }: RetryPolicy,
+): boolean {
+  return statuses.includes(status) && methods.includes(method)
 }
 
 /** How long to wait before asking an upstream again: what it said, else twice as long each time, with jitter. */

@@ -16,6 +16,7 @@ import { until } from '../support/waiting.ts'
 
 const event = 'data: one\n\n'
 const post: RequestOptions = { method: 'POST', body: '{"n":1}', headers: { 'content-type': 'application/json' } }
+const postToo: Partial<SseProxyOptions> = { balance: first, retry: { methods: ['GET', 'HEAD', 'post'] } }
 const forEver = { attempts: 5, backoffMs: 3_600_000, maxBackoffMs: 3_600_000 }
 
 for (const host of hostsByProtocol) {
@@ -218,13 +219,13 @@ test('with a router the same upstream is asked again after a wait', async (t) =>
 // What may not be done twice.
 
 for (const host of hostsByProtocol) {
-  test(`a POST that express.json() has read is sent again, whole (${host})`, async (t) => {
+  test(`a POST that express.json() has read is sent again, whole, where retry.methods names it (${host})`, async (t) => {
     const before = host === 'express5' ? [express.json()] : [express.json() as never]
-    const { upstreams, front } = await several(
-      t,
-      { balance: first },
-      { host, before, upstream: (at) => ({ handler: at === 0 ? resetsAfterBody : echoes }) },
-    )
+    const { upstreams, front } = await several(t, postToo, {
+      host,
+      before,
+      upstream: (at) => ({ handler: at === 0 ? resetsAfterBody : echoes }),
+    })
 
     const client = front.request('', post)
 
@@ -233,11 +234,10 @@ for (const host of hostsByProtocol) {
   })
 
   test(`a POST that streams by is sent again from its start, while it is still streaming (${host})`, async (t) => {
-    const { upstreams, front } = await several(
-      t,
-      { balance: first },
-      { host, upstream: (at) => (at === 0 ? {} : { handler: echoes }) },
-    )
+    const { upstreams, front } = await several(t, postToo, {
+      host,
+      upstream: (at) => (at === 0 ? {} : { handler: echoes }),
+    })
     const headers = { 'content-length': '15' }
     const client = front.request('', { method: 'POST', headers, sendsBodyLater: true })
     client.send('first ')
@@ -254,11 +254,7 @@ for (const host of hostsByProtocol) {
 }
 
 test('a POST that does not tell its length is sent again with its end', async (t) => {
-  const { front } = await several(
-    t,
-    { balance: first },
-    { upstream: (at) => ({ handler: at === 0 ? resetsAfterBody : echoes }) },
-  )
+  const { front } = await several(t, postToo, { upstream: (at) => ({ handler: at === 0 ? resetsAfterBody : echoes }) })
   const headers = { 'transfer-encoding': 'chunked' }
 
   const client = front.request('', { method: 'POST', headers, body: '5\r\nhello\r\n0\r\n\r\n' })
@@ -270,7 +266,7 @@ test('a large POST is sent again, byte for byte, up to limits.bodyBytes', async 
   const body = Buffer.alloc(1_000_000, 'abcdefg')
   const { front } = await several(
     t,
-    { balance: first, limits: { bodyBytes: body.length } },
+    { ...postToo, limits: { bodyBytes: body.length } },
     { upstream: (at) => ({ handler: at === 0 ? resetsAfterBody : echoes }) },
   )
 
@@ -284,7 +280,7 @@ test('a POST of one byte more is not sent again', async (t) => {
   const body = Buffer.alloc(1_001)
   const { upstreams, front } = await several(
     t,
-    { balance: first, limits: { bodyBytes: 1_000 } },
+    { ...postToo, limits: { bodyBytes: 1_000 } },
     { upstream: (at) => ({ handler: at === 0 ? resetsAfterBody : echoes }) },
   )
 
@@ -321,6 +317,90 @@ test('a POST is passed on to whoever answers it, 503 or not', async (t) => {
     upstreams.map(({ exchanges }) => exchanges.length),
     [1, 0, 0],
   )
+})
+
+test('a POST that is answered 503 goes to another upstream, whole, where retry.methods names it', async (t) => {
+  const fails = async (exchange: Exchange): Promise<void> => {
+    await exchange.body()
+    exchange.answer(503, { 'retry-after': '3600' })
+  }
+  const { upstreams, front } = await several(t, postToo, {
+    upstream: (at) => ({ handler: at === 0 ? fails : echoes }),
+  })
+
+  const client = front.request('', post)
+
+  assert.equal(await client.whole(), '{"n":1}')
+  assert.deepEqual(
+    upstreams.map(({ exchanges }) => exchanges.length),
+    [1, 1, 0],
+  )
+})
+
+test('methods that retry.methods does not name are not sent again', async (t) => {
+  const { upstreams, front } = await several(
+    t,
+    { ...postToo, retry: { methods: ['POST'] } },
+    {
+      upstream: { handler: resetsAfterBody },
+    },
+  )
+
+  for (const method of ['GET', 'PUT']) await front.request('', { method }).ended()
+
+  assert.deepEqual(
+    upstreams.map(({ exchanges }) => exchanges.length),
+    [2, 0, 0],
+  )
+})
+
+const onceOnly: Record<string, { then: (exchange: Exchange) => Promise<void> | void; status: number }> = {
+  'is merely slower than responseMs': { then: () => {}, status: 504 },
+  'resets when it has the request': { then: resetsAfterBody, status: 502 },
+  'closes when it has the request': {
+    then: async (exchange) => {
+      await exchange.body()
+      exchange.req.socket.end()
+    },
+    status: 502,
+  },
+}
+
+for (const [name, { then, status }] of Object.entries(onceOnly)) {
+  for (const way of ['unread', 'parsed'] as const) {
+    test(`a POST is executed once, although the upstream ${name} (${way} body)`, async (t) => {
+      const { upstreams, front } = await several(
+        t,
+        { balance: first, timeouts: { responseMs: 300 } },
+        {
+          before: way === 'parsed' ? [express.json()] : [],
+          upstream: (at) => ({ handler: at === 0 ? then : echoes }),
+        },
+      )
+
+      const client = front.request('', post)
+      await client.ended()
+
+      assert.equal(client.status, status)
+      assert.deepEqual(
+        upstreams.map(({ exchanges }) => exchanges.length),
+        [1, 0, 0],
+      )
+    })
+  }
+}
+
+test('a POST is sent again when a TLS upstream resets before there is a secure connection', async (t) => {
+  const resets = await startRawUpstream((conversation) => conversation.socket.once('data', () => conversation.reset()))
+  t.after(() => resets.close())
+  const secure = resets.url.replace('http', 'https')
+  const { front } = await several(t, ([url = '']) => ({ target: [secure, url], balance: first, secure: false }), {
+    upstream: { handler: echoes },
+  })
+
+  const client = front.request('', post)
+
+  assert.equal(await client.whole(), '{"n":1}')
 })
 
 const beginnings = ['H', 'HTTP/1.1 200 OK\r\n', 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n']
@@ -362,30 +442,90 @@ test('a GET is not sent again when its answer has been passed on', async (t) => 
 
 // Connections that were kept alive and turn out dead.
 
-for (const [name, options] of Object.entries({ GET: {}, 'parsed POST': post } satisfies Record<
-  string,
-  RequestOptions
->)) {
-  test(`a ${name} that meets a connection being closed is sent on a new one, which counts for nothing`, async (t) => {
-    const before = [express.json()]
-    const { upstream, front, proxy } = await rawProxied(t, { health: { failures: 1 } }, { before })
+test('a GET that meets a connection being closed is sent on a new one, which counts for nothing', async (t) => {
+  const { upstream, front, proxy } = await rawProxied(t, { health: { failures: 1 } })
+  const kept = await keptConnection(upstream, front)
+  const client = front.request()
+  await secondRequest(kept)
+
+  kept.reset()
+
+  const fresh = await upstream.next()
+  await fresh.head()
+  fresh.send('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine')
+  assert.equal(await client.whole(), 'fine')
+  assert.equal(proxy.stats().retries, 0)
+  assert.deepEqual(
+    proxy.stats().upstreams.map(({ healthy, failures, requests }) => [healthy, failures, requests]),
+    [[true, 0, 2]],
+  )
+})
+
+for (const [what, bytes] of Object.entries({
+  'no HTTP': 'what?\r\n\r\n',
+  'half an answer': 'HTTP/1.1 200 OK\r\nConte',
+})) {
+  test(`a GET that meets ${what}, left on a kept connection behind an earlier answer, is sent on a new one`, async (t) => {
+    const { upstream, front, proxy } = await rawProxied(t)
     const kept = await keptConnection(upstream, front)
-    const client = front.request('', options)
+    const client = front.request()
     await secondRequest(kept)
 
-    kept.reset()
+    kept.socket.write(bytes, () => kept.reset())
 
     const fresh = await upstream.next()
     await fresh.head()
     fresh.send('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine')
     assert.equal(await client.whole(), 'fine')
-    assert.equal(proxy.stats().retries, 0)
-    assert.deepEqual(
-      proxy.stats().upstreams.map(({ healthy, failures, requests }) => [healthy, failures, requests]),
-      [[true, 0, 2]],
-    )
+    assert.equal(proxy.stats().upstreams[0]?.failures, 0)
   })
 }
+
+for (const [way, before] of Object.entries({ unread: [], parsed: [express.json()] })) {
+  test(`a POST has a connection of its own, which cannot have died meanwhile (${way} body)`, async (t) => {
+    const { upstream, front } = await rawProxied(t, { retry: { attempts: 1 } }, { before })
+    const kept = await keptConnection(upstream, front)
+
+    const client = front.request('', post)
+    const fresh = await upstream.next()
+    await until(() => fresh.received.endsWith('{"n":1}'), 'the whole request')
+    fresh.reset()
+
+    await client.ended()
+    assert.equal(client.status, 502)
+    assert.equal(kept.received.split('HTTP/1.1\r\n').length, 2)
+    assert.equal(upstream.connections, 1)
+  })
+}
+
+test('a POST that retry.methods names goes to a kept connection, and on a new one when that is being closed', async (t) => {
+  const { upstream, front } = await rawProxied(t, { retry: { attempts: 1, methods: ['POST'] } })
+  const kept = await keptConnection(upstream, front)
+  const client = front.request('', post)
+  await secondRequest(kept)
+
+  kept.reset()
+
+  const fresh = await upstream.next()
+  await until(() => fresh.received.endsWith('{"n":1}'), 'the whole request')
+  fresh.send('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine')
+  assert.equal(await client.whole(), 'fine')
+})
+
+test("a POST is executed once where an agent of the app's gives it a kept connection that dies before the answer", async (t) => {
+  const agent = new Agent({ keepAlive: true })
+  t.after(() => agent.destroy())
+  const { upstream, front } = await rawProxied(t, { agent, retry: { attempts: 1 } }, { before: [express.json()] })
+  const kept = await keptConnection(upstream, front)
+  const client = front.request('', post)
+  await secondRequest(kept)
+
+  kept.reset()
+
+  await client.ended()
+  assert.equal(client.status, 502)
+  assert.equal(upstream.connections, 0)
+})
 
 test('a new connection that is reset as well is a failure', async (t) => {
   const { upstream, front, proxy } = await rawProxied(t)
@@ -417,19 +557,6 @@ test('an answer that does not come in time on a kept connection is not asked for
   }
 
   assert.equal(upstream.exchanges.length, 3)
-})
-
-test('a POST is not sent again when its answer had begun on a kept connection', async (t) => {
-  const { upstream, front } = await rawProxied(t, {}, { before: [express.json()] })
-  const kept = await keptConnection(upstream, front)
-  const client = front.request('', post)
-  await secondRequest(kept)
-
-  kept.socket.write('HTTP/1.1 200 OK\r\nConte', () => kept.reset())
-
-  await client.ended()
-  assert.equal(client.status, 502)
-  assert.equal(upstream.connections, 0)
 })
 
 test('an upstream that closes idle connections after each answer costs nobody an answer', async (t) => {

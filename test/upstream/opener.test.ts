@@ -19,7 +19,13 @@ import { StickyCookie } from '../../src/upstream/sticky.ts'
 type Behaviour = (res: StandInResponse) => void
 
 const [a, b, c] = ['http://a', 'http://b', 'http://c']
-const retryTwice: RetryPolicy = { attempts: 2, backoffMs: 1, maxBackoffMs: 5, statuses: [502, 503, 504] }
+const retryTwice: RetryPolicy = {
+  attempts: 2,
+  backoffMs: 1,
+  maxBackoffMs: 5,
+  statuses: [502, 503, 504],
+  methods: ['GET', 'HEAD'],
+}
 const health = { failures: 2, ejectMs: 10_000, maxEjectMs: 40_000 }
 
 const refuses: Behaviour = (res) => res.taker.onFailure(systemError('ECONNREFUSED'))
