@@ -22,6 +22,7 @@ import type { SessionContext } from './stream/session-context.ts'
 import type { Guest, SharedStreams } from './stream/share.ts'
 import { createOpener, type OpenerContext } from './upstream/opener.ts'
 import { readEmptyBody, requestBody } from './upstream/request-body.ts'
+import { Watchdog } from './watchdog.ts'
 
 const debug = createDebug('sse-proxy:request')
 
@@ -53,7 +54,7 @@ export class Visit implements Guest, SessionContext {
   #open: OpenUpstream | undefined
   #ticket: Ticket | undefined
   // Until the upstream has answered.
-  #earlyTimer: NodeJS.Timeout | undefined
+  #earlyWatchdog: Watchdog | undefined
 
   constructor(context: VisitContext, id: string, req: IncomingMessage, res: ServerResponse, next: Next | undefined) {
     this.#context = context
@@ -111,7 +112,7 @@ export class Visit implements Guest, SessionContext {
   }
 
   session(): Session {
-    clearTimeout(this.#earlyTimer)
+    this.#earlyWatchdog?.stop()
     this.#session ??= new Session(this)
     return this.#session
   }
@@ -146,7 +147,7 @@ export class Visit implements Guest, SessionContext {
   }
 
   #pass(response: UpstreamResponse): void {
-    clearTimeout(this.#earlyTimer)
+    this.#earlyWatchdog?.stop()
     if (this.isOver) {
       response.body.destroy()
       return
@@ -178,7 +179,7 @@ export class Visit implements Guest, SessionContext {
 
   /** Tells the client, or lets the app tell it, that there is no answer. */
   refuse(thrown: unknown): void {
-    clearTimeout(this.#earlyTimer)
+    this.#earlyWatchdog?.stop()
     void this.#refuse(toSseProxyError(thrown))
   }
 
@@ -225,7 +226,7 @@ export class Visit implements Guest, SessionContext {
   onGone(): void {
     if (!this.#context.visits.delete(this)) return
     this.writer.stopWaiting()
-    clearTimeout(this.#earlyTimer)
+    this.#earlyWatchdog?.stop()
     this.#context.shares?.leave(this)
     if (this.#session) this.#session.clientLeft()
     else this.controller.abort('client-left')
@@ -246,9 +247,10 @@ export class Visit implements Guest, SessionContext {
   #openEarlyLater(): void {
     const { keepalive } = this.options
     if (!keepalive || keepalive.openAfterMs === 0 || this.req.method === 'HEAD') return
-    this.#earlyTimer = setTimeout(() => {
+    this.#earlyWatchdog = new Watchdog(keepalive.openAfterMs, () => {
+      this.#earlyWatchdog?.stop()
       if (!this.isOver) this.session().openEarly()
-    }, keepalive.openAfterMs)
+    })
   }
 
   /** A client may have left while a middleware in front was waiting for something; anything else is a mistake. */

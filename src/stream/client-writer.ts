@@ -5,6 +5,7 @@ import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { UpstreamResponse } from '../open-upstream.ts'
+import { Watchdog } from '../watchdog.ts'
 import { chunkOf, type SharedBytes } from './chunk.ts'
 import type { HeadersSet } from './response-headers.ts'
 
@@ -27,8 +28,8 @@ export class ClientWriter {
   #writeMs = 0
   #listener: WriterListener | undefined
   // Runs while the client leaves something waiting; cleared by 'drain', and by the end of the response.
-  #stallTimer: NodeJS.Timeout | undefined
-  // What had been taken when that timer was set: more is progress.
+  #stallWatchdog: Watchdog | undefined
+  // What had been taken when that wait began: more is progress.
   #takenBytes = 0
   #writtenBytes = 0
   #opened = false
@@ -235,18 +236,22 @@ export class ClientWriter {
 
   /** Nobody waits for the client any more. */
   stopWaiting(): void {
-    clearTimeout(this.#stallTimer)
-    this.#stallTimer = undefined
+    this.#stallWatchdog?.stop()
+    this.#stallWatchdog = undefined
   }
 
   #guardStall(): void {
-    if (this.#stallTimer || this.#writeMs === 0) return
+    if (this.#stallWatchdog || this.#writeMs === 0) return
     this.#takenBytes = this.#writtenBytes - this.waitingBytes
-    this.#stallTimer = setTimeout(() => {
-      this.#stallTimer = undefined
-      if (this.#writtenBytes - this.waitingBytes > this.#takenBytes) this.#guardStall()
-      else this.#listener?.onStall()
-    }, this.#writeMs)
+    this.#stallWatchdog = new Watchdog(this.#writeMs, () => {
+      const takenBytes = this.#writtenBytes - this.waitingBytes
+      if (takenBytes > this.#takenBytes) {
+        this.#takenBytes = takenBytes
+        return
+      }
+      this.stopWaiting()
+      this.#listener?.onStall()
+    })
   }
 
   /** The stream is over for everybody else, but its last bytes need the client to read. */

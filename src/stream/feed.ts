@@ -5,6 +5,7 @@ import { joined } from '../bytes.ts'
 import { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { SseStream, TransformHook } from '../options.ts'
+import { Watchdog } from '../watchdog.ts'
 import { ChunkFramer } from './chunk-framer.ts'
 import type { Cursor } from './cursor.ts'
 import { EventFramer, type FramerOptions } from './framing.ts'
@@ -62,7 +63,7 @@ export class Feed implements BodySink, EventSource {
   #paused = false
   #outcome: 'complete' | Error | undefined
   #over = false
-  #idleTimer: NodeJS.Timeout | undefined
+  #idleWatchdog: Watchdog | undefined
 
   constructor(options: FeedOptions, sink: FeedSink) {
     this.#options = options
@@ -120,7 +121,7 @@ export class Feed implements BodySink, EventSource {
   resume(): void {
     this.#paused = false
     if (!this.#held) this.#body?.resume()
-    this.#idleTimer?.refresh()
+    this.#idleWatchdog?.reset()
   }
 
   /** Gives the upstream up; nothing more comes. */
@@ -138,7 +139,7 @@ export class Feed implements BodySink, EventSource {
   onData(chunk: Buffer): void {
     if (this.#parts) this.#parts.push(chunk)
     else this.#parts = [chunk]
-    this.#idleTimer?.refresh()
+    this.#idleWatchdog?.reset()
     if (this.#scheduled) return
     this.#scheduled = true
     // After the read that brought it, before anything else: the chunks of one read leave as one write.
@@ -159,7 +160,7 @@ export class Feed implements BodySink, EventSource {
     // What came as plain data leaves first.
     if (this.#parts) this.#work()
     if (!chunks.isUseful || !this.#isBetweenEvents) return [...chunks.release(), read]
-    this.#idleTimer?.refresh()
+    this.#idleWatchdog?.reset()
     const taken = chunks.take(read)
     if (taken.chunks.length > 0) {
       this.#sink.onReceived(taken.bytes, taken.events)
@@ -296,7 +297,7 @@ export class Feed implements BodySink, EventSource {
     this.#held = true
     this.#outcome = undefined
     this.#body = undefined
-    clearTimeout(this.#idleTimer)
+    this.#idleWatchdog?.stop()
     this.#framer.restart()
     this.#chunks = undefined
     this.#options.cursor.restart()
@@ -334,22 +335,19 @@ export class Feed implements BodySink, EventSource {
   #close(): void {
     this.#over = true
     this.#parts = undefined
-    clearTimeout(this.#idleTimer)
+    this.#idleWatchdog?.stop()
     this.#body = undefined
   }
 
   #watchIdle(): void {
     const { idleMs } = this.#options
     if (idleMs === 0) return
-    this.#idleTimer = setTimeout(() => {
+    this.#idleWatchdog = new Watchdog(idleMs, () => {
       // A silence that was asked for is none.
-      if (this.#paused || this.#held) {
-        this.#idleTimer?.refresh()
-      } else {
-        this.#body?.destroy('silent')
-        this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE'))
-      }
-    }, idleMs)
+      if (this.#paused || this.#held) return
+      this.#body?.destroy('silent')
+      this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE'))
+    })
   }
 }
 

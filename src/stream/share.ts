@@ -202,7 +202,7 @@ export class SharedStreams {
     const own = guest === entry.opener
     const { req } = guest
     const { replay } = shared
-    replay.trim(Date.now())
+    replay.trim(performance.now())
     const requested = eventIdOf(guest)
     const known = own && !requested ? replay.end : replay.positionAfter(requested)
     const live = replay.beforeLast(this.#share.replay.initial)

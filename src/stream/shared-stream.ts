@@ -9,6 +9,7 @@ import type { Stats } from '../observe/stats.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
 import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
+import { Watchdog } from '../watchdog.ts'
 import { SharedBytes } from './chunk.ts'
 import { Cursor, idOf, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent } from './events.ts'
@@ -63,7 +64,7 @@ export class SharedStream implements FeedSink {
   #feed: Feed | undefined
   #over = false
   #keepaliveTimer: NodeJS.Timeout | undefined
-  #lingerTimer: NodeJS.Timeout | undefined
+  #lingerWatchdog: Watchdog | undefined
 
   constructor(context: SharedStreamContext) {
     this.context = context
@@ -121,7 +122,7 @@ export class SharedStream implements FeedSink {
   }
 
   join(follower: Follower): void {
-    clearTimeout(this.#lingerTimer)
+    this.#lingerWatchdog?.stop()
     this.#followers.add(follower)
   }
 
@@ -132,9 +133,9 @@ export class SharedStream implements FeedSink {
   /** Without clients the upstream is kept for a while, and closed then. */
   lingerIfEmpty(): void {
     if (this.#followers.size > 0 || this.#over) return
-    clearTimeout(this.#lingerTimer)
+    this.#lingerWatchdog?.stop()
     if (!this.context.lingers()) return this.close()
-    this.#lingerTimer = setTimeout(() => this.close(), this.context.share.lingerMs).unref()
+    this.#lingerWatchdog = new Watchdog(this.context.share.lingerMs, () => this.close()).unref()
   }
 
   close(): void {
@@ -195,7 +196,7 @@ export class SharedStream implements FeedSink {
 
   #keep(bytes: Buffer): Buffer {
     const assign = this.context.share.replay.ids === 'assign'
-    const now = Date.now()
+    const now = performance.now()
     const text = bytes.toString('latin1')
     const hasCr = text.includes('\r')
     const blocks: Buffer[] = []
@@ -239,7 +240,7 @@ export class SharedStream implements FeedSink {
     if (this.#over) return
     this.#over = true
     clearTimeout(this.#keepaliveTimer)
-    clearTimeout(this.#lingerTimer)
+    this.#lingerWatchdog?.stop()
     this.#followers.clear()
     this.context.controller.abort(reason)
     this.context.onOver()

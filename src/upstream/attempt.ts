@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
 import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
+import { Watchdog } from '../watchdog.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
@@ -84,7 +85,7 @@ class Attempt implements PassTaker {
   #onSettled: OnSettled | undefined
   #upstream: string | undefined
   // Runs until the head is there: first for the connection, then for the answer. Cleared in #settle.
-  #timer: NodeJS.Timeout | undefined
+  #watchdog: Watchdog | undefined
   // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
   #request: ClientRequest | undefined
   // Those before it, whose answers were redirects and may still be coming.
@@ -128,7 +129,7 @@ class Attempt implements PassTaker {
     })
     describeBody(headers, body)
     signal.onabort = this.#onAbort
-    this.#startTimer(context.connectMs, 'ERR_SSE_PROXY_CONNECT_TIMEOUT')
+    this.#startWatchdog(context.connectMs, 'ERR_SSE_PROXY_CONNECT_TIMEOUT')
     context.proxy.pass(new StandInRequest(req, headers, body), this.#standIn)
   }
 
@@ -280,12 +281,12 @@ class Attempt implements PassTaker {
   }
 
   #awaitAnswer(): void {
-    if (this.#onSettled) this.#startTimer(this.#order.context.responseMs, 'ERR_SSE_PROXY_RESPONSE_TIMEOUT')
+    if (this.#onSettled) this.#startWatchdog(this.#order.context.responseMs, 'ERR_SSE_PROXY_RESPONSE_TIMEOUT')
   }
 
-  #startTimer(ms: number, code: 'ERR_SSE_PROXY_CONNECT_TIMEOUT' | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'): void {
-    clearTimeout(this.#timer)
-    if (ms > 0) this.#timer = setTimeout(() => this.#fail(this.#timedOut(code)), ms)
+  #startWatchdog(ms: number, code: 'ERR_SSE_PROXY_CONNECT_TIMEOUT' | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'): void {
+    this.#watchdog?.stop()
+    this.#watchdog = ms > 0 ? new Watchdog(ms, () => this.#fail(this.#timedOut(code))) : undefined
   }
 
   #timedOut(code: 'ERR_SSE_PROXY_CONNECT_TIMEOUT' | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'): UpstreamError {
@@ -324,8 +325,8 @@ class Attempt implements PassTaker {
     const onSettled = this.#onSettled
     if (!onSettled) return undefined
     this.#onSettled = undefined
-    clearTimeout(this.#timer)
-    this.#timer = undefined
+    this.#watchdog?.stop()
+    this.#watchdog = undefined
     this.#order.request.signal.onabort = null
     for (const request of this.#redirected ?? []) request.destroy()
     return onSettled
@@ -346,7 +347,7 @@ class Attempt implements PassTaker {
   }
 
   readonly #onUploaded = (): void => {
-    this.#timer?.refresh()
+    this.#watchdog?.reset()
   }
 }
 

@@ -3,6 +3,7 @@
 
 import http from 'node:http'
 import https from 'node:https'
+import { Watchdog } from '../watchdog.ts'
 import type { ProbePolicy } from './health.ts'
 import type { HpmOptions } from './http-proxy.ts'
 import type { Member } from './pool.ts'
@@ -21,7 +22,7 @@ export function startProbes(
       // One that hangs is not asked by a crowd.
       if (busy) return
       busy = true
-      if (member.health.probed(await answers(member, policy, hpm), policy, Date.now())) onEjected(member)
+      if (member.health.probed(await answers(member, policy, hpm), policy, performance.now())) onEjected(member)
       busy = false
     }
     void probe()
@@ -35,7 +36,8 @@ export function startProbes(
 /** Any answer below 400 in time. */
 function answers({ target }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmOptions): Promise<boolean> {
   const secure = isSecure(target)
-  return new Promise<boolean>((resolve) => {
+  let watchdog: Watchdog | undefined
+  const outcome = new Promise<boolean>((resolve) => {
     const request = (secure ? https : http).request(
       {
         ...addressOf(target),
@@ -43,7 +45,6 @@ function answers({ target }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmO
         agent: false,
         headers: { accept: '*/*', connection: 'close' },
         ...(secure && { ...hpm.ssl, rejectUnauthorized: hpm.secure !== false }),
-        signal: AbortSignal.timeout(timeoutMs),
       },
       (response) => {
         response.destroy()
@@ -52,7 +53,9 @@ function answers({ target }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmO
     )
     request.on('error', () => resolve(false))
     request.end()
-  }).catch(() => false)
+    watchdog = new Watchdog(timeoutMs, () => request.destroy(new Error('no answer in time')))
+  })
+  return outcome.catch(() => false).finally(() => watchdog?.stop())
 }
 
 /** Where a target listens, in the words of `http.request`. */

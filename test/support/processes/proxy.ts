@@ -28,9 +28,17 @@ const server: Server = http2
   ? (createSecureServer({ ...certificate, allowHTTP1: true }, listener as never) as unknown as Server)
   : createServer(listener)
 
+/** The event loop does nothing for so long. */
+function standStill(ms: number): void {
+  const until = performance.now() + ms
+  while (performance.now() < until);
+}
+
 answer({
   listen: () =>
     new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port))),
+  isReady: () => proxy.ready(),
+  stall: (ms: number) => void setImmediate(standStill, ms),
   memory: () => process.memoryUsage().rss,
   stats: () => proxy.stats(),
   resources: () => process.getActiveResourcesInfo(),
