@@ -35,7 +35,7 @@ export class Drain {
 
   constructor(plan: DrainPlan) {
     this.#plan = plan
-    this.#deadline = Date.now() + plan.withinMs
+    this.#deadline = performance.now() + plan.withinMs
   }
 
   get result(): DrainResult {
@@ -53,7 +53,7 @@ export class Drain {
 
   /** A stream that opened when the drain had begun. */
   add(session: Session): void {
-    this.#endAfter(session, Math.random() * Math.max(this.#deadline - Date.now(), 0) * SPREAD)
+    this.#endAfter(session, Math.random() * Math.max(this.#deadline - performance.now(), 0) * SPREAD)
   }
 
   /** A session is over. */

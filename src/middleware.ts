@@ -164,9 +164,8 @@ function drainRange(value: unknown, otherwise: readonly [number, number]): reado
   return typeof value === 'number' ? [Math.round(value / 2), Math.round(value * 1.5)] : range
 }
 
-function upstreamStats({ url, active, requests, weight, healthy, health }: Member): UpstreamStats {
-  const dueAt = health.dueAt(Date.now())
+function upstreamStats({ url, active, requests, weight, healthy, health, ejectedUntil }: Member): UpstreamStats {
   const { failures, ejections } = health
-  const known = dueAt > 0 && dueAt !== Number.POSITIVE_INFINITY
-  return { url, active, requests, weight, healthy, failures, ejections, ...(known && { ejectedUntil: dueAt }) }
+  const known = ejectedUntil > 0 && ejectedUntil !== Number.POSITIVE_INFINITY
+  return { url, active, requests, weight, healthy, failures, ejections, ...(known && { ejectedUntil }) }
 }

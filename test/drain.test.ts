@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { mock, type TestContext, test } from 'node:test'
 import { Drain } from '../src/drain.ts'
 import type { Session } from '../src/stream/session.ts'
+import { fakeClock, setWallClock } from './support/fake-clock.ts'
 
 /** A session as far as a drain goes: what it was told, and when. */
 interface FakeSession {
@@ -62,6 +63,19 @@ test('a session that opens in the middle of a drain ends before the deadline', (
   assert.ok(late.endedAt! >= 600 && late.endedAt! <= 960, `ended after ${late.endedAt} ms`)
 })
 
+test('a session that opens during a drain ends in time although the clock is set back by a day', (t) => {
+  const clock = fakeClock(t)
+  const drain = new Drain({ withinMs: 1000, retryMs: () => 1 })
+  const [late] = sessions(1) as [FakeSession]
+  clock.pass(500)
+
+  setWallClock(t, -86_400_000)
+  drain.add(late.session)
+  clock.pass(500)
+
+  assert.notEqual(late.endedAt, undefined)
+})
+
 test('a session that opens after the deadline ends at once', (t) => {
   startClock(t)
   const drain = new Drain({ withinMs: 100, retryMs: () => 1 })
@@ -116,6 +130,7 @@ test('after the deadline no timer is left to end anything', (t) => {
 
 function startClock(t: TestContext): void {
   mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 0 })
+  t.mock.method(performance, 'now', () => Date.now())
   t.after(() => mock.timers.reset())
 }
 

@@ -114,9 +114,9 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     publishRetry(this.stats.name, req, error.upstream ?? '', error, attempt, delayMs)
   }
 
-  ejected({ url, health }: Member): void {
+  ejected({ url, health, ejectedUntil }: Member): void {
     debugUpstream('%s is left alone after %d failures', url, health.failures)
-    publishEject(this.stats.name, url, health.dueAt(Date.now()), health.failures)
+    publishEject(this.stats.name, url, ejectedUntil, health.failures)
   }
 
   resuming(stream: SseStream, upstream: string, attempt: number): void {

@@ -26,7 +26,14 @@ export class Member implements BalanceCandidate {
   }
 
   get healthy(): boolean {
-    return this.health.dueAt(Date.now()) === 0
+    return this.health.dueAt(performance.now()) === 0
+  }
+
+  /** When it may be asked again, as `Date.now()`: for those who are told. What is decided goes by a clock that nobody sets. */
+  get ejectedUntil(): number {
+    const now = performance.now()
+    const dueAt = this.health.dueAt(now)
+    return dueAt === 0 ? 0 : Math.round(Date.now() + dueAt - now)
   }
 }
 
@@ -61,9 +68,10 @@ export class Pool {
 
   /**
    * Takes one, which must be given back.
+   * @param now as `performance.now()`
    * @throws UpstreamError when the app's balance function fails.
    */
-  choose(req: IncomingMessage, choice: Choice, now: number = Date.now()): Member {
+  choose(req: IncomingMessage, choice: Choice, now: number = performance.now()): Member {
     const member = this.#choose(req, choice, now)
     member.active++
     member.requests++
@@ -100,7 +108,8 @@ export class Pool {
   #preferred(req: IncomingMessage, candidates: readonly Member[], now: number): Member | undefined {
     const sticky = this.#sticky
     if (!sticky) return undefined
-    const named = sticky.cookie?.read(req, this.members, now)
+    // Cookies are read where they were not written, and after restarts.
+    const named = sticky.cookie?.read(req, this.members, Date.now())
     if (named) return candidates.includes(named) ? named : undefined
     const key = checkKey(sticky.readKey?.(req))
     if (key === '') return undefined

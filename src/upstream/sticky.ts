@@ -41,7 +41,7 @@ export function cookieOf(req: IncomingMessage, name: string): string | undefined
   return undefined
 }
 
-/** What a client's key was given last; it stays so for a while, whatever becomes of the others. */
+/** What a client's key was given last; it stays so for a while, whatever becomes of the others. Times are `performance.now()`. */
 export class KeyMemory {
   readonly #ttlMs: number
   readonly #entries = new Map<string, { url: string; expiresAt: number }>()

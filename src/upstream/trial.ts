@@ -67,11 +67,11 @@ export class Trial implements OnOver {
   }
 
   #succeeded(): void {
-    this.#member.health.succeeded(Date.now())
+    this.#member.health.succeeded(performance.now())
   }
 
   #failed(): void {
-    if (this.#member.health.failed(Date.now())) this.#observer.ejected(this.#member)
+    if (this.#member.health.failed(performance.now())) this.#observer.ejected(this.#member)
   }
 }
 

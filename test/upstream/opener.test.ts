@@ -14,6 +14,7 @@ import { Member, Pool, type StickyPolicy } from '../../src/upstream/pool.ts'
 import type { RetryPolicy } from '../../src/upstream/retry.ts'
 import type { StandInRequest, StandInResponse } from '../../src/upstream/stand-ins.ts'
 import { StickyCookie } from '../../src/upstream/sticky.ts'
+import { fakeClock } from '../support/fake-clock.ts'
 
 /** How a played upstream takes a request. */
 type Behaviour = (res: StandInResponse) => void
@@ -186,15 +187,15 @@ const countedOutcomes: { name: string; then: Behaviour; ms?: number }[] = [
 
 for (const { name, then, ms } of countedOutcomes) {
   test(`${name} counts as a failure of the upstream`, async (t) => {
-    t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+    const clock = fakeClock(t)
     const played = play(t, { [a]: then, [b]: answers(200) }, { balance: () => played.members[0] })
 
     for (let i = 0; i < 2; i += 1) {
       const outcome = played.open().catch((error) => error)
-      if (ms !== undefined) t.mock.timers.tick(ms)
+      if (ms !== undefined) clock.pass(ms)
       await outcome
       await nextTurn()
-      t.mock.timers.tick(2_000)
+      clock.pass(2_000)
     }
 
     assert.deepEqual(played.failures(), [2, 0])
@@ -214,28 +215,28 @@ const uncountedOutcomes: { name: string; then: Behaviour }[] = [
 
 for (const { name, then } of uncountedOutcomes) {
   test(`${name} is no failure of the upstream`, async (t) => {
-    t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+    const clock = fakeClock(t)
     const played = play(t, { [a]: then, [b]: answers(200) }, { balance: () => played.members[0] })
 
     const response = await played.open().catch(() => {})
     if (response) await bodyOf(response).catch(() => {})
-    t.mock.timers.tick(10_000)
+    clock.pass(10_000)
 
     assert.deepEqual(played.failures(), [0, 0])
   })
 }
 
 test('a stream that has lived for a second is a success, whatever becomes of it then', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  const clock = fakeClock(t)
   const bodies: PlayedBody[] = []
   const played = play(t, { [a]: streams((body) => void bodies.push(body)), [b]: answers(200) })
-  played.members[0]?.health.failed(Date.now())
+  played.members[0]?.health.failed(performance.now())
 
   await played.open()
   assert.deepEqual(played.failures(), [1, 0])
-  t.mock.timers.tick(999)
+  clock.pass(999)
   assert.deepEqual(played.failures(), [1, 0])
-  t.mock.timers.tick(1)
+  clock.pass(1)
   assert.deepEqual(played.failures(), [0, 0])
 
   bodies[0]?.breakOff()
@@ -243,13 +244,13 @@ test('a stream that has lived for a second is a success, whatever becomes of it 
 })
 
 test('a stream that its client leaves early says nothing about the upstream', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  const clock = fakeClock(t)
   const played = play(t, { [a]: streams(), [b]: answers(200) })
-  played.members[0]?.health.failed(Date.now())
+  played.members[0]?.health.failed(performance.now())
 
   const { body } = await played.open()
   body.destroy()
-  t.mock.timers.tick(10_000)
+  clock.pass(10_000)
 
   assert.deepEqual(played.failures(), [1, 0])
   assert.deepEqual(played.active(), [0, 0])
@@ -268,7 +269,7 @@ test('a client that leaves before the answer says nothing about the upstream', a
 })
 
 test('who watches is told of an ejection once, and the upstream is left alone', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  fakeClock(t)
   const played = play(t, { [a]: refuses, [b]: answers(200) }, { balance: (candidates) => candidates[0] })
 
   for (let i = 0; i < 2; i += 1) await assert.rejects(played.open(), UpstreamError)
@@ -280,7 +281,7 @@ test('who watches is told of an ejection once, and the upstream is left alone', 
 })
 
 test('an ejected upstream is asked again when its time is over, and left alone for twice as long when it still fails', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  const clock = fakeClock(t)
   const played = play(t, { [a]: refuses, [b]: answers(200) }, { balance: (candidates) => candidates[0] })
   const askAt: number[] = []
   const start = Date.now()
@@ -293,17 +294,17 @@ test('an ejected upstream is asked again when its time is over, and left alone f
     isAsked = false
     await played.open().catch(() => {})
     if (isAsked) askAt.push((Date.now() - start) / 1_000)
-    t.mock.timers.tick(1_000)
+    clock.pass(1_000)
   }
 
   assert.deepEqual(askAt, [0, 1, 11, 31, 71])
 })
 
 test('where all upstreams are ejected requests go on, to the one that is due soonest', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  const clock = fakeClock(t)
   const played = play(t, { [a]: refuses, [b]: refuses }, { balance: (candidates) => candidates[0] })
   for (let i = 0; i < 2; i += 1) await played.open().catch(() => {})
-  t.mock.timers.tick(100)
+  clock.pass(100)
   for (let i = 0; i < 2; i += 1) await played.open().catch(() => {})
   assert.deepEqual(played.ejected, [a, b])
 
@@ -351,7 +352,7 @@ test('a client whose own upstream is down keeps its cookie, to come back with', 
   const played = play(t, { [a]: answers(200), [b]: answers(200) }, { sticky: cookie })
   const home = played.members[0] as Member
   played.clientHeaders.cookie = cookie.issue(request(), home, Date.now()).split(';')[0]
-  for (let i = 0; i < health.failures; i += 1) home.health.failed(Date.now())
+  for (let i = 0; i < health.failures; i += 1) home.health.failed(performance.now())
 
   const response = await played.open()
 

@@ -47,7 +47,7 @@ test('an upstream whose probes fail is out after as many as fall says, and back 
 
 test('passed probes end an ejection before its time', async (t) => {
   const { probed } = await watched(t, { handler: (exchange) => exchange.answer(200) })
-  for (let i = 0; i < 3; i += 1) probed.member.health.failed(Date.now())
+  for (let i = 0; i < 3; i += 1) probed.member.health.failed(performance.now())
   assert.equal(probed.member.healthy, false)
 
   await until(() => probed.member.healthy, 'the upstream to be back', 5_000)
@@ -235,7 +235,7 @@ function start(
 ): Probed {
   const member = memberOf(target)
   const given = { ...policy, ...overrides }
-  for (let i = 0; i < given.fall && !well; i += 1) member.health.probed(false, given, Date.now())
+  for (let i = 0; i < given.fall && !well; i += 1) member.health.probed(false, given, performance.now())
   const ejected: Member[] = []
   t.after(startProbes([member], given, hpm, (one) => ejected.push(one)))
   return { member, ejected }

@@ -7,6 +7,7 @@ import fc from 'fast-check'
 import { leastStreams } from '../../src/upstream/balance.ts'
 import { Member, Pool, type StickyPolicy } from '../../src/upstream/pool.ts'
 import { cookieOf, KeyMemory, type Rankable, rank, StickyCookie } from '../../src/upstream/sticky.ts'
+import { setWallClock } from '../support/fake-clock.ts'
 
 const keys = Array.from({ length: 10_000 }, (_, i) => `user-${i}`)
 const secret = 'a secret of the tests'
@@ -98,6 +99,16 @@ test('a key whose upstream is down is served by another one and comes back to it
 
   assert.notEqual(chosenBy(pool, 'alice', now + policy.ejectMs - 1), home)
   assert.equal(chosenBy(pool, 'alice', now + policy.ejectMs), home)
+})
+
+test('a key stays where it has gone although the clock is set ahead by a day', (t) => {
+  const pool = poolOf(three, new KeyMemory(60_000))
+  const [home] = rank('alice', pool.members)
+  const substitute = pool.choose(keyed('alice'), { tried: new Set([home as Member]), avoid: undefined })
+
+  setWallClock(t, 86_400_000)
+
+  assert.equal(pool.choose(keyed('alice'), { tried: new Set(), avoid: undefined }), substitute)
 })
 
 test('a request that its own upstream has just failed goes to the next one of its key', () => {
