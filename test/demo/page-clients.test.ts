@@ -1,7 +1,8 @@
 // The buttons that bring clients of their own, the chat among them.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { browserForFile, withoutBrowser } from '../support/browser.ts'
+import { browserForFile } from '../support/browser.ts'
+import { withoutBrowser } from '../support/chromium.ts'
 import { openDemo } from './demo-page.ts'
 
 const browser = browserForFile()

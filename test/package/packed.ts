@@ -41,7 +41,7 @@ async function pack(temp: string): Promise<Packed> {
   const left = ['node_modules', 'dist', '.git']
   await cp(root, copy, {
     recursive: true,
-    filter: (path) => !(left.includes(basename(path)) && relative(root, dirname(path)) === ''),
+    filter: (path) => !(left.includes(basename(path)) && ['', 'test'].includes(relative(root, dirname(path)))),
   })
   await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
 

@@ -7,34 +7,12 @@
 //     const event = await source.next()
 //   })
 //
-// One browser serves a whole test file; every page lives in a context of its own (no cookies or connections of another
-// page) and ends with its test. Set CHROMIUM_PATH to test with a browser of the machine instead.
-import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+// One browser serves a whole test file, or all of them where the runner has started one; every page lives in a context of
+// its own (no cookies or connections of another page) and ends with its test.
 import { after, before, type TestContext } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { type Browser, type BrowserServer, chromium, type Page } from 'playwright-core'
-import { Arrivals, within } from './waiting.ts'
-
-const launchMs = 60_000
-const closeMs = 10_000
-
-/** Why no browser can run here, or false where one can: for the `skip` option of a test. */
-export const withoutBrowser: string | false =
-  process.env.CHROMIUM_PATH === undefined && (process.platform !== 'linux' || process.arch !== 'x64')
-    ? 'the packaged Chromium runs on Linux x64 only: set CHROMIUM_PATH to use another'
-    : false
-
-/** Why the browser cannot open an https page here, or false: its certificate store needs a library that is not packaged. */
-export const withoutTls: string | false =
-  withoutBrowser ||
-  (process.env.CHROMIUM_PATH === undefined &&
-  !libraryFolders().some((folder) => existsSync(join(folder, 'libsqlite3.so.0')))
-    ? 'the packaged Chromium needs libsqlite3.so.0 for https (Debian: apt-get install libsqlite3-0)'
-    : false)
+import { closeMs, endBrowser, launchBrowser, launchMs, sharedBrowser, withoutBrowser } from './chromium.ts'
+import { Arrivals } from './waiting.ts'
 
 /** What an EventSource of a page has dispatched: a message, a named event, `open` or `error`. */
 export interface PageEvent {
@@ -133,7 +111,7 @@ export interface FileBrowser {
   open(t: TestContext, url: string): Promise<TestPage>
 }
 
-/** Starts a browser before the tests of a file and ends it after them; to be called at the top of the file. */
+/** A browser from before the tests of a file until after them; to be called at the top of the file. */
 export function browserForFile(): FileBrowser {
   let server: BrowserServer | undefined
   let browser: Browser | undefined
@@ -141,12 +119,19 @@ export function browserForFile(): FileBrowser {
   before(
     async () => {
       if (withoutBrowser) return
-      server = await launch()
-      browser = await chromium.connect(server.wsEndpoint(), { timeout: launchMs })
+      const shared = sharedBrowser()
+      if (shared === undefined) server = await launchBrowser()
+      browser = await chromium.connect(shared ?? server?.wsEndpoint() ?? '', { timeout: launchMs })
     },
     { timeout: 2 * launchMs },
   )
-  after(() => server && end(server), { timeout: 2 * closeMs })
+  after(
+    async () => {
+      await browser?.close()
+      if (server) await endBrowser(server)
+    },
+    { timeout: 2 * closeMs },
+  )
 
   return {
     async open(t, url) {
@@ -158,94 +143,4 @@ export function browserForFile(): FileBrowser {
       return await TestPage.open(await context.newPage(), url)
     },
   }
-}
-
-async function launch(): Promise<BrowserServer> {
-  const { executablePath, env } = await installedBrowser()
-
-  return await chromium.launchServer({
-    executablePath,
-    env: { ...process.env, ...env },
-    headless: true,
-    host: '127.0.0.1',
-    timeout: launchMs,
-    args: [
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-      '--no-proxy-server',
-    ],
-  })
-}
-
-async function end(server: BrowserServer): Promise<void> {
-  try {
-    await within(server.close(), 'the browser to close', closeMs)
-  } catch {
-    await server.kill()
-  }
-}
-
-interface InstalledBrowser {
-  executablePath: string
-  env: Record<string, string>
-}
-
-async function installedBrowser(): Promise<InstalledBrowser> {
-  const ownPath = process.env.CHROMIUM_PATH
-  if (ownPath !== undefined) return { executablePath: ownPath, env: {} }
-
-  const folder = await unpackedChromium()
-  return {
-    executablePath: join(folder, 'chromium'),
-    // The package's own copies of the libraries that a bare machine lacks (nss, nspr, expat), and its fonts.
-    env: {
-      LD_LIBRARY_PATH: [join(folder, 'al2023', 'lib'), process.env.LD_LIBRARY_PATH].filter(Boolean).join(':'),
-      FONTCONFIG_FILE: fileURLToPath(new URL('fonts.conf', import.meta.url)),
-      XDG_DATA_HOME: join(folder, 'fonts'),
-    },
-  }
-}
-
-/**
- * The package unpacks itself into the temp folder, under fixed names and without a lock. Two test files may start at
- * once, so each unpacks into a folder of its own and the first to be through gives it the name that all use.
- */
-async function unpackedChromium(): Promise<string> {
-  const packageFolder = fileURLToPath(new URL('..', import.meta.resolve('@sparticuz/chromium')))
-  const { version } = JSON.parse(await readFile(join(packageFolder, 'package.json'), 'utf8')) as { version: string }
-  const cache = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
-  const unpacked = join(cache, `chromium-${version}`)
-  if (existsSync(unpacked)) return unpacked
-
-  await mkdir(cache, { recursive: true })
-  const partial = await mkdtemp(join(cache, 'unpacking-'))
-  try {
-    await unpackInto(partial)
-    await rename(partial, unpacked)
-  } catch (error) {
-    await rm(partial, { recursive: true, force: true })
-    if (!existsSync(unpacked)) throw error
-  }
-  return unpacked
-}
-
-function libraryFolders(): string[] {
-  const own = process.env.LD_LIBRARY_PATH?.split(':').filter(Boolean) ?? []
-  return [...own, '/usr/lib/x86_64-linux-gnu', '/lib/x86_64-linux-gnu', '/usr/lib64', '/lib64', '/usr/lib', '/lib']
-}
-
-/** In a process of its own, because the temp folder is the whole process's. */
-async function unpackInto(folder: string): Promise<void> {
-  const script = "const { default: chromium } = await import('@sparticuz/chromium'); await chromium.executablePath()"
-  await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
-    cwd: fileURLToPath(new URL('.', import.meta.url)),
-    // The name of the platform that has none of the libraries makes the package unpack them as well.
-    env: { ...process.env, TMPDIR: folder, AWS_EXECUTION_ENV: 'AWS_Lambda_nodejs22.x' },
-    timeout: launchMs,
-  })
 }

@@ -1,0 +1,238 @@
+// What the runner of the test files says of files that pass, fail, hang or go away, and what it leaves behind.
+import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { runFiles } from './support/runner/run-files.ts'
+import { lineOf, summary } from './support/runner/summary.ts'
+import type { Outcome } from './support/runner/test-process.ts'
+import { until } from './support/waiting.ts'
+
+const start = `import { describe, test } from 'node:test'\n`
+
+test('passed, failed and skipped tests are counted and named, each with why', async (t) => {
+  const [outcome] = await outcomesOf(t, {
+    'mixed.test.ts': `${start}
+      test('holds', () => {})
+      test('breaks', () => { throw new Error('what broke') })
+      test('waits for a browser', { skip: 'there is none' }, () => {})
+      test('is to be written', { todo: true })
+      describe('of a suite', () => {
+        test('holds too', () => {})
+        test('breaks too', async (t) => {
+          await t.test('inside', () => { throw new Error('deep down') })
+        })
+      })`,
+  })
+
+  assert.equal(outcome?.passed, 2)
+  assert.deepEqual(
+    outcome?.failed.map(({ name, error }) => [name, error.split('\n')[0]]),
+    [
+      ['breaks', 'Error: what broke'],
+      ['of a suite > breaks too > inside', 'Error: deep down'],
+      ['of a suite > breaks too', 'a test inside it failed'],
+    ],
+  )
+  assert.deepEqual(outcome?.skipped, [
+    { kind: 'skipped', name: 'waits for a browser', reason: 'there is none' },
+    { kind: 'skipped', name: 'is to be written', reason: 'still to do' },
+  ])
+})
+
+test('an error names the line of the source, not of what it was compiled to', async (t) => {
+  const [outcome] = await outcomesOf(t, {
+    'lines.test.ts': `${start}\n\ntest('breaks', () => { throw new Error('here') })`,
+  })
+
+  assert.match(outcome?.failed[0]?.error ?? '', /lines\.test\.ts:4:/)
+})
+
+for (const [symptom, { body, name, error }] of Object.entries({
+  'a test that never comes back fails, with its name': {
+    body: `
+      test('holds', () => {})
+      test('hangs', () => new Promise(() => setInterval(() => {}, 1000)))`,
+    name: 'hangs',
+    error: /^it was not through after 3 s$/,
+  },
+  'a file that exits before its tests are through has failed': {
+    body: `test('exits', () => new Promise(() => setTimeout(() => process.exit(0), 100)))`,
+    name: 'exits',
+    error: /^its process ended with 0$/,
+  },
+  'a process that is killed has failed': {
+    body: `test('dies', () => new Promise(() => setTimeout(() => process.kill(process.pid, 'SIGKILL'), 100)))`,
+    name: 'dies',
+    error: /^its process ended with SIGKILL$/,
+  },
+  'a process that says of itself that it failed has failed': {
+    body: `
+      test('holds', () => {})
+      process.once('exit', () => { process.exitCode = 3 })`,
+    name: 'one.test.ts',
+    error: /^its process ended with 3$/,
+  },
+  'a suite whose hook fails has failed': {
+    body: `
+      import { after } from 'node:test'
+      describe('a suite', () => {
+        after(() => { throw new Error('not closed') })
+        test('holds', () => {})
+      })`,
+    name: 'a suite',
+    error: /^Error: not closed/,
+  },
+  'a file that cannot be loaded has failed': {
+    body: `throw new Error('not loaded')`,
+    name: undefined,
+    error: /^its process ended with \d+$/,
+  },
+})) {
+  test(symptom, async (t) => {
+    const [outcome] = await outcomesOf(t, { 'one.test.ts': start + body })
+
+    const failure = outcome?.failed[0]
+    assert.match(failure?.error ?? '', error)
+    if (name !== undefined) assert.equal(failure?.name, name)
+  })
+}
+
+test('what a test file has started ends with it', async (t) => {
+  const [outcome] = await outcomesOf(t, {
+    'starts.test.ts': `${start}
+      import { spawn } from 'node:child_process'
+      test('leaves a process', () => {
+        const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' })
+        child.unref()
+        console.log('pid', child.pid)
+      })`,
+  })
+
+  const pid = Number(/pid (\d+)/.exec(outcome?.output ?? '')?.[1])
+  assert.ok(pid > 0)
+  await until(() => !isAlive(pid), 'the process to end')
+})
+
+test('a file finds its neighbours where it was written', async (t) => {
+  const [outcome] = await outcomesOf(t, {
+    'neighbours.test.ts': `${start}
+      import { readFileSync } from 'node:fs'
+      test('reads itself', () => void readFileSync(new URL('neighbours.test.ts', import.meta.url)))`,
+  })
+
+  assert.deepEqual([outcome?.passed, outcome?.failed], [1, []])
+})
+
+test('as many files as are allowed run at once, and no more', async (t) => {
+  const body = `${start}
+    import { readdirSync, rmSync, writeFileSync } from 'node:fs'
+    import { setTimeout } from 'node:timers/promises'
+    const running = new URL('running/', import.meta.url)
+    test('is one of few', async () => {
+      const own = new URL(String(process.pid), running)
+      writeFileSync(own, '')
+      await setTimeout(100)
+      console.log('together', readdirSync(running).length)
+      rmSync(own)
+    })`
+  const names = ['a', 'b', 'c', 'd', 'e'].map((name) => `${name}.test.ts`)
+
+  const outcomes = await outcomesOf(t, Object.fromEntries(names.map((name) => [name, body])))
+
+  const together = outcomes.map(({ output }) => Number(/together (\d+)/.exec(output)?.[1]))
+  assert.deepEqual(outcomes.map(({ file }) => file).sort(), names)
+  assert.equal(Math.max(...together), 2)
+})
+
+test('nothing of the run is left in the repository', async (t) => {
+  const folder = await folderWith(t, { 'a.test.ts': `${start}test('holds', () => {})` })
+
+  await run(folder, ['a.test.ts'])
+
+  assert.deepEqual(await readdir(join(folder, 'test', 'dist')), [])
+})
+
+test('the end says what failed, what was skipped and why, and how many there were on a line of its own', () => {
+  const outcomes: Outcome[] = [
+    {
+      file: 'test/b.test.ts',
+      ms: 2000,
+      passed: 3,
+      failed: [],
+      skipped: [{ name: 'x', reason: 'no zstd' }],
+      output: '',
+    },
+    {
+      file: 'test/a.test.ts',
+      ms: 1000,
+      passed: 2,
+      failed: [{ name: 'y', error: 'Error: z' }],
+      skipped: [],
+      output: '',
+    },
+  ]
+
+  const lines = summary(outcomes, 2500).split('\n')
+
+  assert.deepEqual(lines, [
+    '',
+    'Failed:',
+    '  test/a.test.ts: y',
+    '',
+    'Skipped:',
+    '  test/b.test.ts: x: no zstd',
+    '',
+    '2 files in 2.5 s',
+    '5 passed, 1 failed, 1 skipped',
+  ])
+})
+
+test('where nothing failed or was skipped the end says so in one line', () => {
+  const outcome: Outcome = { file: 'test/a.test.ts', ms: 1000, passed: 2, failed: [], skipped: [], output: 'chatter' }
+
+  assert.equal(lineOf(outcome), '✔ test/a.test.ts (2 tests, 1.0 s)')
+  assert.deepEqual(summary([outcome], 1000).split('\n'), ['', '1 file in 1.0 s', '2 passed, 0 failed'])
+})
+
+test('the line of a file that failed has its errors and what it printed under it', () => {
+  const failed = [{ name: 'breaks', error: 'Error: no\n  at here' }]
+
+  const text = lineOf({ file: 'test/a.test.ts', ms: 1000, passed: 1, failed, skipped: [], output: 'chatter\n' })
+
+  assert.deepEqual(text.split('\n'), [
+    '✖ test/a.test.ts (2 tests, 1.0 s)',
+    '  ✖ breaks',
+    '    Error: no',
+    '      at here',
+    '  it printed',
+    '    chatter',
+  ])
+})
+
+async function outcomesOf(t: TestContext, files: Record<string, string>): Promise<Outcome[]> {
+  return await run(await folderWith(t, files), Object.keys(files))
+}
+
+function run(root: string, files: string[]): Promise<Outcome[]> {
+  return runFiles({ root, files, filesAtOnce: 2, oneFileMs: 3000 })
+}
+
+async function folderWith(t: TestContext, files: Record<string, string>): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'runner-'))
+  t.after(() => rm(folder, { recursive: true, force: true }))
+  await mkdir(join(folder, 'running'))
+  for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text)
+  return folder
+}
+
+/** A process that has ended may stay in the table until its parent asks. */
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,79 @@
+// Test files as plain JavaScript, one bundle each: a TypeScript loader in each of more than a hundred processes, and what
+// it adds to every function, is a quarter of what all tests take together.
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { build, type Plugin } from 'esbuild'
+
+export interface Compiled {
+  /** Where the compiled form of a file is. */
+  pathOf(file: string): string
+  /** Whether the file, or what it imports of this repository, imports the module. */
+  reaches(file: string, module: string): boolean
+  remove(): Promise<void>
+}
+
+const recorder = fileURLToPath(new URL('record.ts', import.meta.url))
+
+/** Compiles files, named relative to `root`, into a folder of their own below it: their packages are looked up from there. */
+export async function compile(root: string, files: readonly string[]): Promise<Compiled> {
+  // A folder of this name is neither committed nor linted.
+  const parent = join(root, 'test', 'dist')
+  await mkdir(parent, { recursive: true })
+  const folder = await mkdtemp(join(parent, 'run-'))
+  const remove = (): Promise<void> => rm(folder, { recursive: true, force: true })
+
+  try {
+    const { metafile } = await build({
+      entryPoints: [...files, recorder].map((file) => ({ in: resolve(root, file), out: outputName(root, file) })),
+      absWorkingDir: root,
+      outdir: folder,
+      bundle: true,
+      packages: 'external',
+      platform: 'node',
+      format: 'esm',
+      target: 'node20',
+      outExtension: { '.js': '.mjs' },
+      sourcemap: true,
+      sourcesContent: false,
+      metafile: true,
+      logLevel: 'error',
+      plugins: [keepOwnPlaces],
+    })
+    const inputs = new Map(
+      Object.entries(metafile.outputs).map(([path, output]) => [resolve(root, path), Object.keys(output.inputs)]),
+    )
+    const pathOf = (file: string): string => join(folder, `${outputName(root, file)}.mjs`)
+    return {
+      pathOf,
+      reaches: (file, module) => inputs.get(pathOf(file))?.includes(module) ?? false,
+      remove,
+    }
+  } catch (error) {
+    await remove()
+    throw error
+  }
+}
+
+/** The compiled recorder, for whoever has a compiled file. */
+export function recorderOf(compiled: Compiled): string {
+  return compiled.pathOf(recorder)
+}
+
+function outputName(root: string, file: string): string {
+  return relative(root, resolve(root, file)).replace(/\.ts$/, '').replaceAll('..', 'outside')
+}
+
+/** In a bundle `import.meta` is the bundle's; a file looks for its neighbours where it was written. */
+const keepOwnPlaces: Plugin = {
+  name: 'keep-own-places',
+  setup({ initialOptions, onLoad }) {
+    initialOptions.define = { 'import.meta.url': 'ownUrl', 'import.meta.dirname': 'ownFolder' }
+    onLoad({ filter: /\.ts$/ }, async ({ path }) => {
+      const places = { ownUrl: pathToFileURL(path).href, ownFolder: dirname(path) }
+      const names = Object.entries(places).map(([name, value]) => `const ${name} = ${JSON.stringify(value)};`)
+      // On the first line, so that the others keep their numbers.
+      return { contents: names.join(' ') + (await readFile(path, 'utf8')), loader: 'ts' }
+    })
+  },
+}
