@@ -2,6 +2,7 @@
 // response is over.
 
 import type { IncomingMessage } from 'node:http'
+import { inspect } from 'node:util'
 import { AdmissionError } from './errors.ts'
 
 export interface AdmissionPolicy {
@@ -48,7 +49,7 @@ export class Admission {
     const { streams, streamsPerClient, clientKey } = this.#policy
     if (this.#draining) throw new AdmissionError('ERR_SSE_PROXY_DRAINING')
     if (streams > 0 && this.#inside >= streams) throw new AdmissionError('ERR_SSE_PROXY_FULL')
-    const key = streamsPerClient > 0 ? clientKey(req) : undefined
+    const key = streamsPerClient > 0 ? checkKey(clientKey(req)) : undefined
     if (key !== undefined && this.#count(key) >= streamsPerClient)
       throw new AdmissionError('ERR_SSE_PROXY_CLIENT_LIMIT')
     this.#inside++
@@ -74,4 +75,11 @@ export class Admission {
     if (left > 0) this.#perClient.set(key, left)
     else this.#perClient.delete(key)
   }
+}
+
+/** A key that is none would be nobody's, and its bearer without a limit. */
+function checkKey(key: unknown): string {
+  if (typeof key === 'string' || typeof key === 'number') return String(key)
+  const got = `${inspect(key, { depth: 0 })} (${typeof key})`
+  throw new TypeError(`limits.clientKey: expected the function to return a string, got ${got}`)
 }

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Admission } from './admission.ts'
+import { failureReport } from './app-callback.ts'
 import { group, integer, MAX_MS } from './check.ts'
 import { Drain, type DrainOptions, type DrainResult } from './drain.ts'
 import { AdmissionError } from './errors.ts'
@@ -39,8 +40,9 @@ export class Middleware {
     const { connectMs, responseMs } = options.timeouts
     this.#options = options
     const only = pool?.members.length === 1 ? pool.members[0] : undefined
-    this.#proxy = createHttpProxy(options.hpm, only?.target ?? options.fallback, only !== undefined)
-    this.#observer = new Observer(options, this.#proxy.report)
+    const callbackFailed = failureReport(options.hpm.logger)
+    this.#proxy = createHttpProxy(options.hpm, only?.target ?? options.fallback, only !== undefined, callbackFailed)
+    this.#observer = new Observer(options, this.#proxy.report, callbackFailed)
     const observer = this.#observer
     this.#context = {
       options,
@@ -73,10 +75,14 @@ export class Middleware {
 
   handle(req: IncomingMessage, res: ServerResponse, next?: Next): void {
     if (this.#options.hpm.ws) this.#proxyUpgradesOf(req)
-    const serve = () => onTurn(req, res, () => new Visit(this.#context, this.#nextId(), req, res, next).enter())
+    const visit = () => new Visit(this.#context, this.#nextId(), req, res, next)
+    const serve = () => onTurn(req, res, () => visit().enter())
     const accepted = this.#proxy.accepts(req)
-    if (accepted === true) serve()
-    else void accepted.then((yes) => (yes ? serve() : next?.()))
+    if (accepted === true) return serve()
+    void accepted.then(
+      (yes) => (yes ? serve() : visit().passBy()),
+      (error) => visit().refuse(error),
+    )
   }
 
   *streams(): Generator<SseStream> {

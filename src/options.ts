@@ -88,7 +88,10 @@ export interface TimeoutOptions<TReq = IncomingMessage> {
   responseMs?: number | undefined
   /** Silence of an open stream's upstream before it counts as lost. @defaultValue 0 */
   idleMs?: number | undefined
-  /** Age at which a stream is ended, with a `retry:` so that the client comes back. A negative number from the function means at once. @defaultValue 0 */
+  /**
+   * Age at which a stream is ended, with a `retry:` so that the client comes back. A negative number from the function
+   * means at once; an async function is refused, and one that throws breaks the stream off. @defaultValue 0
+   */
   lifetimeMs?: number | ((req: TReq) => number) | undefined
   /** How long a client may take nothing of what waits for it before it is let go. @defaultValue 60000 */
   writeMs?: number | undefined
@@ -101,7 +104,8 @@ export interface LimitOptions<TReq = IncomingMessage> {
   /** The same for each client; 429 past it. @defaultValue none */
   streamsPerClient?: number | undefined
   /**
-   * What tells clients apart.
+   * What tells clients apart: a string, at once. An async function is refused, and whatever else comes is an error of
+   * the app's for that request.
    * @defaultValue the client's IP address, as Express knows it where it trusts a proxy; of an IPv6 address its network
    */
   clientKey?: ((req: TReq) => string) | undefined
@@ -128,7 +132,7 @@ export interface BalanceCandidate {
   readonly healthy: boolean
 }
 
-/** Chooses one of the candidates: those that may be asked, never none. */
+/** Chooses one of the candidates: those that may be asked, never none. At once: an async function is refused. */
 export type BalanceFunction<TReq = IncomingMessage> = (
   candidates: readonly BalanceCandidate[],
   req: TReq,
@@ -145,6 +149,7 @@ export type StickyOptions<TReq = IncomingMessage> =
       | { header: string }
       | { cookie: string }
       | { query: string }
+      /** At once: an async function is refused. */
       | { key: (req: TReq) => string | undefined }
     ) & {
       /** How long a key stays where it was after its last use, although the targets have changed. @defaultValue 0 */
@@ -220,7 +225,7 @@ export interface ResumeOptions {
 /** One upstream stream for all clients that ask for the same. Only for GET; events are forwarded whole. */
 export interface ShareOptions<TReq = IncomingMessage> {
   /**
-   * What tells streams apart; undefined keeps a request unshared.
+   * What tells streams apart; undefined keeps a request unshared. Needed at once: an async function is refused.
    * @defaultValue host, URL, Authorization, Cookie, and the headers that the upstream's Vary names
    */
   key?: ((req: TReq) => string | undefined) | undefined
@@ -230,8 +235,11 @@ export interface ShareOptions<TReq = IncomingMessage> {
   transform?: TransformHook<TReq> | readonly TransformHook<TReq>[] | undefined
   /** What is kept for clients that come back; whatever comes first bounds it. */
   replay?: ReplayOptions | undefined
-  /** Told when a client asks to go on from an id that is not kept any more. */
-  onGap?: ((stream: SseStream<TReq>, gap: StreamGap) => void) | undefined
+  /**
+   * Told when a client asks to go on from an id that is not kept any more. Nobody waits for a promise; a throw or a
+   * rejection breaks that client's stream off.
+   */
+  onGap?: ((stream: SseStream<TReq>, gap: StreamGap) => void | PromiseLike<void>) | undefined
 }
 
 /** The last events of a shared stream. */
@@ -309,10 +317,16 @@ export interface SseProxyOptions<
   via?: string | false | undefined
   /** A label for metrics and debug output. @defaultValue 'sse-proxy' */
   name?: string | undefined
-  /** Called when the stream is open; a promise holds the events back. A throw breaks the stream off. */
-  onOpen?: ((stream: SseStream<TReq>) => void | Promise<void>) | undefined
-  /** Called when the upstream has ended cleanly, before the client's response ends; a promise holds that back. */
-  onEnd?: ((stream: SseStream<TReq>) => void | Promise<void>) | undefined
-  /** Called once when the stream is over. */
-  onClose?: ((stream: SseStream<TReq>, reason: CloseReason) => void) | undefined
+  /**
+   * Called when the stream is open; a promise holds the events back until it settles, its client leaves or its time is
+   * over. A throw or a rejection breaks the stream off.
+   */
+  onOpen?: ((stream: SseStream<TReq>) => void | PromiseLike<void>) | undefined
+  /**
+   * Called when the upstream has ended cleanly, before the client's response ends; a promise holds that back, as with
+   * `onOpen`. A throw or a rejection breaks the stream off.
+   */
+  onEnd?: ((stream: SseStream<TReq>) => void | PromiseLike<void>) | undefined
+  /** Called once when the stream is over. Nobody waits for a promise; what it fails with is reported through `logger`. */
+  onClose?: ((stream: SseStream<TReq>, reason: CloseReason) => void | PromiseLike<void>) | undefined
 }

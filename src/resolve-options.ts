@@ -3,6 +3,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AdmissionPolicy } from './admission.ts'
+import { asked, guardedLogger } from './app-callback.ts'
 import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, refuseNull, text } from './check.ts'
 import { clientIp, subnetOf } from './client-address.ts'
 import { ConfigError } from './errors.ts'
@@ -98,7 +99,7 @@ export function resolveOptions<TReq extends IncomingMessage, TRes extends Server
     throw new ConfigError("framing: 'bytes' cannot be used with transform, because hooks need whole events")
   }
   return Object.freeze({
-    hpm: resolvePassed(given),
+    hpm: guarded(resolvePassed(given)),
     fallback: fallbackTarget(options),
     upstreams: resolveUpstreams(options),
     resume: resolveResume(options.resume ?? false, framing),
@@ -121,6 +122,16 @@ export function resolveOptions<TReq extends IncomingMessage, TRes extends Server
     onOpen: optionalFunction('onOpen', options.onOpen),
     onEnd: optionalFunction('onEnd', options.onEnd),
     onClose: optionalFunction('onClose', options.onClose),
+  })
+}
+
+/** http-proxy-middleware's own, with the app's functions in a form that cannot do harm. */
+function guarded(hpm: HpmOptions): HpmOptions {
+  const { pathFilter, logger } = hpm
+  return Object.freeze({
+    ...hpm,
+    ...(typeof pathFilter === 'function' && { pathFilter: asked('pathFilter', pathFilter) }),
+    ...(logger && { logger: guardedLogger(logger) }),
   })
 }
 
@@ -163,7 +174,7 @@ function resolveTimeouts(value: unknown): ResolvedOptions['timeouts'] {
     idleMs: ms('idleMs', 0),
     lifetimeMs:
       typeof lifetime === 'function'
-        ? (lifetime as (req: IncomingMessage) => number)
+        ? asked('timeouts.lifetimeMs', lifetime as (req: IncomingMessage) => number)
         : integer('timeouts.lifetimeMs', lifetime ?? 0, 0, MAX_MS, ' or a function of the request'),
     writeMs: ms('writeMs', DEFAULTS.writeMs),
   })
@@ -202,7 +213,8 @@ function resolveClientKey(
   if (ipv6Subnet !== undefined) {
     throw new ConfigError('limits.ipv6Subnet: cannot be used with limits.clientKey, which tells clients apart itself')
   }
-  return callable('limits.clientKey', own)
+  callable('limits.clientKey', own)
+  return asked('limits.clientKey', own)
 }
 
 function fallbackTarget({ target }: SseProxyOptions): Target | undefined {
@@ -250,7 +262,7 @@ function resolveShare({ share = false, router, pathRewrite }: SseProxyOptions, f
     throw new ConfigError('share.key: required where router or pathRewrite is a function, which may tell clients apart')
   }
   return Object.freeze({
-    key: optionalFunction('share.key', given.key as ResolvedShare['key']),
+    key: optionalAsked('share.key', given.key as ResolvedShare['key']),
     lingerMs: integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS),
     transform: resolveHooks('share.transform', given.transform as ShareOptions['transform']),
     replay: Object.freeze({
@@ -290,4 +302,8 @@ function resolveVia(value: unknown): string | false {
 function optionalFunction<T>(path: string, value: T): T {
   if (value !== undefined) callable(path, value)
   return value
+}
+
+function optionalAsked<A extends unknown[], R>(path: string, value: ((...args: A) => R) | undefined): typeof value {
+  return value && asked(path, optionalFunction(path, value))
 }

@@ -2,6 +2,7 @@
 // it is left alone, when another attempt is made.
 
 import { METHODS } from 'node:http'
+import { asked } from './app-callback.ts'
 import { callable, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
 import { clientIp } from './client-address.ts'
 import { ConfigError } from './errors.ts'
@@ -109,7 +110,7 @@ function withoutCredentials(target: string | URL): string {
 }
 
 function resolveBalance(value: unknown): Balance<Member> {
-  if (typeof value === 'function') return custom(value as BalanceFunction)
+  if (typeof value === 'function') return custom(asked('balance', value as BalanceFunction))
   const name = oneOf('balance', value, ['least-streams', 'round-robin', 'random'], ' or a function')
   return { 'least-streams': leastStreams<Member>, 'round-robin': roundRobin<Member>, random: random<Member> }[name]()
 }
@@ -156,7 +157,10 @@ function resolveReadKey(given: Record<string, unknown>, value: unknown): ReadKey
     oneOf('sticky.by', given.by, ['ip'])
     return clientIp
   }
-  if (way === 'key') return callable('sticky.key', given.key as ReadKey)
+  if (way === 'key') {
+    callable('sticky.key', given.key)
+    return asked('sticky.key', given.key as ReadKey)
+  }
   const name = text(
     `sticky.${way}`,
     given[way],

@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
 import type { Admission, Ticket } from './admission.ts'
+import { asError, tell } from './app-callback.ts'
 import { SseProxyError, UpstreamError } from './errors.ts'
 import { clientEventId } from './event-id.ts'
 import { Lifetime } from './lifetime.ts'
@@ -216,10 +217,35 @@ export class Visit implements Guest, SessionContext {
     }
     if (error.code === 'ERR_SSE_PROXY_APP' && this.#next) {
       observer.noteRefusal(error, this.id, this.req)
-      return this.#next(error.cause)
+      return this.#passOn(this.#next, error)
     }
     await observer.refused(error, this.id, this.req, this.res)
     if (!this.isOver) refuse(this.req, this.res, error, options)
+  }
+
+  /** Leaves the request to whoever comes next in the app. */
+  passBy(): void {
+    const next = this.#next
+    if (next)
+      tell(
+        'next',
+        () => next(),
+        this.observer.callbackFailed,
+        (_path, thrown) => this.refuse(thrown),
+      )
+  }
+
+  /** Hands the error to the app's error handling, whose own failure leaves nobody else to answer. */
+  #passOn(next: Next, error: SseProxyError): void {
+    tell(
+      'next',
+      () => next(error.cause),
+      this.observer.callbackFailed,
+      (path, thrown) => {
+        this.observer.callbackFailed(path, thrown)
+        if (!this.isOver && !this.res.headersSent) refuse(this.req, this.res, error, this.options)
+      },
+    )
   }
 
   /** The response is over, above all because the client is gone. */
@@ -261,6 +287,7 @@ export class Visit implements Guest, SessionContext {
 }
 
 /** Anything else that is thrown is a mistake of ours or of the app's, and the app's error handling is the place for it. */
-function toSseProxyError(error: unknown): SseProxyError {
+function toSseProxyError(thrown: unknown): SseProxyError {
+  const error = asError('a callback', thrown)
   return error instanceof SseProxyError ? error : new UpstreamError('ERR_SSE_PROXY_APP', undefined, error)
 }

@@ -24,6 +24,7 @@ function values({ hpm, upstreams, limits, ...rest }: ResolvedOptions): unknown {
 }
 
 const MS = 'an integer from 0 to 2147483647'
+const AT_ONCE = 'expected a function that returns its result at once, got an async function'
 const FROM_1 = 'an integer from 1 to 2147483647'
 const BYTES = 'an integer from 1 to 9007199254740991'
 const URL_EXPECTED = "an http or https URL such as 'http://localhost:8080/events'"
@@ -312,6 +313,13 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   [{ target, limits: { streams: 0 } }, `limits.streams: expected ${FROM_1}, got 0 (number)`],
   [{ target, limits: { streamsPerClient: 1.5 } }, `limits.streamsPerClient: expected ${FROM_1}, got 1.5 (number)`],
   [{ target, limits: { clientKey: 'ip' } }, "limits.clientKey: expected a function, got 'ip' (string)"],
+  [{ target, limits: { clientKey: async () => 'a' } }, `limits.clientKey: ${AT_ONCE}`],
+  [{ target, timeouts: { lifetimeMs: async () => 1 } }, `timeouts.lifetimeMs: ${AT_ONCE}`],
+  [{ target, share: { key: async () => 'a' } }, `share.key: ${AT_ONCE}`],
+  [{ target, sticky: { key: async () => 'a' } }, `sticky.key: ${AT_ONCE}`],
+  [{ target, balance: async () => undefined }, `balance: ${AT_ONCE}`],
+  [{ target, pathFilter: async () => true }, `pathFilter: ${AT_ONCE}`],
+  [{ target, pathFilter: function* () {} }, `pathFilter: ${AT_ONCE}`],
   [{ target, limits: { ipv6Subnet: 0 } }, 'limits.ipv6Subnet: expected an integer from 1 to 128, got 0 (number)'],
   [{ target, limits: { ipv6Subnet: 129 } }, 'limits.ipv6Subnet: expected an integer from 1 to 128, got 129 (number)'],
   [
@@ -755,18 +763,35 @@ for (const [name, value] of [
   ['headers', { a: 'b', 'x-n': 1, 'x-list': ['a', 'b'], host: 'a.example' }],
   ['on', { error: undefined, proxyRes: () => {} }],
   ['pathFilter', ['/a', '/b']],
-  ['pathFilter', () => true],
   ['pathRewrite', {}],
   ['pathRewrite', () => '/a'],
   ['protocolRewrite', 'https'],
   ['router', { 'a.example': { host: 'a', port: 1 }, '/b': new URL('http://b'), '/c': 'wss://c' }],
-  ['logger', Object.assign(() => {}, { info: () => {}, warn: () => {}, error: () => {} })],
   ['ca', [Buffer.from('a'), 'b']],
 ] as const) {
   test(`${name}: ${inspect(value, { depth: 0 })} is taken`, () => {
     assert.equal(Reflect.get(resolveOptions({ target, [name]: value }).hpm, name), value)
   })
 }
+
+test('a filter and a logger are taken, and asked and told as they are', () => {
+  const lines: unknown[][] = []
+  const logger = Object.assign(() => {}, {
+    info: () => {},
+    warn: () => {},
+    error: (...line: unknown[]) => lines.push(line),
+  })
+
+  const { hpm } = resolveOptions({ target, logger, pathFilter: (path) => path === '/a' })
+  hpm.logger?.error('%s', 1)
+
+  assert.deepEqual(lines, [['%s', 1]])
+  assert.ok(typeof hpm.pathFilter === 'function')
+  assert.deepEqual(
+    ['/a', '/b'].map((path) => (hpm.pathFilter as (path: string) => unknown)(path)),
+    [true, false],
+  )
+})
 
 type Passed = Exclude<keyof HpmOptions, 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'>
 
@@ -806,5 +831,7 @@ test('every option of http-proxy-middleware passes as it is', () => {
 
   const { hpm } = resolveOptions({ target, ...passed } as SseProxyOptions)
 
-  assert.deepEqual({ ...hpm }, passed)
+  // A logger that throws may harm nobody.
+  assert.equal(Object.getPrototypeOf(hpm.logger), console)
+  assert.deepEqual({ ...hpm, logger: console }, passed)
 })

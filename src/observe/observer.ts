@@ -3,6 +3,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
+import { messageOf, type ReportFailure, tell } from '../app-callback.ts'
 import { type SseProxyError, type SseProxyErrorCode, UpstreamError } from '../errors.ts'
 import type { CloseReason, SseStream } from '../options.ts'
 import type { ResolvedOptions } from '../resolve-options.ts'
@@ -26,7 +27,7 @@ const REFUSAL_REASONS: Readonly<Partial<Record<SseProxyErrorCode, RefusalReason>
   ERR_SSE_PROXY_DRAINING: 'draining',
 }
 
-/** Tells the app's `on.error` handlers. */
+/** Tells the app's `on.error` handlers; never rejects. */
 export type Report = (error: Error, req: IncomingMessage, res: ServerResponse, target?: string) => Promise<void>
 
 export class Observer implements SessionObserver, SharedStreamObserver, OpenerObserver {
@@ -37,12 +38,15 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
   onEnd: (session: Session, reason: CloseReason) => void = () => {}
   /** Told when one has opened. */
   onStart: (session: Session) => void = () => {}
+  /** Told what a callback failed with that nobody waits for. */
+  readonly callbackFailed: ReportFailure
   readonly #options: ResolvedOptions
   readonly #report: Report
 
-  constructor(options: ResolvedOptions, report: Report) {
+  constructor(options: ResolvedOptions, report: Report, callbackFailed: ReportFailure) {
     this.#options = options
     this.#report = report
+    this.callbackFailed = callbackFailed
     this.stats = new Stats(options.name)
   }
 
@@ -69,11 +73,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
       debugStream('%s closed: %s after %d events, %d bytes', handle.id, reason, handle.events, handle.bytes)
     }
     publishClose(this.stats.name, handle, reason)
-    try {
-      this.#options.onClose?.(handle, reason)
-    } catch (error) {
-      debugError('%s onClose threw: %o', handle.id, error)
-    }
+    tell('onClose', () => this.#options.onClose?.(handle, reason), this.callbackFailed)
   }
 
   /** An open stream was broken off. */
@@ -81,13 +81,13 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     this.stats.countError(error.code)
     debugError('%s %s: %s %s', stream.id, error.code, error.message, causeOf(error))
     publishError(this.stats.name, error, stream, stream.req)
-    void this.#tell(error, stream.req, res, stream.upstream)
+    void this.#report(error, stream.req, res, stream.upstream)
   }
 
   /** A request gets no answer of an upstream's; resolves when the app has had the chance to give one. */
   async refused(error: SseProxyError, id: string, req: IncomingMessage, res: ServerResponse): Promise<void> {
     this.noteRefusal(error, id, req)
-    await this.#tell(error, req, res, error instanceof UpstreamError ? error.upstream : undefined)
+    await this.#report(error, req, res, error instanceof UpstreamError ? error.upstream : undefined)
   }
 
   /** The same where somebody else will answer. */
@@ -128,20 +128,20 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     debugStream('%s goes on with %s', stream.id, stream.upstream)
     publishResume(this.stats.name, stream, stream.upstream, stream.lastEventId, attempt)
   }
-
-  async #tell(error: Error, req: IncomingMessage, res: ServerResponse, target?: string): Promise<void> {
-    try {
-      await this.#report(error, req, res, target)
-    } catch (thrown) {
-      debugError('on.error threw: %o', thrown)
-    }
-  }
 }
 
 /** Its message and no more: what else an error carries may be a part of an answer. */
 function causeOf({ cause }: SseProxyError): string {
   if (!(cause instanceof Error)) return ''
-  return `(${'code' in cause ? `${String(cause.code)}: ` : ''}${cause.message})`
+  return `(${codeOf(cause)}${messageOf(cause)})`
+}
+
+function codeOf(cause: Error): string {
+  try {
+    return 'code' in cause ? `${String(cause.code)}: ` : ''
+  } catch {
+    return ''
+  }
 }
 
 /** Without the query, which may hold secrets. */

@@ -2,6 +2,7 @@
 // its neighbours. No promise is made where no hook returns one.
 
 import { isAscii } from 'node:buffer'
+import { asError, isThenable } from '../app-callback.ts'
 import { StreamError } from '../errors.ts'
 import type { HookResult, SseStream, StreamEvent, TransformHook } from '../options.ts'
 import { checkEvent, createBlockParser, type ParsedBlock, serializeEvent, serializeId } from './events.ts'
@@ -208,7 +209,7 @@ export class HookRunner {
 }
 
 function hookFailure(cause: unknown): StreamError {
-  return new StreamError('ERR_SSE_PROXY_HOOK', cause)
+  return new StreamError('ERR_SSE_PROXY_HOOK', asError('transform', cause))
 }
 
 function isEvent(substitute: Substitute): substitute is StreamEvent {
@@ -288,8 +289,4 @@ function listOf<T extends Substitute>(result: T | readonly T[]): readonly T[] {
 
 function isList<T>(result: T | readonly T[]): result is readonly T[] {
   return Array.isArray(result)
-}
-
-function isThenable(result: HookResult | Promise<HookResult>): result is Promise<HookResult> {
-  return typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
 }

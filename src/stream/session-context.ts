@@ -1,6 +1,7 @@
 // What a session gets from the visit it belongs to, and whom it tells what becomes of it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ReportFailure } from '../app-callback.ts'
 import type { SseProxyError } from '../errors.ts'
 import type { Lifetime } from '../lifetime.ts'
 import type { Stats } from '../observe/stats.ts'
@@ -14,6 +15,7 @@ import type { Session } from './session.ts'
 /** Who counts, publishes and reports what becomes of sessions. */
 export interface SessionObserver {
   readonly stats: Stats
+  readonly callbackFailed: ReportFailure
   opened(session: Session): void
   resuming(stream: SseStream, upstream: string, attempt: number): void
   resumed(stream: SseStream, attempt: number): void

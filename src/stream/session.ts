@@ -1,6 +1,7 @@
 // One event stream to one client: the place where events from a feed, keepalives, the app's own events and every
 // kind of ending meet, and the only place where a stream ends. Everything taken for it is given back there.
 
+import { asError, isThenable, promised, tell } from '../app-callback.ts'
 import { type SseProxyError, StreamError } from '../errors.ts'
 import type { UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import type { CloseReason, SseStream, StreamEvent, TransformHook } from '../options.ts'
@@ -144,6 +145,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     observer.opened(this)
     startSource()
     this.#callHook(
+      'onOpen',
       () => {
         this.#limitLifetime()
         return options.onOpen?.(this.handle)
@@ -225,9 +227,12 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
 
   onEnd(): void {
     this.#callHook(
+      'onEnd',
       () => this.context.options.onEnd?.(this.handle),
       () => this.#finish('upstream-ended', 'end'),
     )
+    // Where the client is gone there is nothing to hold up.
+    if (this.#detached) this.#finish('upstream-ended', 'leave')
   }
 
   onFailed(error: StreamError): void {
@@ -281,7 +286,8 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   clientLeft(): void {
     if (this.isOver || this.#detached) return
     const { graceMs } = this.context.options
-    if (graceMs === 0 || !this.#source || this.#isShared) return this.#finish('client-left', 'leave')
+    const goesOn = graceMs > 0 && !this.#isShared && this.#source?.isOver === false
+    if (!goesOn) return this.#finish('client-left', 'leave')
     this.#detached = true
     this.context.keepalives?.delete(this)
     if (graceMs !== Number.POSITIVE_INFINITY) {
@@ -312,9 +318,9 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     )
   }
 
-  /** Runs what the app wants to be told; what it throws breaks the stream off. */
-  tell(call: () => void | Promise<void>): void {
-    this.#callHook(call, () => {})
+  /** Runs what the app wants to be told; nobody waits for it, but what it fails with breaks the stream off. */
+  tell(path: string, call: () => void | PromiseLike<void>): void {
+    tell(path, call, this.#callbackFailed)
   }
 
   /** Events of one read came together; the silence was before the first of them. */
@@ -327,16 +333,23 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   /** Goes on when a hook of the app's is done; what it throws breaks the stream off. */
-  #callHook(call: () => void | Promise<void>, then: () => void): void {
-    const failed = (error: unknown) => this.fail(new StreamError('ERR_SSE_PROXY_HOOK', error), 'hook-failed')
+  #callHook(path: string, call: () => void | PromiseLike<void>, then: () => void): void {
     try {
       const pending = call()
-      if (!(pending instanceof Promise)) return this.isOver ? undefined : then()
+      if (!isThenable(pending)) return this.isOver ? undefined : then()
       this.#source?.hold()
-      pending.then(() => this.isOver || then()).catch(failed)
+      promised(pending)
+        .then(() => this.isOver || then())
+        .catch((error) => this.#callbackFailed(path, error))
     } catch (error) {
-      failed(error)
+      this.#callbackFailed(path, error)
     }
+  }
+
+  /** A stream that is over cannot be broken off for it. */
+  readonly #callbackFailed = (path: string, thrown: unknown): void => {
+    if (this.isOver) this.context.observer.callbackFailed(path, thrown)
+    else this.fail(new StreamError('ERR_SSE_PROXY_HOOK', asError(path, thrown)), 'hook-failed')
   }
 
   #write(bytes: Buffer): void {

@@ -219,7 +219,9 @@ export class SharedStreams {
   }
 
   #tellGap(session: Session, requested: string, before: string): void {
-    session.tell(() => this.#share.onGap?.(session.handle, { requestedId: requested, resumedAfterId: before }))
+    session.tell('share.onGap', () =>
+      this.#share.onGap?.(session.handle, { requestedId: requested, resumedAfterId: before }),
+    )
   }
 
   /** An answer that is no stream is for all who waited for it. */

@@ -141,7 +141,8 @@ class Attempt implements PassTaker {
 
   prepare(options: HpmOptions, req: { url?: string | undefined }): boolean {
     const { context, exchange, request } = this.#order
-    if (request.signal.aborted) return false
+    // A router may have taken longer than the client or a timer waits.
+    if (request.signal.aborted || !this.#onSettled) return false
     if (!context.proxy.boundary.admitsRewritten(req.url ?? '')) {
       this.#fail(new UpstreamError('ERR_SSE_PROXY_PATH', undefined, new Error(`pathRewrite made it ${req.url}`)))
       return false
@@ -168,6 +169,11 @@ class Attempt implements PassTaker {
 
   onUpstreamRequest(request: unknown, options: HpmOptions): void {
     if (!(request instanceof ClientRequest)) return
+    if (!this.#onSettled) {
+      // An `on.start` that threw has ended it before there was a request.
+      request.destroy()
+      return
+    }
     // A redirect may lead to another protocol, which takes another agent.
     if (this.#hasOwnAgent && options.followRedirects) options.agent = undefined
     if (this.#request && this.#request.host !== request.host) request.removeHeader('last-event-id')

@@ -1,7 +1,7 @@
 // The one place that knows http-proxy-middleware. It works on stand-ins; the app's handlers and plugins get the real
 // request and response in their place, and its error events of proxied requests go to the attempt they belong to.
 
-import { IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
+import { ClientRequest, IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import {
@@ -11,6 +11,7 @@ import {
   type Plugin,
   proxyEventsPlugin,
 } from 'http-proxy-middleware'
+import { asError, awaited, isThenable, promised, type ReportFailure, tell } from '../app-callback.ts'
 import { UpstreamError } from '../errors.ts'
 import { originForm, PathBoundary } from './path-boundary.ts'
 import { StandInRequest, StandInResponse } from './stand-ins.ts'
@@ -33,9 +34,9 @@ export interface HttpProxy {
   readonly boundary: PathBoundary
   /** Sends a request through http-proxy-middleware; what becomes of it is told to the stand-in's taker. */
   pass(req: StandInRequest, res: StandInResponse): void
-  /** Whether `pathFilter` lets the request in. */
+  /** Whether `pathFilter` lets the request in; rejects where the app's function fails. */
   accepts(req: IncomingMessage): true | Promise<boolean>
-  /** Tells the app's `on.error` and plugins; resolves when all of them have had their say. */
+  /** Tells the app's `on.error` and plugins; resolves when all of them have had their say, and never rejects. */
   report(error: Error, req: IncomingMessage, res: ServerResponse, target?: HpmTarget): Promise<void>
   /** Whether anybody wants to know when an answer has ended. */
   readonly tellsEnd: boolean
@@ -46,20 +47,34 @@ export interface HttpProxy {
 /**
  * @param target for requests that have no upstream of their own
  * @param isOnly whether there is no other, so that asking a router, and waiting for it, can be left out
+ * @param callbackFailed told of handlers that fail where nothing else shows it
  */
-export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, isOnly: boolean): HttpProxy {
+export function createHttpProxy(
+  hpm: HpmOptions,
+  target: HpmTarget | undefined,
+  isOnly: boolean,
+  callbackFailed: ReportFailure,
+): HttpProxy {
   // `ws` would subscribe to upgrades only when the first response is over, which for a stream may be never.
   const { pathFilter: _pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
   const boundary = new PathBoundary(hpm)
   const accepts = hpm.pathFilter === undefined ? () => true as const : createFilter(hpm)
-  const seam = createSeam(boundary)
+  const seam = createSeam(boundary, callbackFailed)
   const middleware = createProxyMiddleware({
     ...rest,
     ...(typeof pathRewrite === 'function'
-      ? { pathRewrite: (path, req, res, options) => pathRewrite(path, original(req), original(res), options) }
+      ? {
+          pathRewrite: awaited('pathRewrite', (path, req, res, options) =>
+            pathRewrite(path, original(req), original(res), options),
+          ),
+        }
       : { pathRewrite }),
     ...(typeof router === 'function'
-      ? { router: async (req, res, options) => router(original(req), original(res), options) }
+      ? {
+          router: awaited('router', async (req, res, options) =>
+            checkRouted(await router(original(req), original(res), options)),
+          ),
+        }
       : { router: isOnly ? undefined : (router ?? ((_req, res) => chosenTarget(res) ?? target ?? '')) }),
     target,
     // The default answer to errors writes into the response; the other defaults are kept.
@@ -67,7 +82,7 @@ export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, 
     plugins: [
       seam.plugin,
       ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [loggerPlugin] : [])]),
-      ...plugins,
+      ...plugins.map((plugin) => guardedPlugin(plugin, callbackFailed)),
     ],
   } as Options)
 
@@ -82,13 +97,19 @@ export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, 
       middleware(req as unknown as IncomingMessage, res as unknown as ServerResponse, failed).catch(failed)
     },
     async report(error, req, res, target) {
-      for (const listener of seam.errorListeners()) await listener(error, req, res, target)
+      for (const listener of seam.errorListeners()) {
+        try {
+          await listener(error, req, res, target)
+        } catch (thrown) {
+          callbackFailed('on.error', thrown)
+        }
+      }
     },
     get tellsEnd() {
       return seam.endListeners().length > 0
     },
     tellEnd(req, res, answer) {
-      for (const listener of seam.endListeners()) listener(req, res, answer)
+      for (const listener of seam.endListeners()) tell('on.end', () => listener(req, res, answer), callbackFailed)
     },
     upgrade(req, socket, head) {
       const take = () => {
@@ -103,7 +124,11 @@ export function createHttpProxy(hpm: HpmOptions, target: HpmTarget | undefined, 
       const accepted = accepts(req)
       // One that the filter leaves out is somebody else's on the same server, or nobody's.
       if (accepted === true) take()
-      else void accepted.then((yes) => yes && take())
+      else
+        void accepted.then(
+          (yes) => yes && take(),
+          (error) => callbackFailed('pathFilter', error),
+        )
     },
   }
 }
@@ -116,14 +141,14 @@ interface Seam {
   refuseUpgrade(req: IncomingMessage, socket: Socket): void
 }
 
-function createSeam(boundary: PathBoundary): Seam {
+function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure): Seam {
   let server: ProxyServer | undefined
   return {
     endListeners: () => server?.rawListeners('end') ?? [],
     plugin(installed) {
       server = installed
       interceptPasses(installed, boundary)
-      interceptEvents(installed)
+      interceptEvents(installed, callbackFailed)
       installed.on('error', closeFailedUpgrade)
       guardUpgrades(installed)
     },
@@ -148,20 +173,26 @@ function interceptPasses(server: ProxyServer, boundary: PathBoundary): void {
 }
 
 function refuseUpgrade(server: ProxyServer, req: IncomingMessage, socket: Socket): void {
-  try {
-    server.emit('error', new UpstreamError('ERR_SSE_PROXY_PATH'), req, socket)
-  } catch {
-    // A handler of the app's may throw, and nobody would catch it.
-    socket.destroy()
-  }
+  server.emit('error', new UpstreamError('ERR_SSE_PROXY_PATH'), req, socket)
 }
 
-function interceptEvents(server: ProxyServer): void {
-  const { emit: untouched } = server
-  const emit = (...args: unknown[]): boolean => Reflect.apply(untouched, server, args)
+function interceptEvents(server: ProxyServer, callbackFailed: ReportFailure): void {
+  /** As `emit()` does it, except that the failure of a listener is no business of httpxy's or of the next one. */
+  const emit = (event: string, args: unknown[], onThrown: (path: string, thrown: unknown) => void): boolean => {
+    const listeners: ((...args: unknown[]) => unknown)[] = server.rawListeners(event)
+    for (const listener of listeners) {
+      tell(`on.${event}`, () => Reflect.apply(listener, server, args), callbackFailed, onThrown)
+    }
+    return listeners.length > 0
+  }
   const intercepted = (event: string, ...args: unknown[]): boolean => {
     const res = args.find(isStandIn)
-    if (res === undefined) return emit(event, ...args)
+    if (res === undefined) {
+      return emit(event, args, (path, thrown) => {
+        callbackFailed(path, thrown)
+        failUpgrade(event, args)
+      })
+    }
     if (event === 'error') return res.taker.onFailure(args[0])
     if (event === 'end') {
       // Told when it is true, see `tellEnd`; here it only means that the headers are done.
@@ -171,17 +202,41 @@ function interceptEvents(server: ProxyServer): void {
     }
     if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3] as HpmOptions)
     if (server.listenerCount(event) > 0) {
-      try {
-        emit(event, ...args.map(original))
-      } catch (error) {
-        // A handler that throws would end the process from here.
-        res.taker.onUnroutable(error)
-      }
+      emit(event, args.map(original), (path, thrown) => res.taker.onUnroutable(asError(path, thrown)))
     }
     if (event === 'proxyRes') res.finished = true
     return event === 'econnreset' ? res.taker.onFailure(args[0]) : true
   }
   Object.assign(server, { emit: intercepted })
+}
+
+/** A handler that throws has not let the WebSocket through, where that can still be stopped. */
+function failUpgrade(event: string, [connection]: unknown[]): void {
+  if (event !== 'proxyReqWs' && event !== 'open') return
+  const failure = new Error(`on.${event} threw`)
+  if (connection instanceof ClientRequest || connection instanceof Socket) connection.destroy(failure)
+}
+
+/** What a plugin throws when it is installed, the app sees; what it rejects with later is reported. */
+function guardedPlugin(plugin: Plugin, callbackFailed: ReportFailure): Plugin {
+  return (server, options) => {
+    const result: unknown = plugin(server, options)
+    if (isThenable(result)) promised(result).catch((error) => callbackFailed('plugins', error))
+  }
+}
+
+const PLACES = ['host', 'hostname', 'port', 'socketPath']
+
+/** Nothing stands for the target; anything else that is no upstream would be asked at localhost. */
+function checkRouted<T>(routed: T): T {
+  if (routed === undefined || routed === null || routed === '') return routed
+  if (typeof routed === 'string' && URL.canParse(routed)) return routed
+  if (typeof routed === 'object' && PLACES.some((name) => Reflect.get(routed, name))) return routed
+  // A URL may hold credentials.
+  const got = typeof routed === 'string' ? 'a text that is none' : typeof routed
+  throw new TypeError(
+    `router: expected the function to return a URL, an object with host and port, or nothing, got ${got}`,
+  )
 }
 
 function isStandIn(value: unknown): value is StandInResponse {
@@ -231,14 +286,35 @@ function ignoreErrors(socket: Socket): void {
 /** Asks http-proxy-middleware itself: what it would route, it accepts. */
 function createFilter(hpm: HpmOptions): (req: IncomingMessage) => Promise<boolean> {
   const accepted = new Error('accepted')
+  const { pathFilter } = hpm
+  // What the app's function throws, http-proxy-middleware would take for a no.
+  const failures = new WeakMap<IncomingMessage, unknown>()
   const probe = createProxyMiddleware({
-    ...(hpm.pathFilter !== undefined && { pathFilter: hpm.pathFilter }),
+    ...(pathFilter !== undefined && {
+      pathFilter: typeof pathFilter !== 'function' ? pathFilter : noting(pathFilter, failures),
+    }),
     ...(hpm.logger && { logger: hpm.logger }),
     router: () => Promise.reject(accepted),
     ejectPlugins: true,
   })
   return (req) =>
-    new Promise((resolve) => {
-      void probe(req, new ServerResponse(req), (outcome) => resolve(outcome === accepted))
+    new Promise((resolve, reject) => {
+      void probe(req, new ServerResponse(req), (outcome) => {
+        if (failures.has(req)) reject(failures.get(req))
+        else resolve(outcome === accepted)
+      }).catch(reject)
     })
+}
+
+type FilterFunction = Extract<HpmOptions['pathFilter'], (...args: never[]) => unknown>
+
+function noting(pathFilter: FilterFunction, failures: WeakMap<IncomingMessage, unknown>): FilterFunction {
+  return (path, req) => {
+    try {
+      return pathFilter(path, req)
+    } catch (error) {
+      failures.set(req, error)
+      return false
+    }
+  }
 }
