@@ -53,6 +53,7 @@ export type UpstreamErrorCode =
   | 'ERR_SSE_PROXY_BODY_CONSUMED'
   | 'ERR_SSE_PROXY_BODY_TIMEOUT'
   | 'ERR_SSE_PROXY_PATH'
+  | 'ERR_SSE_PROXY_NOT_SENT'
   | 'ERR_SSE_PROXY_APP'
 
 const UPSTREAM_FAILURES: Readonly<Record<UpstreamErrorCode, readonly [status: number, message: string]>> = {
@@ -64,6 +65,7 @@ const UPSTREAM_FAILURES: Readonly<Record<UpstreamErrorCode, readonly [status: nu
   ERR_SSE_PROXY_BODY_CONSUMED: [500, 'The request body was read before it reached the proxy and cannot be sent again.'],
   ERR_SSE_PROXY_BODY_TIMEOUT: [408, 'The request body did not come in time.'],
   ERR_SSE_PROXY_PATH: [400, 'The path of the request leads out of what can be asked for here.'],
+  ERR_SSE_PROXY_NOT_SENT: [500, 'The request could not be sent on.'],
   ERR_SSE_PROXY_APP: [500, 'The request could not be handled.'],
 }
 
@@ -77,10 +79,15 @@ export class UpstreamError extends SseProxyError {
 
   constructor(code: UpstreamErrorCode, upstream?: string, cause?: unknown, mayHaveArrived = true) {
     const [status, message] = UPSTREAM_FAILURES[code]
-    super(code, status, message, cause)
+    super(code, code === 'ERR_SSE_PROXY_NOT_SENT' && blamesClient(cause) ? 400 : status, message, cause)
     this.upstream = upstream
     this.mayHaveArrived = mayHaveArrived
   }
+}
+
+/** http-proxy-middleware's fixRequestBody destroys a request whose form would pass for another one, and says so. */
+function blamesClient(cause: unknown): boolean {
+  return cause instanceof Error && 'code' in cause && String(cause.code).startsWith('HPM_ERR_INVALID_MULTIPART')
 }
 
 /** The codes of a StreamError. */

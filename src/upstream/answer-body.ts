@@ -28,6 +28,8 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
   // The one read that brought all of the head, and what came with it; undefined where there were more, and after `start`.
   #headRead: Buffer | undefined
   #lane: ChunkLane | undefined
+  // Whose doing it is when the body breaks.
+  #overAs: 'broken' | 'given-up' = 'broken'
   // How the body ended, once it has; told to the sink when there is one.
   #outcome: 'complete' | 'given-up' | Error | undefined
 
@@ -42,7 +44,9 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     this.#request = request
     this.#onOver = onOver
     const broken = (error?: Error) => {
-      if (this.#outcome === undefined) this.#finish(error ?? new Error('the connection was closed before the end'))
+      // A connection that fails always says so, with a code: it was the app that has destroyed the answer.
+      if (!error || !('code' in error)) this.#overAs = 'given-up'
+      this.#finish(error ?? new Error('the answer was destroyed before its end'))
     }
     source.on('data', (chunk: Buffer | string) => this.#take(chunk))
     source.on('end', () => this.#finish('complete'))
@@ -127,7 +131,7 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
   #finish(outcome: 'complete' | Error): void {
     if (this.#outcome !== undefined) return
     this.#outcome = outcome
-    this.#onOver?.onOver(outcome === 'complete' ? 'complete' : 'broken')
+    this.#onOver?.onOver(outcome === 'complete' ? 'complete' : this.#overAs)
     this.#tell(outcome)
   }
 

@@ -208,11 +208,19 @@ class Attempt implements PassTaker {
   }
 
   onFailure(error: unknown): true {
+    // Nobody here gives a request up before it has settled, and Node tells of what a connection does before it marks the
+    // request: it was the app. Without a request Node has found it to be none, for its path or a header.
+    const isOwn = this.#request ? this.#request.destroyed : isOfNode(error)
+    if (isOwn) this.#fail(this.#error('ERR_SSE_PROXY_NOT_SENT', error))
+    else this.#failed(error)
+    return true
+  }
+
+  #failed(error: unknown): void {
     const request = this.#request
     const begun = (request?.socket?.bytesRead ?? 0) > this.#bytesReadBefore
     const code = begun || isParseError(error) ? 'ERR_SSE_PROXY_BAD_ANSWER' : 'ERR_SSE_PROXY_UNREACHABLE'
     this.#fail(this.#error(code, error), request?.reusedSocket === true)
-    return true
   }
 
   onHead(answer: IncomingMessage): void {
@@ -349,7 +357,7 @@ class Attempt implements PassTaker {
   }
 
   readonly #onClosed = (): void => {
-    this.onFailure(new Error('closed without an answer'))
+    this.#failed(new Error('closed without an answer'))
   }
 
   readonly #onUploaded = (): void => {
@@ -365,6 +373,11 @@ const EMPTY_BODY: UpstreamBody = {
   pause() {},
   resume() {},
   destroy() {},
+}
+
+/** Not of the system, or of an agent that does something of its own. */
+function isOfNode(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_')
 }
 
 function isParseError(error: unknown): boolean {

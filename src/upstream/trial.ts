@@ -7,6 +7,7 @@ import { isEventStream, type UpstreamResponse } from '../open-upstream.ts'
 import type { AnswerEnding, OnOver } from './answer-body.ts'
 import { EARLY_DEATH_MS } from './health.ts'
 import type { Member, Pool } from './pool.ts'
+import { isUpstreamsFault } from './retry.ts'
 
 /** Statuses with which an upstream, or a proxy before it, says that it cannot do its work. */
 const FAILING = new Set([502, 503, 504])
@@ -73,9 +74,4 @@ export class Trial implements OnOver {
   #failed(): void {
     if (this.#member.health.failed(performance.now())) this.#observer.ejected(this.#member)
   }
-}
-
-/** Routing, rewriting, paths and bodies are the app's and the client's affair. */
-export function isUpstreamsFault({ code }: UpstreamError): boolean {
-  return code !== 'ERR_SSE_PROXY_APP' && code !== 'ERR_SSE_PROXY_PATH' && !code.startsWith('ERR_SSE_PROXY_BODY_')
 }
