@@ -234,7 +234,7 @@ class Visitor implements Guest {
     const session = {
       isOver: false,
       handle: {},
-      tell(call: () => void) {
+      tell(_path: string, call: () => void) {
         call()
       },
       follow(_response: UpstreamResponse, shared: SharedStream, position: number) {
