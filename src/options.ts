@@ -80,13 +80,19 @@ export interface KeepaliveOptions {
   openAfterMs?: number | undefined
 }
 
-/** Limits in time; 0 means none. */
+/**
+ * Limits in time; 0 means none. A wait may last an eighth longer. Time in which this process itself was not there (its event
+ * loop stood still, the machine slept) is no silence of the other side: the wait begins anew, three times at most.
+ */
 export interface TimeoutOptions<TReq = IncomingMessage> {
   /** To a connection with the upstream, TLS and any wait for a socket of a limited agent included. @defaultValue 10000 */
   connectMs?: number | undefined
   /** From the connection, or the last byte of the request's body, to the response headers. @defaultValue 120000 */
   responseMs?: number | undefined
-  /** Silence of an open stream's upstream before it counts as lost. @defaultValue 0 */
+  /**
+   * Silence of an open stream's upstream before it counts as lost. Without it, TCP keepalive finds a machine that is gone
+   * (after 25 s), and nothing finds a process that hangs. @defaultValue 0
+   */
   idleMs?: number | undefined
   /**
    * Age at which a stream is ended, with a `retry:` so that the client comes back. A negative number from the function

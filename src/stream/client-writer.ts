@@ -5,6 +5,7 @@ import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { UpstreamResponse } from '../open-upstream.ts'
+import { watchClient } from '../tcp-keepalive.ts'
 import { Watchdog } from '../watchdog.ts'
 import { chunkOf, type SharedBytes } from './chunk.ts'
 import type { HeadersSet } from './response-headers.ts'
@@ -95,6 +96,7 @@ export class ClientWriter {
   openStream(head: ResponseHead): void {
     this.open(head)
     this.#isStream = true
+    if (!http2Stream(this.#res)) watchClient(this.#res.socket)
   }
 
   /** Sends the head if it has not left. */

@@ -2,6 +2,7 @@
 
 import http from 'node:http'
 import https from 'node:https'
+import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
 import { withIdleGuard } from './idle-guard.ts'
 import { LeanAgent, ofConnection } from './lean-agent.ts'
 
@@ -16,7 +17,7 @@ export interface Agents {
 }
 
 export function createAgents(): Agents {
-  const kept = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }
+  const kept = { keepAlive: true, keepAliveMsecs: UPSTREAM_SILENCE_MS, maxSockets: Number.POSITIVE_INFINITY }
   const plain = withIdleGuard(new LeanAgent())
   const plainMirroring = withIdleGuard(lean(new http.Agent(kept)))
   const secured = withIdleGuard(lean(new https.Agent(kept)))

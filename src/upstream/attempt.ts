@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
 import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
+import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
 import { Watchdog } from '../watchdog.ts'
 import type { Agents } from './agents.ts'
 import { AnswerBody, type OnOver } from './answer-body.ts'
@@ -192,6 +193,8 @@ class Attempt implements PassTaker {
     this.#bytesWrittenBefore = socket?.bytesWritten ?? 0
     const connected = () => {
       this.#isConnected = true
+      // Some releases of Node do not where the connection is TLS, and none does where it is not to be used again.
+      if (this.#hasOwnAgent) socket?.setKeepAlive(true, UPSTREAM_SILENCE_MS)
       this.#bytesReadBefore = socket?.bytesRead ?? 0
       this.#awaitAnswer()
     }

@@ -7,6 +7,7 @@
 
 import http, { type ClientRequest } from 'node:http'
 import type { Socket } from 'node:net'
+import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
 
 type Options = Record<string, unknown>
 
@@ -47,7 +48,7 @@ export class LeanAgent extends http.Agent {
   #freed: Socket | undefined
 
   constructor() {
-    super({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY })
+    super({ keepAlive: true, keepAliveMsecs: UPSTREAM_SILENCE_MS, maxSockets: Number.POSITIVE_INFINITY })
   }
 
   /** What a request calls that was given this agent. */
@@ -83,7 +84,7 @@ export class LeanAgent extends http.Agent {
         // As Node's agents have it.
         noDelay: true,
         keepAlive: true,
-        keepAliveInitialDelay: 1000,
+        keepAliveInitialDelay: UPSTREAM_SILENCE_MS,
         servername: '',
       },
       onFree(this: Socket): void {

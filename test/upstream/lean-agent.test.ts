@@ -22,7 +22,7 @@ test('a connection is made from the options that concern it, and none of those t
 
   const [options = {}] = connections
   assert.deepEqual([options.host, options.port, options.family, options.lookup], ['127.0.0.1', port, family, lookup])
-  assert.deepEqual([options.noDelay, options.keepAlive, options.keepAliveInitialDelay], [true, true, 1000])
+  assert.deepEqual([options.noDelay, options.keepAlive, options.keepAliveInitialDelay], [true, true, 15_000])
   for (const name of ['headers', 'auth', 'method', 'hostname', 'agent', 'path'])
     assert.equal(name in options, false, name)
 })
