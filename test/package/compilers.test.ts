@@ -41,7 +41,7 @@ for (const compiler of compilers) {
 
     for (const name of folders) {
       const { stdout, stderr } = await node(join(name, 'consumer.js'))
-      assert.equal(stdout, '0 1 true\n', name)
+      assert.equal(stdout, '0 ERR_SSE_PROXY_OPTION true\n', name)
       assert.equal(stderr, '', name)
     }
   })
