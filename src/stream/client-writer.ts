@@ -23,6 +23,9 @@ export interface WriterListener {
 // Whoever replaces it wants to see the body, for one response or for all. Node's own is inherited.
 const untouchedWrite = Object.hasOwn(ServerResponse.prototype, 'write') ? undefined : OutgoingMessage.prototype.write
 
+// Bun keeps the head until there is a body, unless `flushHeaders` is called, which writes the bytes that came.
+const isBun = process.versions.bun !== undefined
+
 export class ClientWriter {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
@@ -105,8 +108,8 @@ export class ClientWriter {
     if (res.headersSent) return
     // Asked before the first write, around which Node itself corks.
     const isCorked = res.writableCorked > 0
-    // flushHeaders would write the head as UTF-8, and bytes beyond ASCII would not be those that came.
-    if (http2Stream(res)) res.flushHeaders()
+    // Node's flushHeaders would write the head as UTF-8, and bytes beyond ASCII would not be those that came.
+    if (http2Stream(res) || isBun) res.flushHeaders()
     else res.write('', 'latin1')
     if (this.#isStream && !isCorked) this.#connection = connectionForChunks(res)
   }
