@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { test } from 'node:test'
 import type { OpenMessage } from 'sse-proxy-middleware'
-import { hosts } from '../support/front.ts'
-import { proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { type Front, hosts } from '../support/front.ts'
+import { proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
+import { chunk, streamHead } from '../support/raw-upstream.ts'
 
 const ways: { name: string; options: Partial<SseProxyOptions> }[] = [
   { name: 'as it is', options: {} },
@@ -104,6 +106,25 @@ function responseOf(req: IncomingMessage): ServerResponse {
   return (req as IncomingMessage & { res: ServerResponse }).res
 }
 
+/** How often the sockets of clients that connect from now on were given something to send; what is corked is one write. */
+function watchWrites({ server }: Front): () => number {
+  let writes = 0
+  server.on('connection', (socket: Socket) => {
+    const { _write: write, _writev: writev } = socket
+    Object.assign(socket, {
+      _write: (...rest: Parameters<typeof write>) => {
+        writes += 1
+        write.apply(socket, rest)
+      },
+      _writev: (...rest: Parameters<NonNullable<typeof writev>>) => {
+        writes += 1
+        writev?.apply(socket, rest)
+      },
+    })
+  })
+  return () => writes
+}
+
 function corked(_req: IncomingMessage, res: ServerResponse, next: () => void): void {
   res.cork()
   next()
@@ -123,16 +144,26 @@ for (const { name, options } of ways) {
     assert.equal(await client.whole(), 'data: whole\n\ndata: half\n\n')
   })
 
-  test(`several events of one read leave together, ${name}`, async (t) => {
-    const { upstream, front } = await proxied(t, options)
-    const client = front.request()
-    const exchange = await upstream.next()
+  for (const [how, read] of Object.entries({
+    'in one chunk': [chunk('data: 1\n\ndata: 2\n\ndata: 3\n\n')],
+    'in a chunk each': ['data: 1\n\n', 'data: 2\n\n', 'data: 3\n\n'].map(chunk),
+  })) {
+    test(`several events of one read, ${how}, leave in one write, ${name}`, async (t) => {
+      const { upstream, front } = await rawProxied(t, options)
+      const writes = watchWrites(front)
+      const client = front.request()
+      const conversation = await upstream.next()
+      conversation.send(streamHead)
+      await client.head()
+      const before = writes()
 
-    exchange.stream().write('data: 1\n\ndata: 2\n\ndata: 3\n\n')
-    await client.waitFor('data: 3\n\n')
+      conversation.send(Buffer.concat(read))
+      await client.waitFor('data: 3\n\n')
 
-    assert.equal(client.text, 'data: 1\n\ndata: 2\n\ndata: 3\n\n')
-  })
+      assert.equal(client.text, 'data: 1\n\ndata: 2\n\ndata: 3\n\n')
+      assert.equal(writes() - before, 1)
+    })
+  }
 
   test(`an event whose lines end with CR leaves without waiting for the byte after it, ${name}`, async (t) => {
     const { upstream, front } = await proxied(t, options)
