@@ -1,4 +1,4 @@
-// Who may import what: the two halves of src/ stay apart, and each library is known in one place.
+// Who may import what: every file of src/ is in one room, the rooms form no circle, and each library is known in one place.
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { isBuiltin } from 'node:module'
@@ -14,10 +14,39 @@ interface Import {
   isTypeOnly: boolean
 }
 
+// A folder is a room, and so is each file beside the folders.
+const folders = ['events', 'fast-lane', 'observe', 'options', 'redis', 'share', 'stream', 'translate', 'upstream']
+
+// The imports between rooms that lie on a circle, types included. None may come, and each that goes leaves this list.
+const knownCircular = [
+  'observe -> resolve-options.ts',
+  'observe -> stream',
+  'options.ts -> upstream',
+  'resolve-options.ts -> stream',
+  'stream -> observe',
+  'stream -> resolve-options.ts',
+  'upstream -> options.ts',
+]
+
 const src = fileURLToPath(new URL('../../src', import.meta.url))
-const imports = readdirSync(src, { recursive: true, encoding: 'utf8' })
+const files = readdirSync(src, { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.ts'))
-  .flatMap((name) => importsOf(name.split(sep).join('/')))
+  .map((name) => name.split(sep).join('/'))
+const imports = files.flatMap(importsOf)
+
+test('every file of src/ is in a known folder or beside the folders', () => {
+  const homeless = files.filter((file) => file.includes('/') && !folders.includes(roomOf(file)))
+
+  assert.deepEqual(homeless, [])
+})
+
+test('the rooms form no circle by their imports, those of types included', () => {
+  const circular = passages()
+    .filter(([from, to]) => reachedFrom(to).has(from))
+    .map(([from, to]) => `${from} -> ${to}`)
+
+  assert.deepEqual(circular.sort(), knownCircular)
+})
 
 test('upstream/ and stream/ do not import each other', () => {
   const crossing = imports.filter(
@@ -30,10 +59,12 @@ test('upstream/ and stream/ do not import each other', () => {
 })
 
 test('upstream/ and stream/ do not know who puts them together', () => {
-  const upward = imports.filter(
-    ({ from, to }) => /^(upstream|stream)\//.test(from) && ['index.ts', 'sse-proxy.ts', 'middleware.ts'].includes(to),
-  )
+  const above = imports.filter(({ from, to, isTypeOnly }) => !isTypeOnly && !isInHalf(from) && isInHalf(to))
+  const composers = new Set(above.map(({ from }) => from))
 
+  const upward = imports.filter(({ from, to }) => isInHalf(from) && (composers.has(to) || to === 'index.ts'))
+
+  assert.ok(['middleware.ts', 'visit.ts'].every((file) => composers.has(file)))
   assert.deepEqual(upward, [])
 })
 
@@ -69,6 +100,32 @@ test('only the declared dependencies and Node itself are imported', () => {
 
   assert.deepEqual(foreign, [])
 })
+
+function isInHalf(file: string): boolean {
+  return /^(upstream|stream)\//.test(file)
+}
+
+function roomOf(file: string): string {
+  return file.split('/', 1)[0] ?? file
+}
+
+/** From each room to those that it imports. */
+function passages(): [string, string][] {
+  const pairs = imports
+    .filter(({ to }) => files.includes(to))
+    .map(({ from, to }): [string, string] => [roomOf(from), roomOf(to)])
+    .filter(([from, to]) => from !== to)
+  return [...new Map(pairs.map((pair) => [pair.join(), pair])).values()]
+}
+
+/** All rooms that one can get to from this one. */
+function reachedFrom(room: string): Set<string> {
+  const reached = new Set([room])
+  for (const from of reached) {
+    for (const [, to] of passages().filter(([start]) => start === from)) reached.add(to)
+  }
+  return reached
+}
 
 function importersOf(what: string): string[] {
   return imports.filter(({ to }) => to === what).map(({ from }) => from)
