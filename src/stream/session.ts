@@ -320,7 +320,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
 
   /** Runs what the app wants to be told; nobody waits for it, but what it fails with breaks the stream off. */
   tell(path: string, call: () => void | PromiseLike<void>): void {
-    tell(path, call, this.#callbackFailed)
+    tell(path, call, (failed, thrown) => this.#callbackFailed(failed, thrown))
   }
 
   /** Events of one read came together; the silence was before the first of them. */
@@ -347,7 +347,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   }
 
   /** A stream that is over cannot be broken off for it. */
-  readonly #callbackFailed = (path: string, thrown: unknown): void => {
+  #callbackFailed(path: string, thrown: unknown): void {
     if (this.isOver) this.context.observer.callbackFailed(path, thrown)
     else this.fail(new StreamError('ERR_SSE_PROXY_HOOK', asError(path, thrown)), 'hook-failed')
   }

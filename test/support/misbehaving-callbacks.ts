@@ -149,6 +149,10 @@ const elsewhere = {
     ...told,
     options: (listener) => ({ plugins: [(server) => void server.on('end', listener)] }),
   },
+  'transform of a shared stream': { ...hook, nonsense: 'broken', options: (transform) => ({ share, transform }) },
+  'onOpen of a shared stream': { ...hook, options: (onOpen) => ({ share, onOpen }) },
+  'onEnd of a shared stream': { ...hook, options: (onEnd) => ({ share, onEnd }) },
+  'onClose of a shared stream': { ...told, options: (onClose) => ({ share, onClose }) },
   'on.error of a WebSocket': {
     ...{ threw: 'closed', rejected: 'closed', nonsense: 'closed', kept: 'closed', never: 'closed' },
     options: async (error) => ({ on: { error }, target: await refusingUrl() }),
