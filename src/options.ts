@@ -216,9 +216,9 @@ export interface RetryOptions {
 
 /** Going on with another upstream connection in the same client response. */
 export interface ResumeOptions {
-  /** Tries in a row without an event. @defaultValue 10 */
+  /** Tries in a row without a new id, or, in a stream without ids, a new event. @defaultValue 10 */
   attempts?: number | undefined
-  /** Wait before the first try, unless the upstream set a `retry:`; doubles each time, with jitter. @defaultValue 100 */
+  /** Wait before the first try, unless the upstream set a `retry:`, which counts as 100 ms at least; doubles each time, with jitter. @defaultValue 100 */
   delayMs?: number | undefined
   /** The longest wait. @defaultValue 5000 */
   maxDelayMs?: number | undefined

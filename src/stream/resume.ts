@@ -58,7 +58,7 @@ export class Resumer {
   readonly #options: ResumerOptions
   // Tries since the client has got any further, which says that things are well again.
   #tries = 0
-  #progressBefore = ''
+  #progressBefore: string | undefined
 
   constructor(options: ResumerOptions) {
     this.#options = options
@@ -76,7 +76,8 @@ export class Resumer {
   /** Tries until there is a stream again; rejects with the last failure when there is to be none. */
   async resume(lost: Error, upstream: string): Promise<Resumed> {
     const { policy, open, cursor, signal } = this.#options
-    const progress = `${cursor.events} ${cursor.lastEventId}`
+    // Where there are ids only another one counts: an upstream may send its last event each time, and die again.
+    const progress = encodeEventId(cursor.lastEventId) || `${cursor.events} events`
     if (progress !== this.#progressBefore) this.#tries = 0
     this.#progressBefore = progress
     let failure: unknown = lost
@@ -107,6 +108,9 @@ function judge(response: UpstreamResponse, attempt: number): Resumed | undefined
   return response.status === 204 || (response.status >= 400 && response.status < 500) ? 'ended' : undefined
 }
 
+// However soon an upstream says that it may be asked again.
+const LEAST_RETRY_MS = 100
+
 /** The upstream's own `retry:` where it gave one, doubled with each try, jittered. */
 export function resumeDelay(
   tries: number,
@@ -115,5 +119,7 @@ export function resumeDelay(
   chance: () => number = Math.random,
 ): number {
   const ceiling = Math.min((retryMs ?? delayMs) * 2 ** tries, maxDelayMs)
-  return Math.round(ceiling * (0.5 + chance() / 2))
+  const delay = Math.round(ceiling * (0.5 + chance() / 2))
+  // `retry: 0` would have an upstream that dies asked without end, as fast as it can.
+  return retryMs === undefined ? delay : Math.max(delay, Math.min(LEAST_RETRY_MS, maxDelayMs))
 }

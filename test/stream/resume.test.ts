@@ -162,6 +162,36 @@ test('an id that moves without an event is progress too', async () => {
   assert.equal(asked.length, 10)
 })
 
+test('an upstream that sends its last event again each time, and dies, is given up', async () => {
+  const { resumer, cursor, asked } = resumerOf({ answers: Array.from({ length: 10 }, () => stream()) })
+
+  await assert.rejects(async () => {
+    for (;;) {
+      pass(cursor, 'id: 7\ndata: x\n\n')
+      await resumer.resume(lost, at)
+    }
+  }, lost)
+
+  assert.equal(asked.length, policy.attempts)
+})
+
+test('where there are no ids, or none that a header can carry, an event is progress', async () => {
+  for (const event of ['data: x\n\n', 'id: a\u0007b\ndata: x\n\n']) {
+    const withoutIds = { ...policy, withoutIds: true }
+    const { resumer, cursor, asked } = resumerOf({
+      policy: withoutIds,
+      answers: Array.from({ length: 10 }, () => stream()),
+    })
+
+    for (let i = 0; i < 10; i += 1) {
+      pass(cursor, event)
+      await resumer.resume(lost, at)
+    }
+
+    assert.equal(asked.length, 10)
+  }
+})
+
 test('comments are no progress', async () => {
   const { resumer, cursor } = resumerOf({ answers: Array.from({ length: 10 }, () => stream()) })
 
@@ -216,13 +246,26 @@ test('the wait doubles with each try from what the upstream said, up to maxDelay
   fc.assert(
     fc.property(fc.nat(1_000), retries, policies, chances, (tries, retryMs, given, chance) => {
       const base = retryMs ?? given.delayMs
-      const ceiling = base === 0 ? 0 : Math.min(base * 2 ** tries, given.maxDelayMs)
+      const doubled = base === 0 ? 0 : Math.min(base * 2 ** tries, given.maxDelayMs)
+      const least = retryMs === undefined ? 0 : Math.min(100, given.maxDelayMs)
+      const ceiling = Math.max(doubled, least)
 
       const delay = resumeDelay(tries, retryMs, given, () => chance)
 
       assert.ok(Number.isInteger(delay))
-      assert.ok(delay >= Math.floor(ceiling / 2) && delay <= ceiling, `${delay} of ${ceiling}`)
+      assert.ok(delay >= Math.max(Math.floor(ceiling / 2), least) && delay <= ceiling, `${delay} of ${ceiling}`)
     }),
+  )
+})
+
+test('retry: 0 does not have an upstream that dies asked as fast as it can', () => {
+  assert.equal(
+    resumeDelay(0, 0, { delayMs: 100, maxDelayMs: 5_000 }, () => 0),
+    100,
+  )
+  assert.equal(
+    resumeDelay(0, 120, { delayMs: 100, maxDelayMs: 5_000 }, () => 0),
+    100,
   )
 })
 
