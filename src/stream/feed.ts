@@ -289,7 +289,9 @@ export class Feed implements BodySink, EventSource {
 
   /** Where nothing tells the end of a body from the end of its connection, an event in the middle does. */
   #cutShort(): StreamError | undefined {
-    return this.#delimited || !this.#framer.isMidway ? undefined : lossOf(new Error('cut in the middle of an event'))
+    return this.#delimited || !this.#framer.isInsideEvent
+      ? undefined
+      : lossOf(new Error('cut in the middle of an event'))
   }
 
   /** Holds everything until there is another upstream; what the last one left unfinished is forgotten. */

@@ -34,6 +34,8 @@ export class EventFramer {
   #heldBytes = 0
   // The last byte that came; the start of a stream counts as the start of a line.
   #last = LF
+  // How much of a byte order mark this upstream began with, while nothing else has come; undefined after that.
+  #markBytes: number | undefined = 0
   // Whether nothing of this upstream has left yet.
   #untouched = true
   // Whether all that left ends where an event ends. False in the middle of one that is not held back.
@@ -63,6 +65,11 @@ export class EventFramer {
     return this.#heldBytes > 0 || !this.#atBoundary
   }
 
+  /** The same, less a mark that nothing has followed: no event has begun with that. */
+  get isInsideEvent(): boolean {
+    return this.isMidway && this.#markBytes !== BOM.length
+  }
+
   /** Whether an LF would be part of the line end that has just come. */
   get isAfterCr(): boolean {
     return this.#last === CR
@@ -87,8 +94,9 @@ export class EventFramer {
   /** Takes what came and gives what may leave now. */
   take(chunk: Buffer): Buffer[] {
     const afterCr = this.#last === CR && this.#atBoundary && this.#heldBytes === 0
-    let end = lastBoundary(chunk, this.#last, afterCr)
-    this.#last = chunk[chunk.length - 1] ?? this.#last
+    const firstLine = this.#passMark(chunk)
+    let end = lastBoundary(chunk, firstLine, this.#last, afterCr)
+    if (firstLine < chunk.length) this.#last = chunk[chunk.length - 1] ?? this.#last
     const { eventBytes, failsOversize } = this.#options
     const unfinished = chunk.length - end + (end > 0 ? 0 : this.#heldBytes)
     let atBoundary = end > 0 || this.#atBoundary
@@ -115,8 +123,21 @@ export class EventFramer {
     this.#held = NOTHING
     this.#heldBytes = 0
     this.#last = LF
+    this.#markBytes = 0
     this.#untouched = true
     this.#restarted = true
+  }
+
+  /** [spec] A byte order mark is no part of the first line, which begins behind it; returns where that is in the chunk. */
+  #passMark(chunk: Buffer): number {
+    const before = this.#markBytes
+    if (before === undefined) return 0
+    let at = 0
+    while (at < chunk.length && chunk[at] === BOM[before + at]) at++
+    this.#markBytes = at === chunk.length ? before + at : undefined
+    if (before + at < BOM.length) return 0
+    this.#last = LF
+    return at
   }
 
   #release(chunk: Buffer, end: number, atBoundary: boolean, all = false): Buffer[] {
@@ -170,15 +191,15 @@ function isBomPrefix(bytes: Buffer): boolean {
   return bytes.length < BOM.length && BOM.subarray(0, bytes.length).equals(bytes)
 }
 
-/** The index after the last blank line in `chunk`, 0 where there is none. */
-function lastBoundary(chunk: Buffer, before: number, afterCr: boolean): number {
+/** The index after the last blank line in `chunk`, 0 where there is none; what is before `from` is in no line. */
+function lastBoundary(chunk: Buffer, from: number, before: number, afterCr: boolean): number {
   let end = chunk.lastIndexOf(BLANK_LINE) + BLANK_LINE.length
   if (end < BLANK_LINE.length) end = 0
   // Streams that end their lines with CR are rare: one native search shows that there is nothing to look for.
   if (chunk.indexOf(CR, end) !== -1) end = Math.max(end, lastCrBoundary(chunk, end))
   if (end > 0) return end
-  if (before === LF && chunk[0] === LF) return 1
-  if ((before === LF || before === CR) && chunk[0] === CR) return chunk[1] === LF ? 2 : 1
+  if (before === LF && chunk[from] === LF) return from + 1
+  if ((before === LF || before === CR) && chunk[from] === CR) return chunk[from + 1] === LF ? from + 2 : from + 1
   // The LF of a CR LF whose CR has ended an event already.
   return afterCr && chunk[0] === LF ? 1 : 0
 }

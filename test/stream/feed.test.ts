@@ -220,3 +220,35 @@ test('the cursor is the same for pieces as for whole reads', async () => {
 
   assert.deepEqual([stage.cursor.events, stage.cursor.lastEventId], [3, '12'])
 })
+
+for (const wholeEvents of [true, false]) {
+  for (const text of [BOM, `${BOM}\n`, `${BOM}\r\n`, `${BOM}\r`, `${BOM}data: a\n\n`]) {
+    test(`a body that its connection delimits is complete when it ends after ${JSON.stringify(text)} (wholeEvents: ${wholeEvents})`, async () => {
+      const bytes = Buffer.from(text)
+      for (let at = 0; at < bytes.length; at++) {
+        const stage = new Stage({ wholeEvents }, false)
+        stage.body.sink?.onData(bytes.subarray(0, at))
+        await stage.send()
+        stage.body.sink?.onData(bytes.subarray(at))
+        await stage.send()
+
+        stage.body.sink?.onEnd()
+
+        assert.equal(stage.failure, undefined)
+        assert.equal(stage.ended, true)
+        assert.equal(stage.text, text)
+      }
+    })
+  }
+
+  for (const text of ['\u00ef', `${BOM}d`, `${BOM}${BOM}\n`, `\n${BOM}\n`]) {
+    test(`it is cut when it ends after ${JSON.stringify(text)} (wholeEvents: ${wholeEvents})`, async () => {
+      const stage = new Stage({ wholeEvents }, false)
+      await stage.send(text)
+
+      stage.body.sink?.onEnd()
+
+      assert.equal(stage.ended, false)
+    })
+  }
+}

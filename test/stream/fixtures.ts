@@ -100,13 +100,15 @@ export function meanings(bytes: Buffer): Interpretation[] {
 
 /**
  * The places after each blank line, ascending; of a CR LF both, since the first ends the line already. Byte by byte and
- * without regard to speed. A byte order mark makes its line no blank one, whatever comes after it.
+ * without regard to speed. A byte order mark at the start is no part of its line; any other is.
  */
 export function boundaries(bytes: Buffer): number[] {
   const found: number[] = []
   let lineStart = true
   let afterBlankCr = false
+  const start = bytes.indexOf(BOM) === 0 ? Buffer.byteLength(BOM) : 0
   for (const [at, byte] of bytes.entries()) {
+    if (at < start) continue
     const character = String.fromCharCode(byte)
     const completesCrLf = character === '\n' && bytes[at - 1] === 13
     if (completesCrLf) {

@@ -449,7 +449,8 @@ test('what is held does not keep the read alive that it came in', () => {
 })
 
 test('nextBoundary: every blank line in its turn, with and without CR', () => {
-  for (const { name, bytes } of [...fixtures, ...everyMix]) {
+  for (const { name, bytes: whole } of [...fixtures, ...everyMix]) {
+    const bytes = whole.subarray(whole.indexOf(BOM) === 0 ? Buffer.byteLength(BOM) : 0)
     const expected = boundaries(bytes).filter((end) => bytes[end - 1] !== 13 || bytes[end] !== 10)
     const found: number[] = []
     const text = bytes.toString('latin1')
