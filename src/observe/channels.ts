@@ -1,5 +1,6 @@
 // What happens to streams, told on node:diagnostics_channel to whoever listens: tracers, loggers, tests. A message
-// is made only where somebody listens. Subscribers run at once, in the middle of the proxy's work.
+// is made only where somebody listens. Subscribers run at once, in the middle of the proxy's work; what one of them
+// throws, Node itself makes an uncaught exception of the process, after that work.
 
 import { channel } from 'node:diagnostics_channel'
 import type { IncomingMessage } from 'node:http'
