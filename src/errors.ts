@@ -114,3 +114,17 @@ export class StreamError extends SseProxyError {
     super(code, 502, STREAM_FAILURES[code], cause)
   }
 }
+
+const FAULTS_OF_UPSTREAMS: ReadonlySet<SseProxyErrorCode> = new Set<SseProxyErrorCode>([
+  'ERR_SSE_PROXY_UNREACHABLE',
+  'ERR_SSE_PROXY_BAD_ANSWER',
+  'ERR_SSE_PROXY_CONNECT_TIMEOUT',
+  'ERR_SSE_PROXY_RESPONSE_TIMEOUT',
+  'ERR_SSE_PROXY_UPSTREAM_LOST',
+  'ERR_SSE_PROXY_IDLE',
+])
+
+/** Routing, rewriting, paths, bodies and hooks are the app's and the client's affair. */
+export function isUpstreamsFault({ code }: SseProxyError): boolean {
+  return FAULTS_OF_UPSTREAMS.has(code)
+}

@@ -3,18 +3,20 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
-import { messageOf, type ReportFailure, tell } from '../app-callback.ts'
-import { type SseProxyError, type SseProxyErrorCode, UpstreamError } from '../errors.ts'
+import { type ReportFailure, tell } from '../app-callback.ts'
+import { isUpstreamsFault, type SseProxyError, type SseProxyErrorCode, UpstreamError } from '../errors.ts'
 import type { CloseReason, SseStream } from '../options.ts'
 import type { ResolvedOptions } from '../resolve-options.ts'
 import type { Session } from '../stream/session.ts'
 import type { SessionObserver } from '../stream/session-context.ts'
 import type { SharedStreamObserver } from '../stream/shared-stream.ts'
+import { systemError } from '../system-error.ts'
 import type { Exchange } from '../upstream/attempt.ts'
 import type { OpenerObserver } from '../upstream/opener.ts'
 import type { Member } from '../upstream/pool.ts'
 import { publishClose, publishEject, publishError, publishOpen, publishResume, publishRetry } from './channels.ts'
 import { type RefusalReason, Stats } from './stats.ts'
+import { UpstreamLog } from './upstream-log.ts'
 
 const debugStream = createDebug('sse-proxy:stream')
 const debugUpstream = createDebug('sse-proxy:upstream')
@@ -42,12 +44,14 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
   readonly callbackFailed: ReportFailure
   readonly #options: ResolvedOptions
   readonly #report: Report
+  readonly #log: UpstreamLog | undefined
 
   constructor(options: ResolvedOptions, report: Report, callbackFailed: ReportFailure) {
     this.#options = options
     this.#report = report
     this.callbackFailed = callbackFailed
     this.stats = new Stats(options.name)
+    this.#log = options.hpm.logger && new UpstreamLog(options.hpm.logger, options.name)
   }
 
   opened(session: Session): void {
@@ -81,6 +85,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     this.stats.countError(error.code)
     debugError('%s %s: %s %s', stream.id, error.code, error.message, causeOf(error))
     publishError(this.stats.name, error, stream, stream.req)
+    if (isUpstreamsFault(error)) this.#log?.failed(stream.upstream, error)
     void this.#report(error, stream.req, res, stream.upstream)
   }
 
@@ -97,6 +102,15 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     this.stats.countError(error.code)
     debugError('%s %s %s: %s: %s %s', id, req.method, pathOf(req), error.code, error.message, causeOf(error))
     publishError(this.stats.name, error, undefined, req)
+  }
+
+  /** An attempt failed, whether there is another one or not. */
+  unanswered(error: UpstreamError): void {
+    this.#log?.failed(error.upstream ?? '', error)
+  }
+
+  answered(upstream: string): void {
+    this.#log?.answered(upstream)
   }
 
   retried({ id, req }: Exchange, error: UpstreamError, attempt: number, delayMs: number): void {
@@ -130,18 +144,9 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
   }
 }
 
-/** Its message and no more: what else an error carries may be a part of an answer. */
 function causeOf({ cause }: SseProxyError): string {
-  if (!(cause instanceof Error)) return ''
-  return `(${codeOf(cause)}${messageOf(cause)})`
-}
-
-function codeOf(cause: Error): string {
-  try {
-    return 'code' in cause ? `${String(cause.code)}: ` : ''
-  } catch {
-    return ''
-  }
+  const text = systemError(cause)
+  return text === '' ? '' : `(${text})`
 }
 
 /** Without the query, which may hold secrets. */

@@ -4,15 +4,10 @@
 import { ClientRequest, IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import {
-  createProxyMiddleware,
-  loggerPlugin,
-  type Options,
-  type Plugin,
-  proxyEventsPlugin,
-} from 'http-proxy-middleware'
+import { createProxyMiddleware, type Options, type Plugin, proxyEventsPlugin } from 'http-proxy-middleware'
 import { asError, awaited, isThenable, promised, type ReportFailure, tell } from '../app-callback.ts'
 import { UpstreamError } from '../errors.ts'
+import { logLines } from './log-lines.ts'
 import { originForm, PathBoundary } from './path-boundary.ts'
 import { StandInRequest, StandInResponse } from './stand-ins.ts'
 
@@ -25,7 +20,7 @@ export type HpmOptions<
 /** An upstream as http-proxy-middleware takes it: a URL or its parts. */
 export type HpmTarget = NonNullable<HpmOptions['target']>
 
-type ProxyServer = Parameters<Plugin>[0]
+export type ProxyServer = Parameters<Plugin>[0]
 type ErrorListener = (error: Error, req?: IncomingMessage, res?: ServerResponse, target?: HpmTarget) => unknown
 
 type EndListener = (req: IncomingMessage, res: ServerResponse, answer: IncomingMessage) => void
@@ -81,7 +76,7 @@ export function createHttpProxy(
     ejectPlugins: true,
     plugins: [
       seam.plugin,
-      ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [loggerPlugin] : [])]),
+      ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [logLines] : [])]),
       ...plugins.map((plugin) => guardedPlugin(plugin, callbackFailed)),
     ],
   } as Options)

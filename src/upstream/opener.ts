@@ -1,7 +1,7 @@
 // The function that gets a request an answer: choose an upstream, make an attempt, and where that failed without harm
 // make another.
 
-import { UpstreamError } from '../errors.ts'
+import { isUpstreamsFault, UpstreamError } from '../errors.ts'
 import { sleep, type Wanted } from '../lifetime.ts'
 import type { OpenUpstream } from '../open-upstream.ts'
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
@@ -12,6 +12,8 @@ import { isFailing, Trial, type TrialObserver } from './trial.ts'
 
 /** Who is told what happens before a client has its headers. */
 export interface OpenerObserver extends TrialObserver {
+  unanswered(error: UpstreamError): void
+  answered(upstream: string): void
   retried(exchange: Exchange, error: UpstreamError, attempt: number, delayMs: number): void
 }
 
@@ -39,9 +41,11 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
       const mayRetry = retry && attempt < retry.attempts && !request.signal.aborted && isReplayable(exchange.body)
       if (outcome instanceof UpstreamError) {
         trial?.onError(outcome, request.signal)
+        if (!request.signal.aborted && isUpstreamsFault(outcome)) observer.unanswered(outcome)
         if (!mayRetry || !mayRetryFailure(outcome, method, retry)) throw outcome
       } else {
         trial?.onAnswer(outcome)
+        observer.answered(outcome.upstream)
         if (!mayRetry || !mayRetryAnswer(outcome, method, retry)) {
           if (!SAFE_METHODS.includes(method)) forgetBody(exchange.body)
           const cookie = member && !isFailing(outcome) ? pool?.cookieFor(req, member) : undefined

@@ -1,6 +1,6 @@
 // Whether and when another attempt is made for a request whose client has no headers yet. Pure decisions.
 
-import type { SseProxyErrorCode, UpstreamError, UpstreamErrorCode } from '../errors.ts'
+import { isUpstreamsFault, type UpstreamError } from '../errors.ts'
 import { headerOf, type UpstreamResponse } from '../open-upstream.ts'
 
 export interface RetryPolicy {
@@ -15,20 +15,6 @@ export interface RetryPolicy {
 
 /** RFC 9110, section 9.2.1: what changes nothing may be sent as often as anybody likes. */
 export const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
-
-/** What the app or the client did is no failure of an upstream, and would be the same with another. */
-const NOT_THE_UPSTREAMS: ReadonlySet<SseProxyErrorCode> = new Set<UpstreamErrorCode>([
-  'ERR_SSE_PROXY_APP',
-  'ERR_SSE_PROXY_NO_UPSTREAM',
-  'ERR_SSE_PROXY_BODY_CONSUMED',
-  'ERR_SSE_PROXY_BODY_TIMEOUT',
-  'ERR_SSE_PROXY_PATH',
-  'ERR_SSE_PROXY_NOT_SENT',
-])
-
-export function isUpstreamsFault({ code }: UpstreamError): boolean {
-  return !NOT_THE_UPSTREAMS.has(code)
-}
 
 /** Whether a failed attempt may be followed by another without doing something twice that was meant once. */
 export function mayRetryFailure(error: UpstreamError, method: string, { methods }: RetryPolicy): boolean {

@@ -1,13 +1,12 @@
 // What a request means for the books of its upstream: when there is one less, and whether it speaks for the upstream's
 // health or against it.
 
-import type { UpstreamError } from '../errors.ts'
+import { isUpstreamsFault, type UpstreamError } from '../errors.ts'
 import type { Wanted } from '../lifetime.ts'
 import { isEventStream, type UpstreamResponse } from '../open-upstream.ts'
 import type { AnswerEnding, OnOver } from './answer-body.ts'
 import { EARLY_DEATH_MS } from './health.ts'
 import type { Member, Pool } from './pool.ts'
-import { isUpstreamsFault } from './retry.ts'
 
 /** Statuses with which an upstream, or a proxy before it, says that it cannot do its work. */
 const FAILING = new Set([502, 503, 504])

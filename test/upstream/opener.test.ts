@@ -454,6 +454,8 @@ function play(
           played.delays.push(delayMs)
           played.onRetry()
         },
+        unanswered: () => {},
+        answered: () => {},
         ejected: ({ url }) => void played.ejected.push(url),
       },
       proxy: {

@@ -1,0 +1,105 @@
+// What the app's logger is told of upstreams that fail: the first time at once, then at most each minute, since one that is
+// down fails every request. Says where it is, what the system says, and what to look at.
+
+import type { SseProxyError } from '../errors.ts'
+import { codeOf, systemError } from '../system-error.ts'
+import type { HpmOptions } from '../upstream/http-proxy.ts'
+
+const QUIET_MS = 60_000
+// A router may know more upstreams than are worth remembering.
+const MAX_UPSTREAMS = 1000
+
+type Logger = NonNullable<HpmOptions['logger']>
+
+interface Trouble {
+  toldAt: number
+  /** Since it last answered. */
+  failures: number
+  /** Whether it is known to be down by whoever reads the log. */
+  isTold: boolean
+}
+
+export class UpstreamLog {
+  readonly #logger: Logger
+  readonly #name: string
+  readonly #troubles = new Map<string, Trouble>()
+
+  constructor(logger: Logger, name: string) {
+    this.#logger = logger
+    this.#name = name
+  }
+
+  failed(upstream: string, error: SseProxyError, now: number = performance.now()): void {
+    const trouble = this.#troubles.get(upstream) ?? this.#remember(upstream)
+    trouble.failures++
+    if (now - trouble.toldAt < QUIET_MS) return
+    trouble.toldAt = now
+    trouble.isTold = true
+    const often = trouble.failures > 1 ? ` (${trouble.failures} failures so far)` : ''
+    this.#tell('error', `${upstream}: ${withoutPeriod(error.message)}${detail(error)}. ${adviceFor(error)}${often}`)
+  }
+
+  answered(upstream: string): void {
+    // Asked for every request.
+    const trouble = this.#troubles.size === 0 ? undefined : this.#troubles.get(upstream)
+    if (!trouble || trouble.failures === 0) return
+    if (trouble.isTold) this.#tell('info', `${upstream} answers again, after ${count(trouble.failures)}`)
+    // What it was last told is kept, so that one that comes and goes fills no log.
+    trouble.failures = 0
+    trouble.isTold = false
+  }
+
+  #remember(upstream: string): Trouble {
+    const [oldest] = this.#troubles.keys()
+    if (oldest !== undefined && this.#troubles.size >= MAX_UPSTREAMS) this.#troubles.delete(oldest)
+    const trouble = { toldAt: Number.NEGATIVE_INFINITY, failures: 0, isTold: false }
+    this.#troubles.set(upstream, trouble)
+    return trouble
+  }
+
+  #tell(level: 'error' | 'info', message: string): void {
+    this.#logger[level](`[${this.#name}] ${message}`)
+  }
+}
+
+function count(failures: number): string {
+  return failures === 1 ? '1 failure' : `${failures} failures`
+}
+
+function withoutPeriod(text: string): string {
+  return text.replace(/\.$/, '')
+}
+
+function detail(error: SseProxyError): string {
+  const text = systemError(error.cause)
+  return text === '' ? '' : ` (${text})`
+}
+
+function adviceFor({ code, cause }: SseProxyError): string {
+  const system = codeOf(cause)
+  for (const [pattern, advice] of ADVICE) {
+    if (pattern.test(system) || pattern.test(code)) return advice
+  }
+  return 'Does it speak HTTP?'
+}
+
+/** What to look at, by the system's code or by ours; the first that fits. */
+const ADVICE: readonly (readonly [RegExp, string])[] = [
+  [/^ECONNREFUSED$/, 'Does the backend run, and does it listen on this port and address?'],
+  [/^(ENOTFOUND|EAI_AGAIN)$/, 'Is the host name right, and does it resolve on this machine?'],
+  [/^(EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|EADDRNOTAVAIL)$/, 'Is there a way to this address, and no firewall on it?'],
+  [/^(ENOENT|EACCES)$/, 'Is there a socket at this path, and may this process use it?'],
+  [
+    /CERT|SELF_SIGNED|UNABLE_TO_/,
+    "Give the certificate's issuer as ssl: { ca }, or secure: false where it need not be verified.",
+  ],
+  [/^(EPROTO|ERR_SSL)/, 'Does the backend speak TLS? Where it does not, its URL begins with http:'],
+  [/^HPE_/, 'Does the backend speak HTTP/1.1 without TLS? Where it speaks TLS, its URL begins with https:'],
+  [
+    /^(ECONNRESET|EPIPE)$|_UPSTREAM_LOST$/,
+    'Did the backend restart, or close the connection before its answer was complete?',
+  ],
+  [/_CONNECT_TIMEOUT$/, 'Is there a firewall on the way? timeouts.connectMs bounds this wait.'],
+  [/_RESPONSE_TIMEOUT$/, 'Is the backend slow? timeouts.responseMs bounds this wait.'],
+  [/_IDLE$/, 'Is it silent by design? timeouts.idleMs bounds the silence.'],
+]

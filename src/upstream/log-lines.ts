@@ -1,0 +1,56 @@
+// What http-proxy-middleware tells the app's logger, in its words: a line for each answer, each failure and each
+// WebSocket. Its own plugin takes the port from the agent's first socket, which may be another upstream's or none.
+
+import { Agent, ClientRequest, type IncomingMessage } from 'node:http'
+import { isUpstreamsFault, SseProxyError } from '../errors.ts'
+import { codeOf, systemError } from '../system-error.ts'
+import type { HpmOptions, ProxyServer } from './http-proxy.ts'
+
+type Logger = NonNullable<HpmOptions['logger']>
+
+export function logLines(server: ProxyServer, { agent, logger }: HpmOptions): void {
+  if (!logger) return
+  server.on('error', (error, req, _res, target) => logFailure(logger, error, req, target))
+  server.on('proxyRes', (answer, req) => {
+    const from = `${req.method} ${pathAtApp(req)}`
+    logger.info(`[HPM] ${from} -> ${urlAtUpstream(answer, agent !== undefined)} [${answer.statusCode}]`)
+  })
+  server.on('open', (socket) => logger.info('[HPM] Client connected: %o', socket.address()))
+  server.on('close', (_answer, socket) => logger.info('[HPM] Client disconnected: %o', socket.address()))
+}
+
+function logFailure(logger: Logger, error: Error, req: IncomingMessage | undefined, target: unknown): void {
+  const own = error instanceof SseProxyError ? error : undefined
+  // One that is down fails every request; the first of them has been told.
+  if (own && isUpstreamsFault(own)) return
+  logger.error(
+    '[HPM] Error occurred while proxying request %s to %s [%s] (%s)',
+    `${req?.headers.host}${req?.url}`,
+    String(target),
+    codeOf(own?.cause) || codeOf(error) || String(error),
+    systemError(own?.cause) || error.message,
+  )
+}
+
+function pathAtApp(req: IncomingMessage): string {
+  const [whole, base = ''] = [Reflect.get(req, 'originalUrl'), Reflect.get(req, 'baseUrl')]
+  return String(whole ?? `${base}${req.url}`)
+}
+
+function urlAtUpstream(answer: IncomingMessage, hasAgentOfTheApp: boolean): string {
+  const request: unknown = Reflect.get(answer, 'req')
+  if (!(request instanceof ClientRequest)) return ''
+  const { host, path, protocol, socket } = request
+  const agent: unknown = Reflect.get(request, 'agent')
+  // An agent of the app's may go through another proxy, whose port the connection has.
+  const port = (hasAgentOfTheApp && portOf(agent, host)) || socket?.remotePort
+  const url = new URL(`${protocol}//${host.includes(':') ? `[${host}]` : host}`)
+  if (port) url.port = String(port)
+  return `${url.origin}${path}`
+}
+
+/** Agents name their connections `host:port:...`. */
+function portOf(agent: unknown, host: string): string | undefined {
+  const name = Object.keys(agent instanceof Agent ? agent.sockets : {}).find((each) => each.startsWith(`${host}:`))
+  return name?.slice(host.length + 1).split(':')[0]
+}
