@@ -196,7 +196,7 @@ export class ClientWriter {
     // Without chunks the end of the connection is the end of the body: only a reset says that it is not.
     const endsWithConnection = res.headersSent && !res.chunkedEncoding && !res.hasHeader('content-length')
     if (endsWithConnection && 'resetAndDestroy' in socket) {
-      socket.resetAndDestroy()
+      reset(socket)
     } else if (res.writableLength > 0) {
       // A turn later, since some releases of Node keep what was written in the response until then.
       setImmediate(() => socket.destroySoon())
@@ -274,6 +274,18 @@ export function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined 
 function connectionForChunks(res: ServerResponse): Socket | undefined {
   if (http2Stream(res) || !res.chunkedEncoding) return undefined
   return res.write === untouchedWrite ? (res.socket ?? undefined) : undefined
+}
+
+/**
+ * Node throws for any connection but one of plain TCP. Over TLS a client can tell an end that was not announced from one
+ * that was; on a Unix socket HTTP/1.0 has no sign for it.
+ */
+function reset(socket: Socket): void {
+  try {
+    socket.resetAndDestroy()
+  } catch {
+    socket.destroy()
+  }
 }
 
 function isReasonPhrase(statusMessage: string): boolean {

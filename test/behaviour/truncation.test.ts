@@ -1,7 +1,13 @@
 // An upstream that breaks off in the middle never looks like one that has finished.
 import assert from 'node:assert/strict'
-import { connect } from 'node:net'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { connect as connectTls } from 'node:tls'
 import { hostsByProtocol } from '../support/front.ts'
 import { proxied, rawProxied } from '../support/proxied.ts'
 import { type Conversation, chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
@@ -263,4 +269,74 @@ function sendAndReset(conversation: Conversation, bytes: Buffer): void {
 function sendAndFinish(conversation: Conversation, bytes: Buffer | string): void {
   conversation.send(bytes)
   conversation.finish()
+}
+
+// The body of such a client ends with its connection, and Node resets no other connection than one of plain TCP.
+test('an upstream that breaks off under a client of HTTP/1.0 over TLS ends neither the process nor the TLS session', async (t) => {
+  const { upstream, proxy, front } = await proxied(t, {}, { host: 'connect over http2' })
+  const records = Buffer.alloc(2 ** 16)
+  let received = 0
+  const relay = createTcpServer((near) => {
+    const far = connect(front.port, '127.0.0.1')
+    far.on('data', (bytes) => {
+      received += bytes.copy(records, received)
+    })
+    near.pipe(far).pipe(near)
+  }).listen(0, '127.0.0.1')
+  t.after(() => relay.close())
+  await once(relay, 'listening')
+  // Up to 1.2 a record says what it is.
+  const { port } = relay.address() as AddressInfo
+  const client = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, maxVersion: 'TLSv1.2' })
+  t.after(() => client.destroy())
+  let text = ''
+  client.setEncoding('latin1').on('data', (part) => {
+    text += part
+  })
+  client.write('GET /events HTTP/1.0\r\n\r\n')
+  const stream = (await upstream.next()).stream()
+  stream.write(first)
+  await until(() => text.endsWith(first), 'the event')
+
+  stream.reset()
+  await within(once(client, 'close'), 'the end of the connection')
+
+  assert.equal(alertsIn(records.subarray(0, received)), 0)
+  await until(() => proxy.stats().closed['upstream-lost'] === 1, 'the stream to be told as lost')
+})
+
+test('an upstream that breaks off under a client of HTTP/1.0 on a Unix socket does not end the process', async (t) => {
+  const { upstream, proxy } = await proxied(t)
+  const folder = await mkdtemp(join(tmpdir(), 'sse-proxy-'))
+  const server = createServer((req, res) => proxy(req, res)).listen(join(folder, 'socket'))
+  t.after(async () => {
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+    await rm(folder, { recursive: true })
+  })
+  await once(server, 'listening')
+  const client = connect(join(folder, 'socket'))
+  let text = ''
+  client.setEncoding('latin1').on('data', (part) => {
+    text += part
+  })
+  client.write('GET / HTTP/1.0\r\n\r\n')
+  const stream = (await upstream.next()).stream()
+  stream.write(first)
+  await until(() => text.endsWith(first), 'the event')
+
+  stream.reset()
+  await within(once(client, 'close'), 'the end of the connection')
+
+  await until(() => proxy.stats().closed['upstream-lost'] === 1, 'the stream to be told as lost')
+  assert.equal(proxy.stats().active, 0)
+})
+
+/** How many records of TLS are alerts: one is the announcement that a session ends. */
+function alertsIn(records: Buffer): number {
+  let alerts = 0
+  for (let at = 0; at + 5 <= records.length; at += 5 + records.readUInt16BE(at + 3)) {
+    if (records[at] === 21) alerts += 1
+  }
+  return alerts
 }
