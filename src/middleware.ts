@@ -44,11 +44,14 @@ export class Middleware {
     this.#proxy = createHttpProxy(options.hpm, only?.target ?? options.fallback, only !== undefined, callbackFailed)
     this.#observer = new Observer(options, this.#proxy.report, callbackFailed)
     const observer = this.#observer
+    const admission = new Admission(options.limits)
     this.#context = {
       options,
       observer,
-      admission: new Admission(options.limits),
-      shares: options.share ? new SharedStreams(options, options.share, observer, () => this.#nextId()) : undefined,
+      admission,
+      shares: options.share
+        ? new SharedStreams(options, options.share, observer, () => this.#nextId(), admission)
+        : undefined,
       visits: new Set(),
       keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,
       opener: {

@@ -235,8 +235,17 @@ export interface ShareOptions<TReq = IncomingMessage> {
    * @defaultValue host, URL, Authorization, Cookie, and the headers that the upstream's Vary names
    */
   key?: ((req: TReq) => string | undefined) | undefined
-  /** How long the upstream is kept when the last client has left. @defaultValue 10000 */
+  /**
+   * How long the upstream is kept when the last client has left. Until then it holds a place of `limits.streams`, and one
+   * of its opener's `limits.streamsPerClient`; when a place is needed, the one that nobody has followed for longest is
+   * closed, before anybody is refused. @defaultValue 10000
+   */
   lingerMs?: number | undefined
+  /**
+   * What all streams of the proxy keep for clients that come back, together. Past it, streams that nobody follows are
+   * closed, the one left longest ago first; then those that keep most lose their oldest events. @defaultValue 64 MiB
+   */
+  maxBytes?: number | undefined
   /** Hooks that run for each client, with its own request, after those of `transform`, which run once. @defaultValue none */
   transform?: TransformHook<TReq> | readonly TransformHook<TReq>[] | undefined
   /** What is kept for clients that come back; whatever comes first bounds it. */

@@ -53,6 +53,7 @@ export interface ResolvedOptions {
 export interface ResolvedShare {
   readonly key: ((req: IncomingMessage) => string | undefined) | undefined
   readonly lingerMs: number
+  readonly maxBytes: number
   readonly transform: readonly TransformHook[]
   readonly replay: ReplayPolicy & { readonly ids: 'upstream' | 'assign'; readonly initial: number }
   readonly onGap: ShareOptions['onGap']
@@ -72,6 +73,7 @@ const DEFAULTS = {
   resume: { attempts: 10, delayMs: 100, maxDelayMs: 5000 },
   clientRetryMs: [1000, 5000],
   lingerMs: 10_000,
+  maxBytes: 64 * MIB,
   replay: { events: 1000, bytes: MIB, ageMs: 300_000, initial: 0 },
   via: 'sse-proxy-middleware',
   name: 'sse-proxy',
@@ -254,7 +256,12 @@ function resolveShare({ share = false, router, pathRewrite }: SseProxyOptions, f
   if (value === false) return false
   if (framing === 'bytes') throw new ConfigError("framing: 'bytes' cannot be used with share, which keeps whole events")
   const options = value === true ? {} : value
-  const given = group('share', options, ['key', 'lingerMs', 'transform', 'replay', 'onGap'], ', true or false')
+  const given = group(
+    'share',
+    options,
+    ['key', 'lingerMs', 'maxBytes', 'transform', 'replay', 'onGap'],
+    ', true or false',
+  )
   const replay = group('share.replay', given.replay ?? {}, ['events', 'bytes', 'ageMs', 'ids', 'initial'])
   const bound = (key: keyof typeof DEFAULTS.replay, min: number, max: number) =>
     integer(`share.replay.${key}`, replay[key] ?? DEFAULTS.replay[key], min, max)
@@ -264,6 +271,7 @@ function resolveShare({ share = false, router, pathRewrite }: SseProxyOptions, f
   return Object.freeze({
     key: optionalAsked('share.key', given.key as ResolvedShare['key']),
     lingerMs: integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS),
+    maxBytes: integer('share.maxBytes', given.maxBytes ?? DEFAULTS.maxBytes, 1, Number.MAX_SAFE_INTEGER),
     transform: resolveHooks('share.transform', given.transform as ShareOptions['transform']),
     replay: Object.freeze({
       events: bound('events', 1, MAX_MS),

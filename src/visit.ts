@@ -77,20 +77,33 @@ export class Visit implements Guest, SessionContext {
   }
 
   enter(): void {
-    const { admission, opener, shares, visits } = this.#context
+    const { opener, shares } = this.#context
     if (this.isOver) return this.#explainOver()
     readEmptyBody(this.req)
     try {
       if (!opener.proxy.boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
-      this.#ticket = admission.enter(this.req)
-      visits.add(this)
-      onGone(this.req, this.res, this)
-      if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
-      this.#openEarlyLater()
-      if (!shares?.serve(this)) void this.alone()
+      if (shares?.serve(this)) return
+      this.admit()
+      void this.alone()
     } catch (error) {
       this.refuse(error)
     }
+  }
+
+  /** Whose place it has; only known where clients are limited. */
+  get client(): string | undefined {
+    return this.#ticket?.client
+  }
+
+  admit(heir?: Ticket): void {
+    // A guest that was set apart has its place.
+    if (this.#ticket) return
+    const { admission, visits } = this.#context
+    this.#ticket = admission.enter(this.req, heir)
+    visits.add(this)
+    onGone(this.req, this.res, this)
+    if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
+    this.#openEarlyLater()
   }
 
   /** Serves it from an upstream of its own. */
@@ -266,7 +279,7 @@ export class Visit implements Guest, SessionContext {
   }
 
   #giveBackTicket(): void {
-    this.#ticket?.()
+    this.#ticket?.giveBack()
     this.#ticket = undefined
   }
 

@@ -23,7 +23,7 @@ test('past the limit in all a request is refused with 503, until somebody leaves
   admission.enter(requestOf('two'))
 
   assertRefused(admission, 'three', 'ERR_SSE_PROXY_FULL', 503)
-  first()
+  first.giveBack()
 
   admission.enter(requestOf('three'))
   assertRefused(admission, 'four', 'ERR_SSE_PROXY_FULL', 503)
@@ -36,7 +36,7 @@ test("past a client's own limit its request is refused with 429, and other clien
 
   assertRefused(admission, 'one', 'ERR_SSE_PROXY_CLIENT_LIMIT', 429)
   admission.enter(requestOf('two'))
-  first()
+  first.giveBack()
 
   admission.enter(requestOf('one'))
 })
@@ -54,7 +54,7 @@ test('from the drain on nobody enters, and tickets still come back', () => {
 
   admission.drain()
   assertRefused(admission, 'two', 'ERR_SSE_PROXY_DRAINING', 503)
-  ticket()
+  ticket.giveBack()
 
   assert.equal(admission.isDraining, true)
   assert.equal(admission.inside, 0)
@@ -92,6 +92,75 @@ test('names that mean something to objects are clients like any other', () => {
   }
 })
 
+test('before anybody is refused, the stream that nobody has followed for longest goes', () => {
+  const admission = new Admission({ ...unlimited, streams: 3 })
+  const closed: string[] = []
+  lingering(admission, 'first', closed)
+  lingering(admission, 'second', closed)
+  admission.enter(requestOf('one'))
+
+  admission.enter(requestOf('two'))
+  assert.deepEqual(closed, ['first'])
+  admission.enter(requestOf('three'))
+
+  assert.deepEqual(closed, ['first', 'second'])
+  assert.equal(admission.inside, 3)
+  assertRefused(admission, 'four', 'ERR_SSE_PROXY_FULL', 503)
+})
+
+test("past a client's own limit its own stream without a follower goes, and nobody else's", () => {
+  const admission = new Admission({ ...unlimited, streamsPerClient: 2 })
+  const closed: string[] = []
+  lingering(admission, "another client's", closed, 'two')
+  lingering(admission, 'its first', closed, 'one')
+  lingering(admission, 'its second', closed, 'one')
+
+  admission.enter(requestOf('one'))
+  assert.deepEqual(closed, ['its first'])
+  admission.enter(requestOf('one'))
+
+  assert.deepEqual(closed, ['its first', 'its second'])
+  assertRefused(admission, 'one', 'ERR_SSE_PROXY_CLIENT_LIMIT', 429)
+})
+
+test('where both limits are reached, one stream without a follower goes for both', () => {
+  const admission = new Admission({ ...unlimited, streams: 2, streamsPerClient: 1 })
+  const closed: string[] = []
+  lingering(admission, "another client's", closed, 'two')
+  lingering(admission, 'its own', closed, 'one')
+
+  admission.enter(requestOf('one'))
+
+  assert.deepEqual(closed, ['its own'])
+  assert.equal(admission.inside, 2)
+})
+
+test('a client that is refused for its own limit has cost nobody a stream', () => {
+  const admission = new Admission({ ...unlimited, streams: 2, streamsPerClient: 1 })
+  const closed: string[] = []
+  lingering(admission, "another client's", closed, 'two')
+  admission.enter(requestOf('one'))
+
+  assertRefused(admission, 'one', 'ERR_SSE_PROXY_CLIENT_LIMIT', 429)
+
+  assert.deepEqual(closed, [])
+})
+
+test('who follows a stream that nobody followed takes its place, and nobody goes for that', () => {
+  const admission = new Admission({ ...unlimited, streams: 2, streamsPerClient: 2 })
+  const closed: string[] = []
+  lingering(admission, 'other', closed, 'one')
+  const place = lingering(admission, 'followed', closed, 'one')
+
+  const ticket = admission.enter(requestOf('one'), place)
+  place.giveBack()
+
+  assert.deepEqual(closed, [])
+  assert.equal(admission.inside, 2)
+  ticket.giveBack()
+  assert.equal(admission.inside, 1)
+})
+
 test('10,000 random sequences of comings and goings stay within the limits and end at 0', () => {
   const step = fc.oneof(
     { weight: 5, arbitrary: fc.record({ kind: fc.constant('enter' as const), client: fc.nat(4) }) },
@@ -113,17 +182,26 @@ test('10,000 random sequences of comings and goings stay within the limits and e
           assert.equal(ticket !== undefined, mayEnter)
           if (ticket) held.push({ client: one.client, ticket })
         } else if (held.length > 0) {
-          for (const { ticket } of held.splice(one.ticket % held.length, 1)) ticket()
+          for (const { ticket } of held.splice(one.ticket % held.length, 1)) ticket.giveBack()
         }
         assert.equal(admission.inside, held.length)
       }
-      for (const { ticket } of held) ticket()
+      for (const { ticket } of held) ticket.giveBack()
       assert.equal(admission.inside, 0)
       assert.equal(admission.clients, 0)
     }),
     { numRuns: 10_000 },
   )
 })
+
+/** The place of a stream that nobody follows. */
+function lingering(admission: Admission, name: string, closed: string[], client?: string): Ticket {
+  const ticket = admission.linger(client, () => {
+    closed.push(name)
+    ticket.giveBack()
+  })
+  return ticket
+}
 
 function requestOf(client: string): IncomingMessage {
   const req = new IncomingMessage(new Socket())

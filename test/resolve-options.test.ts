@@ -326,6 +326,7 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     { target, limits: { ipv6Subnet: 56, clientKey: () => '' } },
     'limits.ipv6Subnet: cannot be used with limits.clientKey, which tells clients apart itself',
   ],
+  [{ target, share: { maxBytes: 0 } }, `share.maxBytes: expected ${BYTES}, got 0 (number)`],
   [{ target, limits: { eventBytes: 0 } }, `limits.eventBytes: expected ${BYTES}, got 0 (number)`],
   [{ target, limits: { bufferBytes: -1 } }, `limits.bufferBytes: expected ${BYTES}, got -1 (number)`],
   [{ target, limits: { bodyBytes: '1mb' } }, `limits.bodyBytes: expected ${BYTES}, got '1mb' (string)`],

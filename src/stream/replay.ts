@@ -1,5 +1,7 @@
 // The last events of a shared stream, bounded by number, bytes and age, and the places in it where clients stand.
 
+import type { Kept, ReplayBudget } from './replay-budget.ts'
+
 export interface ReplayPolicy {
   readonly events: number
   readonly bytes: number
@@ -15,6 +17,8 @@ export interface ReplayBlock {
   readonly isEvent: boolean
 }
 
+// What keeping any block takes beside its bytes and its id.
+const ENTRY_BYTES = 256
 // What keeping a block takes beside its bytes. An event's bytes are the app's affair; blocks that are no events count
 // for no more than their bytes otherwise, and could be many.
 const BLOCK_BYTES = 128
@@ -23,8 +27,11 @@ interface Entry extends ReplayBlock {
   readonly at: number
 }
 
-export class Replay {
+export class Replay implements Kept {
+  /** What it takes in memory, as far as that is known. */
+  keptBytes = 0
   readonly #policy: ReplayPolicy
+  readonly #budget: Pick<ReplayBudget, 'add'>
   #entries: Entry[] = []
   // The entries before this one are gone; they leave the array together, now and then.
   #head = 0
@@ -38,8 +45,9 @@ export class Replay {
   // Where each id was set last.
   readonly #positions = new Map<string, number>()
 
-  constructor(policy: ReplayPolicy, idBefore: string) {
+  constructor(policy: ReplayPolicy, idBefore: string, budget: Pick<ReplayBudget, 'add'>) {
     this.#policy = policy
+    this.#budget = budget
     this.#idBefore = idBefore
   }
 
@@ -64,6 +72,7 @@ export class Replay {
     // A copy, since what was read with it may be much larger.
     this.#entries.push({ ...block, bytes: Buffer.from(block.bytes), at: now })
     this.#bytes += sizeOf(block)
+    this.#noteKept(memoryOf(block))
     if (block.isEvent) this.#events++
     this.trim(now)
   }
@@ -106,6 +115,22 @@ export class Replay {
       if (this.#events <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
       this.#drop(oldest)
     }
+    this.#forgetDropped()
+  }
+
+  trimTo(bytes: number): void {
+    for (let oldest = this.#entries[this.#head]; oldest && this.keptBytes > bytes; oldest = this.#entries[this.#head]) {
+      this.#drop(oldest)
+    }
+    this.#forgetDropped()
+  }
+
+  #noteKept(bytes: number): void {
+    this.keptBytes += bytes
+    this.#budget.add(bytes)
+  }
+
+  #forgetDropped(): void {
     if (this.#head > 64 && this.#head * 2 > this.#entries.length) {
       this.#entries = this.#entries.slice(this.#head)
       this.#head = 0
@@ -120,6 +145,7 @@ export class Replay {
     }
     this.#idBeforeIsExact = id !== undefined
     this.#bytes -= sizeOf(entry)
+    this.#noteKept(-memoryOf(entry))
     if (isEvent) this.#events--
     this.#head++
     this.#first++
@@ -128,4 +154,8 @@ export class Replay {
 
 function sizeOf({ bytes, isEvent }: ReplayBlock): number {
   return isEvent ? bytes.length : bytes.length + BLOCK_BYTES
+}
+
+function memoryOf({ bytes, id = '' }: ReplayBlock): number {
+  return bytes.length + id.length + ENTRY_BYTES
 }

@@ -2,6 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
+import type { Admission, Ticket } from '../admission.ts'
 import { UpstreamError } from '../errors.ts'
 import { clientEventId } from '../event-id.ts'
 import { Lifetime } from '../lifetime.ts'
@@ -9,6 +10,7 @@ import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamRespo
 import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
 import { bodyOf, Collected, collect } from './collect.ts'
 import { decodedBody } from './decode.ts'
+import { ReplayBudget } from './replay-budget.ts'
 import { shareableHeaders, withGap } from './response-headers.ts'
 import type { Session } from './session.ts'
 import { asksForStream, dependsOnEverything, ShareKeys, variedHeaders } from './share-key.ts'
@@ -22,6 +24,14 @@ export interface Guest {
   readonly res: ServerResponse
   /** Whether it has left. */
   readonly isOver: boolean
+  /** Whose place of the limits it has; only known where clients are limited. */
+  readonly client: string | undefined
+  /**
+   * Takes a place of the limits, once.
+   * @param heir the place of a stream without a follower, which this guest will follow
+   * @throws AdmissionError
+   */
+  admit(heir: Ticket | undefined): void
   /** Gets its own request an answer. */
   open(): OpenUpstream
   session(): Session
@@ -35,6 +45,8 @@ export interface Guest {
 interface Entry {
   key: string
   readonly opener: Guest
+  /** The opener's, who may leave before the others. */
+  readonly client: string | undefined
   readonly controller: Lifetime
   /** Those who came before there was an answer, the opener among them. */
   readonly waiting: Set<Guest>
@@ -51,13 +63,27 @@ export class SharedStreams {
   readonly #share: ResolvedShare
   readonly #observer: SharedStreamObserver
   readonly #nextId: () => string
+  readonly #admission: Admission
+  readonly #budget: ReplayBudget
   readonly #entries = new Map<string, Entry>()
   readonly #live = new Set<SharedStream>()
   readonly #waiting = new Map<Guest, Entry>()
   readonly #keys: ShareKeys
 
-  constructor(options: ResolvedOptions, share: ResolvedShare, observer: SharedStreamObserver, nextId: () => string) {
+  constructor(
+    options: ResolvedOptions,
+    share: ResolvedShare,
+    observer: SharedStreamObserver,
+    nextId: () => string,
+    admission: Admission,
+  ) {
     this.#options = options
+    this.#admission = admission
+    this.#budget = new ReplayBudget(
+      share.maxBytes,
+      () => [...this.#live].map(({ replay }) => replay),
+      () => admission.closeOldestLingering(),
+    )
     this.#share = share
     this.#observer = observer
     this.#nextId = nextId
@@ -82,7 +108,9 @@ export class SharedStreams {
     if (req.method !== 'GET') return false
     const base = this.#keys.baseOf(req)
     if (base === undefined || !asksForStream(req)) return false
-    this.#join(guest, this.#keys.full(base, req), base)
+    const key = this.#keys.full(base, req)
+    guest.admit(this.#entries.get(key)?.stream?.shared.place)
+    this.#join(guest, key, base)
     return true
   }
 
@@ -110,7 +138,14 @@ export class SharedStreams {
   }
 
   async #open(opener: Guest, key: string, base: string): Promise<void> {
-    const entry: Entry = { key, opener, controller: new Lifetime(), waiting: new Set(), branches: 0 }
+    const entry: Entry = {
+      key,
+      opener,
+      client: opener.client,
+      controller: new Lifetime(),
+      waiting: new Set(),
+      branches: 0,
+    }
     this.#entries.set(key, entry)
     this.#wait(opener, entry)
     const signal = entry.controller
@@ -152,6 +187,8 @@ export class SharedStreams {
       open: () => (assigns ? (request) => open({ ...request, lastEventId: request.lastEventId ?? '' }) : open),
       lastEventId: assigns ? '' : eventIdOf(opener),
       observer: this.#observer,
+      budget: this.#budget,
+      linger: (close) => this.#admission.linger(entry.client, close),
       // Nobody can come back to one whose place another has taken.
       lingers: () => this.#entries.get(entry.key) === entry,
       onOver: () => {

@@ -2,6 +2,7 @@
 // write of the same bytes. A client that falls behind is its own affair.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Ticket } from '../admission.ts'
 import { joined } from '../bytes.ts'
 import type { StreamError } from '../errors.ts'
 import type { Lifetime } from '../lifetime.ts'
@@ -17,6 +18,7 @@ import { Feed, type FeedSink } from './feed.ts'
 import type { Follower } from './followers.ts'
 import { nextBoundary } from './framing.ts'
 import { Replay } from './replay.ts'
+import type { ReplayBudget } from './replay-budget.ts'
 import { resumerFor } from './resume.ts'
 import { StreamHandle } from './stream-handle.ts'
 
@@ -34,6 +36,10 @@ export interface SharedStreamContext {
   open(): OpenUpstream
   readonly lastEventId: string
   readonly observer: SharedStreamObserver
+  /** What it keeps counts there. */
+  readonly budget: ReplayBudget
+  /** Takes its opener's place of the limits; `close` is called when that is needed. */
+  readonly linger: (close: () => void) => Ticket
   /** Whether it is worth keeping for a while when its last client has left. */
   readonly lingers: () => boolean
   /** The stream is over, and its place is free. */
@@ -65,11 +71,16 @@ export class SharedStream implements FeedSink {
   #over = false
   #keepaliveTimer: NodeJS.Timeout | undefined
   #lingerWatchdog: Watchdog | undefined
+  // While nobody follows.
+  #place: Ticket | undefined
+  // What counts of the request meanwhile.
+  #weight = 0
 
   constructor(context: SharedStreamContext) {
     this.context = context
     this.cursor = new Cursor(context.lastEventId)
-    this.replay = new Replay(context.share.replay, context.share.replay.ids === 'assign' ? '' : context.lastEventId)
+    const { replay } = context.share
+    this.replay = new Replay(replay, replay.ids === 'assign' ? '' : context.lastEventId, context.budget)
     this.#lastId = this.replay.idBefore
     this.handle = new StreamHandle(this)
   }
@@ -81,6 +92,11 @@ export class SharedStream implements FeedSink {
   /** Whether something else may follow what has been sent. */
   get atBoundary(): boolean {
     return this.#feed?.atBoundary ?? true
+  }
+
+  /** Its place of the limits, while nobody follows it. */
+  get place(): Ticket | undefined {
+    return this.#place
   }
 
   get clients(): number {
@@ -122,7 +138,7 @@ export class SharedStream implements FeedSink {
   }
 
   join(follower: Follower): void {
-    this.#lingerWatchdog?.stop()
+    this.#stopLingering()
     this.#followers.add(follower)
   }
 
@@ -132,10 +148,22 @@ export class SharedStream implements FeedSink {
 
   /** Without clients the upstream is kept for a while, and closed then. */
   lingerIfEmpty(): void {
-    if (this.#followers.size > 0 || this.#over) return
+    if (this.#followers.size > 0 || this.#over || this.#place) return
+    const { lingers, linger, share, req, budget } = this.context
+    if (!lingers()) return this.close()
+    this.#place = linger(() => this.close())
+    this.#lingerWatchdog = new Watchdog(share.lingerMs, () => this.close()).unref()
+    this.#weight = weightOf(req)
+    budget.add(this.#weight)
+    budget.settle()
+  }
+
+  #stopLingering(): void {
+    if (!this.#place) return
     this.#lingerWatchdog?.stop()
-    if (!this.context.lingers()) return this.close()
-    this.#lingerWatchdog = new Watchdog(this.context.share.lingerMs, () => this.close()).unref()
+    this.#place.giveBack()
+    this.#place = undefined
+    this.context.budget.add(-this.#weight)
   }
 
   close(): void {
@@ -156,6 +184,7 @@ export class SharedStream implements FeedSink {
     if (bytes.length === 0) return
     const delivery = { shared: new SharedBytes(bytes), events, now: performance.now() }
     for (const follower of this.#followers) follower.onEvents(delivery)
+    this.context.budget.settle()
   }
 
   onResumed({ upstream }: UpstreamResponse, attempt: number): void {
@@ -240,7 +269,8 @@ export class SharedStream implements FeedSink {
     if (this.#over) return
     this.#over = true
     clearTimeout(this.#keepaliveTimer)
-    this.#lingerWatchdog?.stop()
+    this.#stopLingering()
+    this.replay.trimTo(0)
     this.#followers.clear()
     this.context.controller.abort(reason)
     this.context.onOver()
@@ -265,6 +295,14 @@ class SharedProgress implements Progress {
   get events(): number {
     return this.#shared.sent.events - this.#eventsBefore
   }
+}
+
+// A request is kept as it came and as it is sent, by the parser's, Node's and http-proxy-middleware's objects.
+const KEPT_TIMES = 4
+
+/** What the request weighs that a stream keeps as long as it lives: its size is the client's choice. */
+function weightOf({ url = '', rawHeaders }: IncomingMessage): number {
+  return KEPT_TIMES * rawHeaders.reduce((sum, { length }) => sum + length, url.length)
 }
 
 /** The block with an id of ours as its last field, which is the one that counts. */

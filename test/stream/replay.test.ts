@@ -8,6 +8,8 @@ import { forAll } from './fixtures.ts'
 
 const wide: ReplayPolicy = { events: 1000, bytes: 1_000_000, ageMs: 1_000_000 }
 
+const unbounded = { add() {} }
+
 function event(id: string | undefined, text = `data: ${id ?? ''}\n\n`): ReplayBlock {
   return { bytes: Buffer.from(text), id, isEvent: true }
 }
@@ -17,7 +19,7 @@ function texts(replay: Replay, position: number): string[] {
 }
 
 test('gives what came after an id, and nothing when that is the last', () => {
-  const replay = new Replay(wide, '')
+  const replay = new Replay(wide, '', unbounded)
 
   for (const id of ['1', '2', '3']) replay.add(event(id), 0)
 
@@ -26,7 +28,7 @@ test('gives what came after an id, and nothing when that is the last', () => {
 })
 
 test('does not know an id that never came, nor one that is gone', () => {
-  const replay = new Replay({ ...wide, events: 2 }, '')
+  const replay = new Replay({ ...wide, events: 2 }, '', unbounded)
 
   for (const id of ['1', '2', '3', '4']) replay.add(event(id), 0)
 
@@ -37,7 +39,7 @@ test('does not know an id that never came, nor one that is gone', () => {
 })
 
 test('knows the id with which the stream began', () => {
-  const replay = new Replay(wide, '7')
+  const replay = new Replay(wide, '7', unbounded)
 
   replay.add(event('8'), 0)
 
@@ -45,7 +47,7 @@ test('knows the id with which the stream began', () => {
 })
 
 test('an id that came several times stands for its last place', () => {
-  const replay = new Replay(wide, '')
+  const replay = new Replay(wide, '', unbounded)
 
   for (const id of ['1', '2', '1', '3']) replay.add(event(id), 0)
 
@@ -53,7 +55,7 @@ test('an id that came several times stands for its last place', () => {
 })
 
 test('an id whose first place is gone is still known by its last', () => {
-  const replay = new Replay({ ...wide, events: 2 }, '')
+  const replay = new Replay({ ...wide, events: 2 }, '', unbounded)
 
   for (const id of ['1', '2', '1', '3']) replay.add(event(id), 0)
 
@@ -61,7 +63,7 @@ test('an id whose first place is gone is still known by its last', () => {
 })
 
 test('after an event without an id was dropped, the id before it is no place to go on from', () => {
-  const replay = new Replay({ ...wide, events: 1 }, '')
+  const replay = new Replay({ ...wide, events: 1 }, '', unbounded)
 
   replay.add(event('1'), 0)
   replay.add(event(undefined, 'data: lost\n\n'), 0)
@@ -71,7 +73,7 @@ test('after an event without an id was dropped, the id before it is no place to 
 })
 
 test('comments take no place among the events', () => {
-  const replay = new Replay({ ...wide, events: 2 }, '')
+  const replay = new Replay({ ...wide, events: 2 }, '', unbounded)
 
   for (const id of ['1', '2', '3']) {
     replay.add(event(id), 0)
@@ -87,7 +89,7 @@ test('comments take no place among the events', () => {
 })
 
 test('an event larger than all that may be kept passes without being kept', () => {
-  const replay = new Replay({ ...wide, bytes: 20 }, '')
+  const replay = new Replay({ ...wide, bytes: 20 }, '', unbounded)
 
   replay.add(event('1'), 0)
   replay.add(event('2', `data: ${'x'.repeat(30)}\n\n`), 0)
@@ -99,7 +101,7 @@ test('an event larger than all that may be kept passes without being kept', () =
 })
 
 test('an event is kept up to its age, and not longer', () => {
-  const replay = new Replay({ ...wide, ageMs: 100 }, '')
+  const replay = new Replay({ ...wide, ageMs: 100 }, '', unbounded)
   replay.add(event('1'), 0)
   replay.add(event('2'), 50)
 
@@ -153,7 +155,7 @@ function numbersSince(replay: Replay, position: number): number[] {
 
 test('property: what is kept is the end of what came, in order, within every bound, and as much as they allow', () => {
   forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, 'start')
+    const replay = new Replay(policy, 'start', unbounded)
     const past: Past[] = []
     let now = 0
     for (const [number, step] of all.entries()) {
@@ -178,7 +180,7 @@ test('property: what is kept is the end of what came, in order, within every bou
 
 test('property: an id leads to exactly what came after it, or is said to be unknown; no event is lost in silence', () => {
   forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, 'start')
+    const replay = new Replay(policy, 'start', unbounded)
     const past: Past[] = []
     let now = 0
     for (const [number, step] of all.entries()) {
@@ -209,7 +211,7 @@ test('property: an id leads to exactly what came after it, or is said to be unkn
 
 test('property: an id is known as long as all the events that came after it are kept', () => {
   forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, 'start')
+    const replay = new Replay(policy, 'start', unbounded)
     const past: Past[] = []
     let now = 0
     for (const [number, step] of all.entries()) {
@@ -229,7 +231,7 @@ test('property: an id is known as long as all the events that came after it are 
 
 test('property: the id before what is kept is the last that was set by what is gone', () => {
   forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, 'start')
+    const replay = new Replay(policy, 'start', unbounded)
     const past: Past[] = []
     let now = 0
     for (const [number, step] of all.entries()) {
@@ -247,7 +249,7 @@ test('property: the id before what is kept is the last that was set by what is g
 
 test('property: events are counted from any place as they are given from it', () => {
   forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, '')
+    const replay = new Replay(policy, '', unbounded)
     for (const [number, step] of all.entries()) replay.add(blockOf(step, number), 0)
 
     for (let position = 0; position <= replay.end; position += 1) {
@@ -258,7 +260,7 @@ test('property: events are counted from any place as they are given from it', ()
 })
 
 test('a place before the first kept gives all that is kept, and the place at the end nothing', () => {
-  const replay = new Replay({ ...wide, events: 3 }, '')
+  const replay = new Replay({ ...wide, events: 3 }, '', unbounded)
 
   for (let id = 0; id < 10; id += 1) replay.add(event(String(id)), 0)
 
@@ -268,7 +270,7 @@ test('a place before the first kept gives all that is kept, and the place at the
 })
 
 test('what is kept stays small however much comes: entries, ids and bytes', async () => {
-  const replay = new Replay({ events: 10, bytes: 1000, ageMs: 1000 }, '')
+  const replay = new Replay({ events: 10, bytes: 1000, ageMs: 1000 }, '', unbounded)
   const before = heapBytes()
 
   for (let id = 0; id < 300_000; id += 1) replay.add(event(`an id that is not that short ${id}`), id)
@@ -283,7 +285,7 @@ test('what is kept stays small however much comes: entries, ids and bytes', asyn
 })
 
 test('blocks that are no events are bounded as well', () => {
-  const replay = new Replay({ events: 10, bytes: 100_000, ageMs: 1000 }, '')
+  const replay = new Replay({ events: 10, bytes: 100_000, ageMs: 1000 }, '', unbounded)
 
   for (let count = 0; count < 100_000; count += 1) {
     replay.add({ bytes: Buffer.from('\n'), id: undefined, isEvent: false }, count)

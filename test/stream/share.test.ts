@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { Admission } from '../../src/admission.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { BodySink, OpenRequest, OpenUpstream, UpstreamBody, UpstreamResponse } from '../../src/open-upstream.ts'
 import type { SseProxyOptions } from '../../src/options.ts'
@@ -131,7 +132,13 @@ class World {
     if (!options.share) throw new Error('not shared')
     const observer = { stats: new Stats('test'), resuming() {}, resumed() {}, failed() {} }
     let ids = 0
-    this.shares = new SharedStreams(options, options.share, observer, () => String(++ids))
+    this.shares = new SharedStreams(
+      options,
+      options.share,
+      observer,
+      () => String(++ids),
+      new Admission(options.limits),
+    )
   }
 
   get unanswered(): Ask[] {
@@ -178,6 +185,7 @@ class Visitor implements Guest {
   readonly who: Person
   readonly req: IncomingMessage
   readonly res = {} as ServerResponse
+  readonly client = undefined
   isOver = false
   got: 'stream' | 'answer' | 'refusal' | undefined
   readonly received: Person[] = []
@@ -194,6 +202,8 @@ class Visitor implements Guest {
     }
     this.req = { method: 'GET', url: `/${who.path}`, headers, rawHeaders: [] } as unknown as IncomingMessage
   }
+
+  admit(): void {}
 
   leave(): void {
     if (this.isOver) return

@@ -9,6 +9,7 @@ import type { BodySink, UpstreamBody, UpstreamResponse } from '../../src/open-up
 import type { SseProxyOptions } from '../../src/options.ts'
 import { resolveOptions } from '../../src/resolve-options.ts'
 import type { Delivery, Follower } from '../../src/stream/followers.ts'
+import { ReplayBudget } from '../../src/stream/replay-budget.ts'
 import { SharedStream } from '../../src/stream/shared-stream.ts'
 import { interpret } from '../support/oracle.ts'
 import { BOM, cutsOf, everyMix, fixtures, forAll, randomPieces } from './fixtures.ts'
@@ -289,7 +290,7 @@ function start(share: Share = {}) {
   let lingers = true
   const shared = new SharedStream({
     id: '1',
-    req: {} as IncomingMessage,
+    req: { rawHeaders: [] as string[] } as IncomingMessage,
     res: {} as ServerResponse,
     controller,
     options,
@@ -297,6 +298,12 @@ function start(share: Share = {}) {
     open: () => () => Promise.reject(new Error('not again')),
     lastEventId: '',
     observer: { stats, resuming() {}, resumed() {}, failed() {} },
+    budget: new ReplayBudget(
+      1_000_000,
+      () => [],
+      () => false,
+    ),
+    linger: () => ({ client: undefined, giveBack() {} }),
     lingers: () => lingers,
     onOver: () => over.push(controller.reason),
   })
