@@ -33,8 +33,9 @@ export class ClientWriter {
   #listener: WriterListener | undefined
   // Runs while the client leaves something waiting; cleared by 'drain', and by the end of the response.
   #stallWatchdog: Watchdog | undefined
-  // What had been taken when that wait began: more is progress.
+  // What had been taken when that wait began, and how much of the write under way had not: any change is progress.
   #takenBytes = 0
+  #sendingBytes = 0
   #writtenBytes = 0
   #opened = false
   #isStream = false
@@ -247,16 +248,22 @@ export class ClientWriter {
 
   #guardStall(): void {
     if (this.#stallWatchdog || this.#writeMs === 0) return
-    this.#takenBytes = this.#writtenBytes - this.waitingBytes
+    this.#hasTaken()
     this.#stallWatchdog = new Watchdog(this.#writeMs, () => {
-      const takenBytes = this.#writtenBytes - this.waitingBytes
-      if (takenBytes > this.#takenBytes) {
-        this.#takenBytes = takenBytes
-        return
-      }
+      if (this.#hasTaken()) return
       this.stopWaiting()
       this.#listener?.onStall()
     })
+  }
+
+  /** Whether the client has taken anything since this was asked last. */
+  #hasTaken(): boolean {
+    const takenBytes = this.#writtenBytes - this.waitingBytes
+    const sendingBytes = sendingBytesOf(this.#res)
+    const hasTaken = takenBytes > this.#takenBytes || sendingBytes !== this.#sendingBytes
+    this.#takenBytes = takenBytes
+    this.#sendingBytes = sendingBytes
+    return hasTaken
   }
 
   /** The stream is over for everybody else, but its last bytes need the client to read. */
@@ -286,6 +293,16 @@ function reset(socket: Socket): void {
   } catch {
     socket.destroy()
   }
+}
+
+/**
+ * What the kernel has not been able to take yet of the write under way, which Node counts as waiting until all of it has
+ * left. It is not documented, but what Node's own timeouts of sockets go by; where it is missing, a write counts as a whole.
+ */
+function sendingBytesOf(res: ServerResponse): number {
+  const handle: unknown = http2Stream(res) || !res.socket ? undefined : Reflect.get(res.socket, '_handle')
+  const bytes: unknown = typeof handle === 'object' && handle !== null && Reflect.get(handle, 'writeQueueSize')
+  return typeof bytes === 'number' ? bytes : 0
 }
 
 function isReasonPhrase(statusMessage: string): boolean {

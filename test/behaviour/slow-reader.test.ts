@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { connect } from 'node:net'
 import { test } from 'node:test'
 import { hostsByProtocol } from '../support/front.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
@@ -101,6 +102,32 @@ for (const host of hostsByProtocol) {
     await client.waitFor('after')
   })
 }
+
+test('a client that reads on all the time is not let go in the middle of an event that takes it longer than writeMs', async (t) => {
+  const { upstream, front } = await proxied(t, {
+    transform: () => {},
+    limits: { eventBytes: 64 * megabyte },
+    timeouts: { writeMs: 300 },
+  })
+  const socket = connect(front.port, '127.0.0.1')
+  t.after(() => socket.destroy())
+  const ended = once(socket, 'close')
+  let received = 0
+  // One read at a time.
+  socket.on('data', (bytes) => {
+    received += bytes.length
+    socket.pause()
+    setTimeout(() => socket.resume(), 2)
+  })
+  socket.write('GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+  const stream = (await upstream.next()).stream()
+
+  const event = `data: ${'x'.repeat(40 * megabyte)}\n\n`
+  stream.end(event)
+
+  await within(ended, 'the end of the answer', 60_000)
+  assert.ok(received > event.length, `${received} bytes`)
+})
 
 /** Sends events as fast as the connection takes them, up to a limit, then ends the stream. */
 class Pump {
