@@ -224,7 +224,10 @@ export interface ResumeOptions {
   maxDelayMs?: number | undefined
   /** Whether a clean end is followed by a resume too. @defaultValue false */
   onEnd?: boolean | undefined
-  /** Whether streams without ids are resumed, although events may be missed. @defaultValue false */
+  /**
+   * Whether streams without ids are resumed, although events may be missed. One that is lost before its first event begins
+   * anew in any case, as its client would ask for it. @defaultValue false
+   */
   withoutIds?: boolean | undefined
 }
 

@@ -70,7 +70,9 @@ export class Resumer {
     if (signal.aborted || (outcome === 'complete' && !policy.onEnd)) return false
     // Without an id the upstream would start anew, or from now: both are wrong unless the app says otherwise.
     // The same goes for an id that no header can carry.
-    return encodeEventId(cursor.lastEventId) !== '' || policy.withoutIds
+    if (encodeEventId(cursor.lastEventId) !== '' || policy.withoutIds) return true
+    // A client that has no event yet would ask for the same when it came back by itself.
+    return outcome === 'lost' && cursor.lastEventId === '' && cursor.events === 0
   }
 
   /** Tries until there is a stream again; rejects with the last failure when there is to be none. */

@@ -200,6 +200,27 @@ test('a stream that is lost before its first byte goes on from the id that the c
   assert.equal(await client.whole(), 'id: 42\ndata: y\n\n')
 })
 
+for (const [name, options] of [
+  ['', {}],
+  [', with a hook', { transform: () => {} }],
+  [', shared', { share: true }],
+] satisfies [string, Partial<SseProxyOptions>][]) {
+  test(`a stream of a client without an id that is lost before its first event begins anew${name}`, async (t) => {
+    const { upstream, front } = await proxied(t, { resume, ...options })
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.write(': hello\n\nid: 1\ndata: on')
+    await client.waitFor(': hello\n\n')
+
+    stream.reset()
+
+    const again = await upstream.next()
+    assert.equal(again.headers['last-event-id'], undefined)
+    again.stream().end(one)
+    assert.equal(await client.whole(), `: hello\n\n${one}`)
+  })
+}
+
 test('ids travel as UTF-8', async (t) => {
   const id = 'größer/✓/😀 "x"'
   const { upstream, front } = await proxied(t, { resume })

@@ -12,6 +12,7 @@ const at = 'http://upstream'
 
 test('a stream is resumed after a loss when an id has passed', () => {
   const { resumer, cursor } = resumerOf()
+  pass(cursor, 'data: w\n\n')
   assert.equal(resumer.shouldResume('lost'), false)
 
   pass(cursor, 'id: 7\ndata: x\n\n')
@@ -32,8 +33,22 @@ test('an empty id means that the stream is not to be resumed', () => {
 })
 
 test('a stream without ids is resumed only where the app says so', () => {
-  assert.equal(resumerOf().resumer.shouldResume('lost'), false)
-  assert.equal(resumerOf({ policy: { ...policy, withoutIds: true } }).resumer.shouldResume('lost'), true)
+  for (const withoutIds of [false, true]) {
+    const { resumer, cursor } = resumerOf({ policy: { ...policy, withoutIds } })
+
+    pass(cursor, 'data: x\n\n')
+
+    assert.equal(resumer.shouldResume('lost'), withoutIds)
+  }
+})
+
+test('a stream that is lost before its first event begins anew, and one that ended before it has ended', () => {
+  const { resumer, cursor } = resumerOf({ policy: { ...policy, onEnd: true } })
+
+  pass(cursor, ': hello\n\nretry: 5\n\n')
+
+  assert.equal(resumer.shouldResume('lost'), true)
+  assert.equal(resumer.shouldResume('complete'), false)
 })
 
 test('a stream whose id no header can carry is not resumed, since it would start elsewhere', () => {
