@@ -28,6 +28,8 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
   // The one read that brought all of the head, and what came with it; undefined where there were more, and after `start`.
   #headRead: Buffer | undefined
   #lane: ChunkLane | undefined
+  // What was wrong with the connection, where it has told the request.
+  #cause: Error | undefined
   // Whose doing it is when the body breaks.
   #overAs: 'broken' | 'given-up' = 'broken'
   // How the body ended, once it has; told to the sink when there is one.
@@ -45,16 +47,18 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     this.#onOver = onOver
     const broken = (error?: Error) => {
       // A connection that fails always says so, with a code: it was the app that has destroyed the answer.
-      if (!error || !('code' in error)) this.#overAs = 'given-up'
-      this.#finish(error ?? new Error('the answer was destroyed before its end'))
+      const cause = this.#cause ?? error
+      if (!(cause && 'code' in cause)) this.#overAs = 'given-up'
+      this.#finish(cause ?? new Error('the answer was destroyed before its end'))
     }
     source.on('data', (chunk: Buffer | string) => this.#take(chunk))
     source.on('end', () => this.#finish('complete'))
     source.on('error', broken)
     source.on('close', broken)
+    // Told again by the answer, behind what has been read of it: at once it would overtake that. What is wrong behind a
+    // whole answer is not.
     request?.on('error', (error) => {
-      // What came behind a whole answer was wrong, not the answer, which is read to its end.
-      if (!source.complete) broken(error)
+      this.#cause = error
     })
   }
 
