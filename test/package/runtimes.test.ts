@@ -5,6 +5,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
+import { certificate } from '../support/certificate.ts'
 import { type Client, headerOf, type RequestOptions, request } from '../support/client.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
@@ -44,31 +45,40 @@ class App {
   }
 
   static async start({ command, args }: Runtime): Promise<App> {
+    const { folder } = await installIn(await packed(), { type: 'module', program: 'app.mjs', installed: ['express'] })
     const upstream = await startUpstream()
     const gone = await startUpstream()
     await gone.close()
-    const { folder } = await installIn(await packed(), { type: 'module', program: 'app.mjs', installed: ['express'] })
-    const env = { ...process.env, NODE_OPTIONS: '', TARGET: `${upstream.url}/stream`, NOWHERE: gone.url }
+    const urls = { TARGET: `${upstream.url}/stream`, NOWHERE: gone.url }
+    const env = { ...process.env, NODE_OPTIONS: '', ...urls, KEY: certificate.key, CERT: certificate.cert }
     const child = spawn(command, [...args, 'app.mjs'], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] })
     const app = new App(upstream, child)
     await until(
-      () => app.#port > 0,
+      () => app.#ports.length > 0,
       () => `the app to listen: ${app.#output}`,
     )
     return app
   }
 
-  /** What the process has said so far, without its port. */
+  /** What the process has said so far, without its ports. */
   get complaints(): string {
-    return this.#output.replace(/^\d+\n/, '')
+    return this.#output.replace(/^\d+ \d+\n/, '')
   }
 
-  get #port(): number {
-    return Number(/^(\d+)\n/.exec(this.#output)?.[1] ?? 0)
+  /** For HTTP and for HTTPS. */
+  get #ports(): string[] {
+    return /^(\d+) (\d+)\n/.exec(this.#output)?.slice(1) ?? []
   }
 
   ask(path: string, options?: RequestOptions): Client {
-    const client = request(`http://127.0.0.1:${this.#port}/${path}`, options)
+    return this.#keep(request(`http://127.0.0.1:${this.#ports[0]}/${path}`, options))
+  }
+
+  askSecurely(path: string): Client {
+    return this.#keep(request(`https://127.0.0.1:${this.#ports[1]}/${path}`))
+  }
+
+  #keep(client: Client): Client {
     this.#clients.push(client)
     return client
   }
@@ -98,7 +108,7 @@ for (const runtime of runtimes) {
     before(async () => {
       app = await App.start(runtime)
     })
-    after(() => app.close())
+    after(() => app?.close())
 
     test("the head is there before the first event, with the bytes of the upstream's", async () => {
       const client = app.ask('plain')
@@ -142,6 +152,19 @@ for (const runtime of runtimes) {
 
       assert.equal(await client.ended(), 'broken')
       assert.equal(client.text, 'data: one\n\n')
+    })
+
+    test('what is broken off over TLS never looks complete either', async () => {
+      const client = app.askSecurely('plain')
+      const stream = (await app.upstream.next()).stream()
+      stream.send({ data: 'one' })
+      await client.waitFor('data: one\n\n')
+
+      stream.reset()
+
+      assert.equal(await client.ended(), 'broken')
+      assert.equal((await app.stats('plain')).active, 0)
+      assert.equal(app.complaints, '')
     })
 
     test('a client that leaves reaches the upstream, before the head and in the stream', async () => {
