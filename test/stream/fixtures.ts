@@ -93,10 +93,26 @@ export function* cutsOf(bytes: Buffer, shortBytes = 40): Generator<Buffer[]> {
   if (bytes.length <= shortBytes) yield* inThree(bytes)
 }
 
-/** What a stream up to each of its bytes means; the answer for `length` bytes is at that index. */
-export function meanings(bytes: Buffer): Interpretation[] {
-  return Array.from({ length: bytes.length + 1 }, (_, length) => interpret(bytes.subarray(0, length)))
+/**
+ * What a stream up to each of its bytes means; the answer for `length` bytes is at that index. A line counts with its end,
+ * so that nothing changes where none is.
+ */
+export function meanings(bytes: Buffer): readonly Interpretation[] {
+  if (latest?.bytes.equals(bytes)) return latest.meanings
+  const found = [interpret('')]
+  for (const [at, byte] of bytes.entries()) {
+    const isLineEnd = byte === CR || byte === LF
+    found.push(isLineEnd ? interpret(bytes.subarray(0, at + 1)) : found[at]!)
+  }
+  latest = { bytes: Buffer.from(bytes), meanings: found }
+  return found
 }
+
+const CR = 13
+const LF = 10
+
+// The same bytes are asked about again and again, cut differently each time.
+let latest: { bytes: Buffer; meanings: readonly Interpretation[] } | undefined
 
 /**
  * The places after each blank line, ascending; of a CR LF both, since the first ends the line already. Byte by byte and

@@ -57,19 +57,13 @@ export function interpret(bytes: Buffer | string): Interpretation {
   }
 
   // A line that the end of the stream cuts off is never processed, nor is an event without its blank line.
-  let line = ''
+  let lineStart = 0
   for (let at = 0; at < text.length; at += 1) {
     const character = text[at]
-    if (character === '\r') {
-      processLine(line)
-      line = ''
-      if (text[at + 1] === '\n') at += 1
-    } else if (character === '\n') {
-      processLine(line)
-      line = ''
-    } else {
-      line += character
-    }
+    if (character !== '\r' && character !== '\n') continue
+    processLine(text.slice(lineStart, at))
+    if (character === '\r' && text[at + 1] === '\n') at += 1
+    lineStart = at + 1
   }
   return { events, lastEventId, retry }
 }
