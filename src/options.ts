@@ -87,7 +87,10 @@ export interface KeepaliveOptions {
 export interface TimeoutOptions<TReq = IncomingMessage> {
   /** To a connection with the upstream, TLS and any wait for a socket of a limited agent included. @defaultValue 10000 */
   connectMs?: number | undefined
-  /** From the connection, or the last byte of the request's body, to the response headers. @defaultValue 120000 */
+  /**
+   * From the connection, or the last byte of the request's body, to the response headers. A client that sends less than
+   * 4 KiB of its body in that time is answered 408. @defaultValue 120000
+   */
   responseMs?: number | undefined
   /**
    * Silence of an open stream's upstream before it counts as lost. Without it, TCP keepalive finds a machine that is gone

@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { SseProxyError } from './errors.ts'
 import type { ResolvedOptions } from './resolve-options.ts'
+import { http2Stream } from './stream/client-writer.ts'
 import { serializeRetry } from './stream/events.ts'
 
 export function refuse(
@@ -16,6 +17,7 @@ export function refuse(
   const retryMs = jittered(options.clientRetryMs)
   if (error.status === 503 || error.status === 429) res.setHeader('Retry-After', Math.max(1, Math.ceil(retryMs / 1000)))
   if (error.code === 'ERR_SSE_PROXY_DRAINING' && req.httpVersionMajor < 2) res.setHeader('Connection', 'close')
+  if (error.code === 'ERR_SSE_PROXY_BODY_TIMEOUT') endRequest(req, res)
   if (options.unavailable === 'reconnect' && wantsEventStream(req)) {
     // EventSource gives up for good on any other status, and comes back after the end of a stream.
     answer(res, 200, 'text/event-stream', serializeRetry(retryMs))
@@ -23,6 +25,12 @@ export function refuse(
     const { code, message, status } = error
     answer(res, status, 'application/json; charset=utf-8', JSON.stringify({ error: { code, message } }))
   }
+}
+
+/** RFC 9110, section 15.5.9: nobody waits for the rest of the body, which could go on coming byte by byte. */
+function endRequest(req: IncomingMessage, res: ServerResponse): void {
+  if (req.httpVersionMajor < 2) res.setHeader('Connection', 'close')
+  else res.once('finish', () => http2Stream(res)?.close())
 }
 
 function answer(res: ServerResponse, status: number, contentType: string, body: string): void {

@@ -102,8 +102,9 @@ class Attempt implements PassTaker {
   // What was read since the request: the first of it, and whether that is all.
   #firstRead: Buffer | undefined
   #reads = 0
-  // The client's body on its way, where it is a stream.
+  // The client's body on its way, where it is a stream, and how much of it has come since the wait began anew.
   #upload: Readable | undefined
+  #uploadedBytes = 0
 
   constructor(order: Order, fresh: boolean, onSettled: OnSettled) {
     this.#order = order
@@ -202,8 +203,8 @@ class Attempt implements PassTaker {
     else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', connected)
     this.#reads = 0
     socket?.prependListener('data', this.#onRead)
-    // An upload may take its time; the wait for an answer begins with its last byte.
-    this.#upload?.on('data', this.#onUploaded)
+    // A large upload may take its time; the wait for an answer begins with its end.
+    this.#upload?.on('data', this.#onUploaded).on('end', this.#onUploadEnd)
   }
 
   onUnroutable(error: unknown): void {
@@ -273,7 +274,7 @@ class Attempt implements PassTaker {
     const request = this.#request
     request?.off('close', this.#onClosed)
     request?.socket?.off('data', this.#onRead)
-    this.#upload?.off('data', this.#onUploaded)
+    this.#upload?.off('data', this.#onUploaded).off('end', this.#onUploadEnd)
     if (!request) return
     this.#listening.forEach((listeners, i) => {
       for (const listener of listeners) Reflect.apply(request.off, request, [HEAD_EVENTS[i], listener])
@@ -313,7 +314,7 @@ class Attempt implements PassTaker {
       )
       return this.#error(code, cause)
     }
-    // Where the upload stands still although the upstream would read on, it is the client that is late.
+    // Where the upload is not over although the upstream would read on, it is the client that is late.
     const upload = this.#upload
     const waitsForClient = upload && !upload.readableEnded && !upload.isPaused()
     return this.#error(waitsForClient ? 'ERR_SSE_PROXY_BODY_TIMEOUT' : code)
@@ -363,10 +364,20 @@ class Attempt implements PassTaker {
     this.#failed(new Error('closed without an answer'))
   }
 
-  readonly #onUploaded = (): void => {
+  readonly #onUploaded = ({ length }: Buffer): void => {
+    this.#uploadedBytes += length
+    // A byte now and then would hold everything for as long as a client likes.
+    if (this.#uploadedBytes >= PROGRESS_BYTES) this.#onUploadEnd()
+  }
+
+  readonly #onUploadEnd = (): void => {
+    this.#uploadedBytes = 0
     this.#watchdog?.reset()
   }
 }
+
+// What of a body has to come within `responseMs` for the wait to begin anew: with the default, 35 bytes a second.
+const PROGRESS_BYTES = 4096
 
 const HEAD_EVENTS = ['socket', 'error', 'response']
 type Listeners = ReturnType<ClientRequest['rawListeners']>
