@@ -103,16 +103,48 @@ function list(value: HeadersSet[string]): string[] {
   return Array.isArray(value) ? value : [String(value)]
 }
 
-/** Without what was meant for the one who asked: its cookies, and a permission for another page's origin. */
-export function shareableHeaders(
-  headers: readonly Header[],
-  { headers: { origin } }: IncomingMessage,
-): readonly Header[] {
+// Of an upstream's head, what describes the content is everybody's. All else may be its opener's: a token, a session.
+const ABOUT_THE_CONTENT = new Set([
+  'cache-control',
+  'content-language',
+  'content-type',
+  'cross-origin-resource-policy',
+  'expires',
+  'pragma',
+  'vary',
+  'x-content-type-options',
+])
+
+// What an answer that is no stream cannot be understood without.
+const ABOUT_AN_ANSWER = new Set([
+  ...ABOUT_THE_CONTENT,
+  'allow',
+  'content-disposition',
+  'content-encoding',
+  'content-length',
+  'etag',
+  'last-modified',
+  'location',
+  'retry-after',
+  'www-authenticate',
+])
+
+/** The headers under which others than its opener get a stream: a permission for a page's origin is for that page alone. */
+export function shareableHeaders(headers: readonly Header[], req: IncomingMessage): readonly Header[] {
+  return shareable(headers, req, ABOUT_THE_CONTENT)
+}
+
+/** The same for an answer that is no stream. */
+export function shareableAnswerHeaders(headers: readonly Header[], req: IncomingMessage): readonly Header[] {
+  return shareable(headers, req, ABOUT_AN_ANSWER)
+}
+
+function shareable(headers: readonly Header[], req: IncomingMessage, known: ReadonlySet<string>): readonly Header[] {
   const allowed = headers.find(([name]) => name.toLowerCase() === 'access-control-allow-origin')?.[1]
-  const forAll = allowed === '*' || (allowed !== undefined && allowed === origin)
+  const hasCors = allowed === '*' || (allowed !== undefined && allowed === req.headers.origin)
   return headers.filter(([name]) => {
     const lower = name.toLowerCase()
-    return lower !== 'set-cookie' && (forAll || !lower.startsWith('access-control-'))
+    return known.has(lower) || (hasCors && lower.startsWith(CORS))
   })
 }
 

@@ -11,7 +11,7 @@ import type { ResolvedOptions, ResolvedShare } from '../resolve-options.ts'
 import { bodyOf, Collected, collect } from './collect.ts'
 import { decodedBody } from './decode.ts'
 import { ReplayBudget } from './replay-budget.ts'
-import { shareableHeaders, withGap } from './response-headers.ts'
+import { shareableAnswerHeaders, shareableHeaders, withGap } from './response-headers.ts'
 import type { Session } from './session.ts'
 import { asksForStream, dependsOnEverything, ShareKeys, variedHeaders } from './share-key.ts'
 import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
@@ -317,7 +317,7 @@ function answerFrom(
   if (collected instanceof Error) {
     guest.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, collected))
   } else if (collected instanceof Collected) {
-    const headers = own ? response.headers : shareableHeaders(response.headers, guest.req)
+    const headers = own ? response.headers : shareableAnswerHeaders(response.headers, guest.req)
     guest.answer({ ...(own ? response : withoutCookie(response)), headers, body: bodyOf(collected.bytes) })
   } else if (own) guest.answer({ ...response, body: collected })
   else guest.alone()
