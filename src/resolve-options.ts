@@ -52,6 +52,8 @@ export interface ResolvedOptions {
 /** See the option `share`. */
 export interface ResolvedShare {
   readonly key: ((req: IncomingMessage) => string | undefined) | undefined
+  /** Whether it declares a parameter, so that what it returns may depend on the request. */
+  readonly keyTakesRequest: boolean
   readonly lingerMs: number
   readonly maxBytes: number
   readonly transform: readonly TransformHook[]
@@ -270,6 +272,7 @@ function resolveShare({ share = false, router, pathRewrite }: SseProxyOptions, f
   }
   return Object.freeze({
     key: optionalAsked('share.key', given.key as ResolvedShare['key']),
+    keyTakesRequest: typeof given.key === 'function' && given.key.length > 0,
     lingerMs: integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS),
     maxBytes: integer('share.maxBytes', given.maxBytes ?? DEFAULTS.maxBytes, 1, Number.MAX_SAFE_INTEGER),
     transform: resolveHooks('share.transform', given.transform as ShareOptions['transform']),

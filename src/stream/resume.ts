@@ -1,6 +1,7 @@
 // What happens when an open stream loses its upstream: whether another connection can take its place without the
 // client noticing, when it is tried, and which answers will do.
 
+import { StreamError } from '../errors.ts'
 import { encodeEventId } from '../event-id.ts'
 import { sleep, type Wanted } from '../lifetime.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
@@ -94,6 +95,8 @@ export class Resumer {
         failure = new Error(`the upstream answered a resume with status ${response.status}`)
       } catch (error) {
         failure = error
+        // An answer that will not do for those who follow: no other try brings them a better one.
+        if (error instanceof StreamError) break
       }
       if (signal.aborted) break
     }

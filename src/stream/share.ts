@@ -3,7 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
 import type { Admission, Ticket } from '../admission.ts'
-import { UpstreamError } from '../errors.ts'
+import { StreamError, UpstreamError } from '../errors.ts'
 import { clientEventId } from '../event-id.ts'
 import { Lifetime } from '../lifetime.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
@@ -13,7 +13,7 @@ import { decodedBody } from './decode.ts'
 import { ReplayBudget } from './replay-budget.ts'
 import { shareableAnswerHeaders, shareableHeaders, withGap } from './response-headers.ts'
 import type { Session } from './session.ts'
-import { asksForStream, dependsOnEverything, ShareKeys, variedHeaders } from './share-key.ts'
+import { asksForStream, compactKey, isPersonal, ShareKeys, variedHeaders } from './share-key.ts'
 import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
 
 const debug = createDebug('sse-proxy:stream')
@@ -44,6 +44,8 @@ export interface Guest {
 /** A stream, or an answer that is on its way and may become one. */
 interface Entry {
   key: string
+  /** The names of the headers that all who have this key agree in. */
+  varies: string
   readonly opener: Guest
   /** The opener's, who may leave before the others. */
   readonly client: string | undefined
@@ -87,7 +89,7 @@ export class SharedStreams {
     this.#share = share
     this.#observer = observer
     this.#nextId = nextId
-    this.#keys = new ShareKeys(share.key)
+    this.#keys = new ShareKeys(share.key, share.keyTakesRequest ? (text) => warn(options, text) : undefined)
   }
 
   get stats(): { streams: number; clients: number } {
@@ -109,6 +111,7 @@ export class SharedStreams {
     const base = this.#keys.baseOf(req)
     if (base === undefined || !asksForStream(req)) return false
     const key = this.#keys.full(base, req)
+    if (this.#keys.isPrivate(key, performance.now())) return false
     guest.admit(this.#entries.get(key)?.stream?.shared.place)
     this.#join(guest, key, base)
     return true
@@ -132,7 +135,7 @@ export class SharedStreams {
     const eventId = eventIdOf(guest)
     const standsElsewhere = this.#share.replay.ids === 'upstream' && eventId !== eventIdOf(entry.opener)
     if (!standsElsewhere || entry.branches >= MAX_BRANCHES) return this.#wait(guest, entry)
-    const branch = JSON.stringify([key, eventId])
+    const branch = compactKey(JSON.stringify([key, eventId]))
     if (!this.#entries.has(branch)) entry.branches++
     this.#join(guest, branch, base)
   }
@@ -140,6 +143,7 @@ export class SharedStreams {
   async #open(opener: Guest, key: string, base: string): Promise<void> {
     const entry: Entry = {
       key,
+      varies: this.#keys.variesOf(base),
       opener,
       client: opener.client,
       controller: new Lifetime(),
@@ -168,10 +172,8 @@ export class SharedStreams {
 
   #startShared(entry: Entry, base: string, open: OpenUpstream, response: UpstreamResponse, body: UpstreamBody): void {
     const { opener, controller } = entry
-    const strangers = this.#splitByVary(entry, base, response)
-    for (const guest of strangers) this.#separate(guest, response)
-    // An answer that depends on everything is for its opener alone, and so is one that only its opener could share.
-    if (!this.#share.key && dependsOnEverything(response)) {
+    if (this.#setApart(entry, base, response)) {
+      this.#rememberPrivate(entry, base)
       for (const guest of this.#takeWaiting(entry)) guest.answer(response)
       if (opener.isOver) response.body.destroy()
       return
@@ -184,7 +186,10 @@ export class SharedStreams {
       controller,
       options: this.#options,
       share: this.#share,
-      open: () => (assigns ? (request) => open({ ...request, lastEventId: request.lastEventId ?? '' }) : open),
+      open: () => {
+        const reopen = this.#reopener(entry, base, open)
+        return assigns ? (request) => reopen({ ...request, lastEventId: request.lastEventId ?? '' }) : reopen
+      },
       lastEventId: assigns ? '' : eventIdOf(opener),
       observer: this.#observer,
       budget: this.#budget,
@@ -204,25 +209,56 @@ export class SharedStreams {
     shared.lingerIfEmpty()
   }
 
-  /** Those who wait but would have got another answer, now that it says what it depends on. */
-  #splitByVary(entry: Entry, base: string, response: UpstreamResponse): Guest[] {
+  /**
+   * Serves those apart who wait but would have got another answer, now that it says what it depends on.
+   * @returns whether the answer is its opener's alone
+   */
+  #setApart(entry: Entry, base: string, response: UpstreamResponse): boolean {
+    const isAlone = this.#isPersonal(base, response)
     const names = this.#share.key ? [] : variedHeaders(response)
-    if (names.length === 0) return []
-    this.#keys.remember(base, names)
-    this.#remove(entry)
+    if (!isAlone && names.length === 0) return false
     const { opener } = entry
+    this.#remove(entry)
     entry.key = this.#keys.full(base, opener.req)
-    const isStranger = (guest: Guest) =>
-      guest !== opener && (names.includes('*') || this.#keys.full(base, guest.req) !== entry.key)
+    entry.varies = this.#keys.variesOf(base)
+    if (!isAlone && !this.#entries.has(entry.key)) this.#entries.set(entry.key, entry)
+    const isStranger = (guest: Guest) => guest !== opener && (isAlone || this.#keys.full(base, guest.req) !== entry.key)
     const strangers = [...entry.waiting].filter(isStranger)
     for (const guest of strangers) this.#stopWaiting(guest, entry)
-    if (!names.includes('*') && !this.#entries.has(entry.key)) this.#entries.set(entry.key, entry)
-    return strangers
+    for (const guest of strangers) this.#separate(guest, isAlone)
+    return isAlone
   }
 
-  #separate(guest: Guest, response: UpstreamResponse): void {
-    if (guest.isOver) return
-    if (dependsOnEverything(response) || !this.serve(guest)) guest.alone()
+  #separate(guest: Guest, isAlone: boolean): void {
+    // A crowd whose answers are private does not queue for them one by one.
+    if (!guest.isOver && (isAlone || !this.serve(guest))) guest.alone()
+  }
+
+  /** Whether an answer is for one client, unless the app has said who shares; what it depends on is remembered. */
+  #isPersonal(base: string, response: UpstreamResponse): boolean {
+    if (this.#share.key) return false
+    const isKept = this.#keys.remember(base, variedHeaders(response))
+    return isPersonal(response) || !isKept
+  }
+
+  #rememberPrivate({ opener }: Entry, base: string): void {
+    this.#keys.rememberPrivate(this.#keys.full(base, opener.req), performance.now())
+  }
+
+  /** What a resume brings must be for all who follow, as the stream was until then. */
+  #reopener(entry: Entry, base: string, open: OpenUpstream): OpenUpstream {
+    if (this.#share.key) return open
+    return async (request) => {
+      const response = await open(request)
+      if (!isEventStream(response)) return response
+      const isAlone = this.#isPersonal(base, response)
+      const agreed = entry.varies.split(',')
+      if (!isAlone && variedHeaders(response).every((name) => agreed.includes(name))) return response
+      if (isAlone) this.#rememberPrivate(entry, base)
+      response.body.destroy()
+      const cause = new Error('the upstream answered a resume for one of its clients alone')
+      throw new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause)
+    }
   }
 
   #admit(entry: Entry, guest: Guest, stream: NonNullable<Entry['stream']>): void {
@@ -264,7 +300,11 @@ export class SharedStreams {
   /** An answer that is no stream is for all who waited for it. */
   async #answerAll(entry: Entry, base: string, response: UpstreamResponse): Promise<void> {
     const { opener } = entry
-    const strangers = this.#splitByVary(entry, base, response)
+    this.#setApart(entry, base, response)
+    if (entry.waiting.size === 0) {
+      this.#remove(entry)
+      return response.body.destroy()
+    }
     const isAlone = entry.waiting.size === 1 && entry.waiting.has(opener)
     // Until somebody has it, it goes when all who want it have gone.
     entry.controller.onabort = () => response.body.destroy()
@@ -279,7 +319,6 @@ export class SharedStreams {
       }
     }
     if (!(collected instanceof Error || collected instanceof Collected || guests.includes(opener))) collected.destroy()
-    for (const guest of strangers) this.#separate(guest, response)
   }
 
   #takeWaiting(entry: Entry): Guest[] {
@@ -325,4 +364,9 @@ function answerFrom(
 
 function withoutCookie({ cookie: _, ...response }: UpstreamResponse): UpstreamResponse {
   return response
+}
+
+function warn({ hpm, name }: ResolvedOptions, text: string): void {
+  debug('%s: %s', name, text)
+  hpm.logger?.warn(`[${name}] ${text}`)
 }

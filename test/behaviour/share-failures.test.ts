@@ -33,13 +33,13 @@ for (const host of hostsByProtocol) {
       await room.arrivals(5)
 
       const headers = { ...(type && { 'content-type': type }), ...(status === 302 && { location: '/login' }) }
-      exchange.answer(status, { ...headers, 'x-answer': '1' }, body)
+      exchange.answer(status, { ...headers, 'content-language': 'de' }, body)
 
       for (const client of clients) {
         await client.ended()
         assert.deepEqual(
-          [client.status, client.text, client.ending, client.headers['x-answer']],
-          [status, body, 'clean', '1'],
+          [client.status, client.text, client.ending, client.headers['content-language']],
+          [status, body, 'clean', 'de'],
         )
         if (type) assert.equal(client.headers['content-type'], type)
         if (status === 302) assert.match(String(client.headers.location), /\/login$/)
@@ -209,8 +209,8 @@ test('a 204 that answers one Last-Event-ID does not end those who asked for some
 
 test('all who waited are told that the upstream cannot be reached, each with its own answer', async (t) => {
   const told: unknown[] = []
-  const room = await shared(t, {}, { on: { error: (_error, req) => void told.push(req.headers['x-number']) } })
-  const clients = [1, 2, 3].map((number) => room.front.request('', { headers: { 'x-number': String(number) } }))
+  const room = await shared(t, {}, { on: { error: (_error, req) => void told.push(req.headers['x-request-id']) } })
+  const clients = [1, 2, 3].map((number) => room.front.request('', { headers: { 'x-request-id': String(number) } }))
   const { res } = await room.upstream.next()
   await room.arrivals(3)
 
@@ -566,12 +566,12 @@ for (const how of ['end', 'reset'] as const) {
     const room = await shared(
       t,
       {},
-      { onOpen: ({ req }) => (req.headers['x-held'] === undefined ? undefined : hold.promise) },
+      { onOpen: ({ req }) => (req.headers['x-request-id'] === undefined ? undefined : hold.promise) },
     )
     const free = room.front.request()
     const stream = (await room.upstream.next()).stream()
     await free.head()
-    const held = await room.front.open('', { headers: { 'x-held': '1' } })
+    const held = await room.front.open('', { headers: { 'x-request-id': '1' } })
     stream.send({ id: '1', data: 'one' })
     await free.waitFor('one')
     stream[how]()
@@ -617,12 +617,12 @@ test('a client that onOpen held for longer than the replay reaches gets all that
   const room = await shared(
     t,
     { replay: { events: 2 } },
-    { onOpen: ({ req }) => (req.headers['x-held'] === undefined ? undefined : hold.promise) },
+    { onOpen: ({ req }) => (req.headers['x-request-id'] === undefined ? undefined : hold.promise) },
   )
   const free = room.front.request()
   const stream = (await room.upstream.next()).stream()
   await free.head()
-  const held = await room.front.open('', { headers: { 'x-held': '1' } })
+  const held = await room.front.open('', { headers: { 'x-request-id': '1' } })
   for (let id = 1; id <= 5; id += 1) stream.send({ id: String(id), data: `event ${id}` })
   await free.waitFor('event 5\n\n')
 
@@ -634,12 +634,12 @@ test('a client that onOpen held for longer than the replay reaches gets all that
 
 test('a client that leaves while onOpen holds it leaves the others and the upstream alone', async (t) => {
   const hold = gate()
-  const room = await shared(t, {}, { onOpen: ({ req }) => (req.headers['x-held'] ? hold.promise : undefined) })
+  const room = await shared(t, {}, { onOpen: ({ req }) => (req.headers['x-request-id'] ? hold.promise : undefined) })
   const free = room.front.request()
   const exchange = await room.upstream.next()
   const stream = exchange.stream()
   await free.head()
-  const held = await room.front.open('', { headers: { 'x-held': '1' } })
+  const held = await room.front.open('', { headers: { 'x-request-id': '1' } })
 
   held.close()
   await room.departures(1)
@@ -658,14 +658,14 @@ test('an onOpen that throws or rejects breaks that client only', async (t) => {
     {},
     {
       onOpen: ({ req }) => {
-        if (req.headers['x-fate'] === 'throw') throw new Error('no')
-        return req.headers['x-fate'] === 'reject' ? Promise.reject(new Error('no')) : undefined
+        if (req.headers['x-request-id'] === 'throw') throw new Error('no')
+        return req.headers['x-request-id'] === 'reject' ? Promise.reject(new Error('no')) : undefined
       },
     },
   )
-  const thrown = room.front.request('', { headers: { 'x-fate': 'throw' } })
+  const thrown = room.front.request('', { headers: { 'x-request-id': 'throw' } })
   const exchange = await room.upstream.next()
-  const others = [room.front.request(), room.front.request('', { headers: { 'x-fate': 'reject' } })]
+  const others = [room.front.request(), room.front.request('', { headers: { 'x-request-id': 'reject' } })]
   await room.arrivals(3)
 
   exchange.stream().send({ data: 'for the one' })

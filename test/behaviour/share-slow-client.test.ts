@@ -193,11 +193,11 @@ test('a hook of its own that never decides costs that client only, and no more t
   const closed = gate<string>()
   const room = await shared(
     t,
-    { transform: (_event, { req }) => (req.headers['x-stuck'] ? new Promise(() => {}) : undefined) },
+    { transform: (_event, { req }) => (req.headers['x-request-id'] ? new Promise(() => {}) : undefined) },
     { limits: { bufferBytes: 64 * kilobyte }, onClose: (_stream, reason) => closed.open(reason) },
   )
   const { stream, opener } = room
-  const stuck = await room.front.open('', { headers: { 'x-stuck': '1' } })
+  const stuck = await room.front.open('', { headers: { 'x-request-id': '1' } })
 
   let sent = 0
   for (; sent < 50; sent += 1) {
@@ -217,12 +217,12 @@ test('an onOpen that never decides costs that client only, and no more than buff
     {},
     {
       limits: { bufferBytes: 64 * kilobyte },
-      onOpen: ({ req }) => (req.headers['x-stuck'] ? new Promise(() => {}) : undefined),
+      onOpen: ({ req }) => (req.headers['x-request-id'] ? new Promise(() => {}) : undefined),
       onClose: (_stream, reason) => closed.open(reason),
     },
   )
   const { stream, opener } = room
-  const stuck = await room.front.open('', { headers: { 'x-stuck': '1' } })
+  const stuck = await room.front.open('', { headers: { 'x-request-id': '1' } })
 
   for (let sent = 1; sent <= 50; sent += 1) {
     stream.send({ data: 'x'.repeat(4 * kilobyte) })

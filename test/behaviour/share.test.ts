@@ -17,7 +17,7 @@ for (const host of hosts) {
     const exchange = await room.upstream.next()
     for (let count = 0; count < 10; count += 1) clients.push(room.front.request())
     await room.arrivals(11)
-    const stream = exchange.stream({ 'x-feed': 'news' })
+    const stream = exchange.stream({ 'content-language': 'de' })
     for (let count = 0; count < 10; count += 1) clients.push(await room.front.open())
 
     stream.send({ data: 'one', id: '1' })
@@ -26,7 +26,7 @@ for (const host of hosts) {
 
     for (const client of clients) {
       assert.equal(await client.whole(), 'id: 1\ndata: one\n\nid: 2\ndata: two\n\n')
-      assert.equal(headerOf(client, 'x-feed'), 'news')
+      assert.equal(headerOf(client, 'content-language'), 'de')
       assert.match(headerOf(client, 'content-type') ?? '', /^text\/event-stream/)
       assert.match(headerOf(client, 'cache-control') ?? '', /no-transform/)
     }
@@ -175,9 +175,9 @@ test('compression() in front of some clients changes nothing for them or for oth
     t,
     {},
     { keepalive: 20 },
-    { before: [(req, res, next) => (req.headers['x-compress'] ? compress(req, res, next) : next())] },
+    { before: [(req, res, next) => (req.headers['x-request-id'] ? compress(req, res, next) : next())] },
   )
-  const opener = room.front.request('', { headers: { 'x-compress': '1', 'accept-encoding': 'gzip' } })
+  const opener = room.front.request('', { headers: { 'x-request-id': '1', 'accept-encoding': 'gzip' } })
   const stream = (await room.upstream.next()).stream()
   await opener.head()
   const plain = await room.front.open()
@@ -271,17 +271,17 @@ test('what hooks change, drop and add reaches all alike', async (t) => {
 test("share.transform runs for each client with that client's request", async (t) => {
   const room = await shared(t, {
     transform: (event, { req }) => {
-      const user = String(req.headers['x-user'])
+      const user = String(req.headers['x-request-id'])
       const [to, data] = event.data.split(': ') as [string, string]
       return to === user || to === 'all' ? { ...event, data: `${user} reads ${data}` } : null
     },
   })
   const users = ['a', 'b', 'c']
-  const clients = [room.front.request('', { headers: { 'x-user': 'a' } })]
+  const clients = [room.front.request('', { headers: { 'x-request-id': 'a' } })]
   const exchange = await room.upstream.next()
   const stream = exchange.stream()
   await clients[0]!.head()
-  for (const user of users.slice(1)) clients.push(await room.front.open('', { headers: { 'x-user': user } }))
+  for (const user of users.slice(1)) clients.push(await room.front.open('', { headers: { 'x-request-id': user } }))
 
   stream.end('id: 1\ndata: a: secret\n\nid: 2\ndata: all: news\n\nid: 3\ndata: b: hint\n\n')
 
@@ -298,14 +298,14 @@ test("share.transform runs for each client with that client's request", async (t
 
 test("share.transform filters what is replayed, too, with the late client's own request", async (t) => {
   const room = await shared(t, {
-    transform: (event, { req }) => (event.data.startsWith(String(req.headers['x-user'])) ? undefined : null),
+    transform: (event, { req }) => (event.data.startsWith(String(req.headers['x-request-id'])) ? undefined : null),
   })
-  const opener = room.front.request('', { headers: { 'x-user': 'a' } })
+  const opener = room.front.request('', { headers: { 'x-request-id': 'a' } })
   const stream = (await room.upstream.next()).stream()
   for (const [i, data] of ['a1', 'b1', 'a2', 'b2'].entries()) stream.send({ id: String(i), data })
   await opener.waitFor('id: 3\n\n')
 
-  const client = await room.front.open('', { headers: { 'x-user': 'b', 'last-event-id': '0' } })
+  const client = await room.front.open('', { headers: { 'x-request-id': 'b', 'last-event-id': '0' } })
   await client.waitFor('b2\n\n')
 
   assert.deepEqual(dataOf(client), ['b1', 'b2'])
@@ -316,14 +316,14 @@ test('an async share.transform keeps the order, and holds nobody else up', async
   const hold = gate()
   const room = await shared(t, {
     transform: async (event, { req }) => {
-      if (req.headers['x-slow']) await hold.promise
+      if (req.headers['x-request-id']) await hold.promise
       return { ...event, data: `${event.data}!` }
     },
   })
   const quick = room.front.request()
   const stream = (await room.upstream.next()).stream()
   await quick.head()
-  const slow = await room.front.open('', { headers: { 'x-slow': '1' } })
+  const slow = await room.front.open('', { headers: { 'x-request-id': '1' } })
 
   for (const data of ['one', 'two', 'three']) stream.send({ data })
   await quick.waitFor('three!\n\n')
@@ -343,7 +343,7 @@ for (const how of ['throws', 'rejects'] as const) {
       t,
       {
         transform: (event, { req }) => {
-          if (!req.headers['x-bad'] || event.data !== 'two') return undefined
+          if (!req.headers['x-request-id'] || event.data !== 'two') return undefined
           if (how === 'rejects') return Promise.reject(new Error('no'))
           throw new Error('no')
         },
@@ -353,7 +353,7 @@ for (const how of ['throws', 'rejects'] as const) {
     const good = room.front.request()
     const stream = (await room.upstream.next()).stream()
     await good.head()
-    const bad = await room.front.open('', { headers: { 'x-bad': '1' } })
+    const bad = await room.front.open('', { headers: { 'x-request-id': '1' } })
 
     for (const data of ['one', 'two', 'three']) stream.send({ data })
 
@@ -436,10 +436,10 @@ test('stream.send from a hook on the shared stream reaches all, in its place', a
 test('stream.send from a hook of its own reaches that client only', async (t) => {
   const room = await shared(t, {
     transform: (event, stream) => {
-      if (stream.req.headers['x-greet']) stream.send({ data: `hello before ${event.data}` })
+      if (stream.req.headers['x-request-id']) stream.send({ data: `hello before ${event.data}` })
     },
   })
-  const greeted = room.front.request('', { headers: { 'x-greet': '1' } })
+  const greeted = room.front.request('', { headers: { 'x-request-id': '1' } })
   const stream = (await room.upstream.next()).stream()
   await greeted.head()
   const other = await room.front.open()
@@ -481,11 +481,11 @@ test('what onEnd sends is not mixed with an event that the upstream left unfinis
 
 test('an async onOpen holds one client back, which then gets all it has missed, in order', async (t) => {
   const hold = gate()
-  const room = await shared(t, {}, { onOpen: ({ req }) => (req.headers['x-held'] ? hold.promise : undefined) })
+  const room = await shared(t, {}, { onOpen: ({ req }) => (req.headers['x-request-id'] ? hold.promise : undefined) })
   const free = room.front.request()
   const stream = (await room.upstream.next()).stream()
   await free.head()
-  const held = await room.front.open('', { headers: { 'x-held': '1' } })
+  const held = await room.front.open('', { headers: { 'x-request-id': '1' } })
   stream.send({ data: 'one' })
   stream.send({ data: 'two' })
   await free.waitFor('two\n\n')
@@ -577,17 +577,17 @@ test('each client is told of and counted as a stream of its own, and the upstrea
 
 test("a stream knows its own client's place, not another's", async (t) => {
   const room = await shared(t)
-  const opener = room.front.request('', { headers: { 'last-event-id': '0', 'x-name': 'opener' } })
+  const opener = room.front.request('', { headers: { 'last-event-id': '0', 'x-request-id': 'opener' } })
   const stream = (await room.upstream.next()).stream()
   stream.send({ id: '1', data: 'one' })
   stream.send({ id: '2', data: 'two' })
   await opener.waitFor('two\n\n')
-  await room.front.open('', { headers: { 'x-name': 'fresh' } })
-  const back = await room.front.open('', { headers: { 'last-event-id': '1', 'x-name': 'back' } })
+  await room.front.open('', { headers: { 'x-request-id': 'fresh' } })
+  const back = await room.front.open('', { headers: { 'last-event-id': '1', 'x-request-id': 'back' } })
   await back.waitFor('two\n\n')
 
   const places = Object.fromEntries(
-    [...room.proxy.streams].map(({ req, lastEventId, events }) => [req.headers['x-name'], [lastEventId, events]]),
+    [...room.proxy.streams].map(({ req, lastEventId, events }) => [req.headers['x-request-id'], [lastEventId, events]]),
   )
 
   assert.deepEqual(places, { opener: ['2', 2], fresh: ['', 0], back: ['2', 1] })
@@ -634,13 +634,13 @@ test('each client has a lifetime of its own, and a word to come back at its end'
   const room = await shared(
     t,
     {},
-    { timeouts: { lifetimeMs: (req) => (req.headers['x-short'] ? 30 : 0) }, clientRetryMs: 5 },
+    { timeouts: { lifetimeMs: (req) => (req.headers['x-request-id'] ? 30 : 0) }, clientRetryMs: 5 },
   )
   const long = room.front.request()
   const stream = (await room.upstream.next()).stream()
   await long.head()
 
-  const short = await room.front.open('', { headers: { 'x-short': '1' } })
+  const short = await room.front.open('', { headers: { 'x-request-id': '1' } })
 
   assert.equal(await short.whole(), 'retry: 5\n\n')
   stream.send({ data: 'for the other' })

@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { createSecureServer } from 'node:http2'
 import type { AddressInfo, Server, Socket } from 'node:net'
+import type { TlsOptions } from 'node:tls'
 import connect, { type NextHandleFunction } from 'connect'
 import express from 'express'
 import express4 from 'express4'
@@ -23,6 +24,8 @@ export interface FrontOptions {
   /** Where the middleware is mounted. */
   mount?: string
   before?: Middleware[]
+  /** Beside the certificate of the hosts that speak HTTP/2. */
+  tls?: TlsOptions
 }
 
 /** The hosts that speak HTTP/2 do so by default; they take HTTP/1.1 as well. */
@@ -87,12 +90,12 @@ export class Front {
 }
 
 export async function startFront(host: Host, middleware: Middleware, options: FrontOptions = {}): Promise<Front> {
-  const { mount = '/events', before = [] } = options
+  const { mount = '/events', before = [], tls = {} } = options
   const errors: unknown[] = []
   const listener = listeners[host]({ mount, before, middleware, errors })
   const server: Server =
     protocolOf(host) === 'h2'
-      ? (createSecureServer({ ...certificate, allowHTTP1: true }, listener as never) as unknown as Server)
+      ? (createSecureServer({ ...certificate, ...tls, allowHTTP1: true }, listener as never) as unknown as Server)
       : createServer(listener)
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return new Front(server, host, mount, errors)

@@ -384,7 +384,7 @@ function serve(exchange: Exchange, held: EventStream[]): void {
   if (exchange.url === '/ping') return exchange.answer(200)
   const stream = exchange.stream()
   stream.send({ id: '1', data: 'x' })
-  if (exchange.headers['x-hold']) held.push(stream)
+  if (exchange.headers['x-request-id']) held.push(stream)
   else stream.end()
 }
 
@@ -416,7 +416,7 @@ async function requestOutcome({ front }: Scene): Promise<Outcome> {
 
 /** A client that comes back with an id that nobody knows. */
 async function gapOutcome({ front, upstream, held }: Scene): Promise<Outcome> {
-  const opener = front.request('', { headers: { 'x-hold': '1' } })
+  const opener = front.request('', { headers: { 'x-request-id': '1' } })
   await opener.waitFor('data: x')
   const follower = front.request('', { headers: { 'last-event-id': 'gone' } })
   await until(() => follower.ending !== undefined || follower.text.includes('data: x'), 'what the follower gets', 3000)
