@@ -237,8 +237,14 @@ export interface ResumeOptions {
 /** One upstream stream for all clients that ask for the same. Only for GET; events are forwarded whole. */
 export interface ShareOptions<TReq = IncomingMessage> {
   /**
-   * What tells streams apart; undefined keeps a request unshared. Needed at once: an async function is refused.
-   * @defaultValue host, URL, Authorization, Cookie, and the headers that the upstream's Vary names
+   * What tells streams apart; undefined keeps a request unshared. Needed at once: an async function is refused. It must
+   * hold all that an answer depends on, the user too: one that returns the URL alone for a request with credentials is
+   * warned of once, through `logger`. An answer is for all of its key, whatever the upstream says of it.
+   *
+   * By default a request that names a caller or a session (X-Api-Key, Mcp-Session-Id, a client certificate and the like)
+   * is never joined, and an answer with Set-Cookie, `Cache-Control: private` or `Vary: *` is its opener's alone: for a
+   * minute nobody waits for the next one. `no-store` does not say so.
+   * @defaultValue URL, host, what the upstream's Vary names, and every header that is not known to be harmless
    */
   key?: ((req: TReq) => string | undefined) | undefined
   /**

@@ -26,7 +26,7 @@ import {
 import { type Exchange, startUpstream, type Upstream } from './support/upstream.ts'
 import { until } from './support/waiting.ts'
 
-const linesAtMost = 280
+const linesAtMost = 290
 const target = 'http://127.0.0.1:1/events'
 
 // What tells an option's forms apart where it has several.
@@ -70,20 +70,25 @@ describe('the programs', () => {
     assert.equal(upstream.exchanges.length, 1)
   })
 
-  test('the LLM gateway brings its own key, and counts the usage although the reader has left', async (t) => {
+  test('the LLM gateway lets its users in, brings its own key, and counts the usage although the reader has left', async (t) => {
     const upstream = await upstreamOf(t)
     const { url, child } = await runBlock(t, await project(), gateway!, {
       instead: { 'https://api.example.com': upstream.url },
       then: "const server = app.listen(0, '127.0.0.1')",
       tells: {
-        tokens: '[...tokens.values()]',
+        tokens: '[...tokens]',
         connections: 'new Promise((resolve) => server.getConnections((_error, count) => resolve(count)))',
       },
       env: { PROVIDER_KEY: 'the-real-key' },
     })
-    const body = JSON.stringify({ model: 'one', stream: true })
-    const headers = { 'content-type': 'application/json', authorization: 'Bearer the-app-s-own' }
+    // More than a body parser takes by default.
+    const body = JSON.stringify({ model: 'one', stream: true, messages: [{ content: 'x'.repeat(150_000) }] })
+    const headers = { 'content-type': 'application/json', authorization: 'Bearer token-of-ada' }
 
+    const stranger = await open(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: 'Bearer x' },
+    })
     const client = request(`${url}/v1/chat/completions`, { method: 'POST', headers, body })
     const exchange = await upstream.next()
     const sent = String(await exchange.body())
@@ -95,15 +100,16 @@ describe('the programs', () => {
     stream.send({ data: '{"choices":[],"usage":{"total_tokens":42}}' })
     stream.send({ data: '[DONE]' })
     stream.end()
-    await told(child, 'tokens', [42])
+    await told(child, 'tokens', [['ada', 42]])
     const whole = request(`${url}/v1/chat/completions`, { method: 'POST', headers, body })
     const last = (await upstream.next()).stream()
-    last.send({ data: '{"choices":[],"usage":{"total_tokens":8}}' })
-    last.send({ data: '[DONE]' })
+    for (const data of ['', 'null', 'overloaded', '{"choices":[],"usage":{"total_tokens":8}}', '[DONE]'])
+      last.send({ data })
     last.end()
 
-    assert.match(await whole.whole(), /\[DONE\]\n\n$/)
-    assert.deepEqual(await child.ask('tokens'), [50])
+    assert.equal(stranger.status, 401)
+    assert.match(await whole.whole(), /^data: \n\ndata: null\n\ndata: overloaded\n\n.*\[DONE\]\n\n$/s)
+    assert.deepEqual(await child.ask('tokens'), [['ada', 50]])
     assert.equal(exchange.url, '/v1/chat/completions')
     assert.equal(exchange.headers.authorization, 'Bearer the-real-key')
     assert.equal(sent, body)
@@ -153,7 +159,7 @@ describe('the programs', () => {
       ...mounted('prices'),
     })
 
-    const clients = [request(`${url}/events`), request(`${url}/events`)]
+    const clients = ['ada', 'grace'].map((user) => request(`${url}/events`, { headers: { cookie: `user=${user}` } }))
     const stream = (await upstream.next()).stream()
     await Promise.all(clients.map((client) => client.head()))
     stream.send({ data: 'one' })

@@ -31,16 +31,24 @@ function askForUsage(req: Request, _res: Response, next: NextFunction): void {
 
 /** An e-mail address may come in several tokens, so text is held back until its word is complete. */
 const redact: TransformHook<Request> = (event, { locals }) => {
-  if (event.data === '[DONE]') return
-  const chunk = JSON.parse(event.data)
-  const [choice] = chunk.choices
+  const chunk = parsed(event)
+  const choice = chunk?.choices?.[0]
   if (!choice) return
-  const text = `${locals.held ?? ''}${choice.delta.content ?? ''}`
+  const text = `${locals.held ?? ''}${choice.delta?.content ?? ''}`
   const end = choice.finish_reason ? text.length : text.search(/\S*$/)
   locals.held = text.slice(end)
   if (end === 0 && !choice.finish_reason) return null
   const content = text.slice(0, end).replace(/\S+@\S+\.\w+/g, '[removed]')
   return withData(event, { ...chunk, choices: [{ ...choice, delta: { ...choice.delta, content } }] })
+}
+
+/** Not every event is JSON: `[DONE]` is none, and neither is what gateways on the way add. */
+function parsed({ data }: StreamEvent) {
+  try {
+    return JSON.parse(data)
+  } catch {
+    return undefined
+  }
 }
 
 function withData(event: StreamEvent, data: unknown): StreamEvent {
@@ -69,7 +77,7 @@ export async function start({
 
   /** Counts what a stream cost: the provider's own figure, or, for a user who left before it, the chunks that came. */
   const count: TransformHook<Request> = (event, { locals }) => {
-    const usage = event.data === '[DONE]' ? undefined : JSON.parse(event.data).usage
+    const usage = parsed(event)?.usage
     if (usage) locals.tokens = usage.total_tokens
   }
 
@@ -86,7 +94,7 @@ export async function start({
   })
 
   const app = express()
-  app.post('/v1/chat/completions', requireUser, express.json(), askForUsage, chat)
+  app.post('/v1/chat/completions', requireUser, express.json({ limit: '10mb' }), askForUsage, chat)
 
   const front = await listen(createServer(app), port)
   return {

@@ -57,6 +57,18 @@ test('a user who leaves stops the provider and is charged what came', async (t) 
   assert.ok(Math.abs(gateway.tokensOf('ada') - made) <= 5, `${gateway.tokensOf('ada')} charged, ${made} made`)
 })
 
+test('a question of 150 kB is not too large', async (t) => {
+  const { client } = await gatewayAndClient(t, { answer: 'one', everyMs: 2 })
+  const messages = [{ role: 'user' as const, content: 'x'.repeat(150_000) }]
+
+  let text = ''
+  for await (const chunk of await client.chat.completions.create({ ...question, messages })) {
+    text += chunk.choices[0]?.delta.content ?? ''
+  }
+
+  assert.equal(text, 'one')
+})
+
 test('a wrong token is answered in the form the client knows', async (t) => {
   const { gateway, client } = await gatewayAndClient(t, {}, 'wrong')
 
