@@ -76,15 +76,20 @@ export class Middleware {
     if (!server || !this.#upgradedServers.has(server)) this.#proxy.upgrade(req, socket, head)
   }
 
-  handle(req: IncomingMessage, res: ServerResponse, next?: Next): void {
+  /** Resolves when the response is over, or the app has the request back. */
+  handle(req: IncomingMessage, res: ServerResponse, next?: Next): Promise<void> {
+    return new Promise((resolve) => this.#handle(req, res, next, resolve))
+  }
+
+  #handle(req: IncomingMessage, res: ServerResponse, next: Next | undefined, onOver: () => void): void {
     if (this.#options.hpm.ws) this.#proxyUpgradesOf(req)
-    const visit = () => new Visit(this.#context, this.#nextId(), req, res, next)
-    const serve = () => onTurn(req, res, () => visit().enter())
+    const visit = () => new Visit(this.#context, this.#nextId(), req, res, next, onOver)
+    const serve = () => onTurn(req, res, () => visit().enter(), onOver)
     const accepted = this.#proxy.accepts(req)
     if (accepted === true) return serve()
     void accepted.then(
       (yes) => (yes ? serve() : visit().passBy()),
-      (error) => visit().refuse(error),
+      (error) => visit().fail(error),
     )
   }
 

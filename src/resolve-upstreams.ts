@@ -43,17 +43,12 @@ export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
     }
     return Object.freeze({ pool: undefined, retry: resolveRetry(options.retry, 0), probe: undefined })
   }
-  const members = targets.map(({ target, weight }) => new Member(parsed(target), upstreamLabel(target), weight, policy))
+  const members = targets.map(({ target, weight }) => new Member(target, upstreamLabel(target), weight, policy))
   return Object.freeze({
     pool: new Pool(members, resolveBalance(options.balance ?? 'least-streams'), resolveSticky(options.sticky)),
     retry: resolveRetry(options.retry, members.length - 1),
     probe,
   })
-}
-
-/** Once, and not for every request. */
-function parsed(target: Target): Target {
-  return typeof target === 'string' ? new URL(target) : target
 }
 
 function resolveTargets({ target, router, forward }: SseProxyOptions): { target: Target; weight: number }[] {

@@ -15,7 +15,8 @@ export interface SseProxy<
   TReq extends IncomingMessage = IncomingMessage,
   TRes extends ServerResponse = ServerResponse,
 > {
-  (req: TReq, res: TRes, next?: Next): void
+  /** Resolves when the response is over, or when `next` has been called; it never rejects. */
+  (req: TReq, res: TRes, next?: Next): Promise<void>
   /** The open streams, to find some and close them or send to them. */
   readonly streams: Iterable<SseStream<TReq>>
   /** What it has done and what is open, as plain numbers. */

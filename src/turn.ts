@@ -7,21 +7,30 @@ import type { Socket } from 'node:net'
 // No client that means well comes near this. Node itself reads and keeps requests without a limit.
 const MAX_WAITING = 10_000
 
-// How many requests wait on a connection.
-const waiting = new WeakMap<Socket, number>()
+// Who waits on a connection. Their responses hear nothing when it goes: one listener tells all of them.
+const waiting = new WeakMap<Socket, Set<() => void>>()
 
-/** Calls back when the response has its connection, at once where it has; never where the connection ends before. */
-export function onTurn(req: IncomingMessage, res: ServerResponse, serve: () => void): void {
+/** Serves when the response has its connection, at once where it has; where that ends before, it calls `onNever`. */
+export function onTurn(req: IncomingMessage, res: ServerResponse, serve: () => void, onNever: () => void): void {
   if (!isBehindAnother(req, res)) return serve()
   const { socket } = req
-  const before = waiting.get(socket) ?? 0
-  if (before >= MAX_WAITING) return void socket.destroy()
-  waiting.set(socket, before + 1)
+  const all = waiting.get(socket) ?? waitOn(socket)
+  all.add(onNever)
+  if (all.size > MAX_WAITING) return void socket.destroy()
   res.once('socket', () => {
-    waiting.set(socket, (waiting.get(socket) ?? 1) - 1)
+    all.delete(onNever)
     // Node is in the middle of handing the connection over.
     process.nextTick(serve)
   })
+}
+
+function waitOn(socket: Socket): Set<() => void> {
+  const all = new Set<() => void>()
+  waiting.set(socket, all)
+  socket.once('close', () => {
+    for (const onNever of all) onNever()
+  })
+  return all
 }
 
 /** A response without a connection waits for none where no other has it: there are hosts that never give it one. */

@@ -51,18 +51,28 @@ export class Visit implements Guest, SessionContext {
   readonly #context: VisitContext
   // Absent in a bare server, where nobody else answers.
   readonly #next: Next | undefined
+  // Told when the response is over or the app has the request back; more than once, maybe.
+  readonly #onOver: () => void
   #session: Session | undefined
   #open: OpenUpstream | undefined
   #ticket: Ticket | undefined
   // Until the upstream has answered.
   #earlyWatchdog: Watchdog | undefined
 
-  constructor(context: VisitContext, id: string, req: IncomingMessage, res: ServerResponse, next: Next | undefined) {
+  constructor(
+    context: VisitContext,
+    id: string,
+    req: IncomingMessage,
+    res: ServerResponse,
+    next: Next | undefined,
+    onOver: () => void,
+  ) {
     this.#context = context
     this.id = id
     this.req = req
     this.res = res
     this.#next = next
+    this.#onOver = onOver
     this.writer = new ClientWriter(req, res)
   }
 
@@ -80,6 +90,7 @@ export class Visit implements Guest, SessionContext {
     const { opener, shares } = this.#context
     if (this.isOver) return this.#explainOver()
     readEmptyBody(this.req)
+    onGone(this.req, this.res, this)
     try {
       if (!opener.proxy.boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
       if (shares?.serve(this)) return
@@ -101,7 +112,6 @@ export class Visit implements Guest, SessionContext {
     const { admission, visits } = this.#context
     this.#ticket = admission.enter(this.req, heir)
     visits.add(this)
-    onGone(this.req, this.res, this)
     if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
     this.#openEarlyLater()
   }
@@ -236,6 +246,13 @@ export class Visit implements Guest, SessionContext {
     if (!this.isOver) refuse(this.req, this.res, error, options)
   }
 
+  /** The same before it has entered. */
+  fail(thrown: unknown): void {
+    if (this.isOver) return this.#onOver()
+    onGone(this.req, this.res, this)
+    this.refuse(thrown)
+  }
+
   /** Leaves the request to whoever comes next in the app. */
   passBy(): void {
     const next = this.#next
@@ -244,8 +261,9 @@ export class Visit implements Guest, SessionContext {
         'next',
         () => next(),
         this.observer.callbackFailed,
-        (_path, thrown) => this.refuse(thrown),
+        (_path, thrown) => this.fail(thrown),
       )
+    this.#onOver()
   }
 
   /** Hands the error to the app's error handling, whose own failure leaves nobody else to answer. */
@@ -259,10 +277,12 @@ export class Visit implements Guest, SessionContext {
         if (!this.isOver && !this.res.headersSent) refuse(this.req, this.res, error, this.options)
       },
     )
+    this.#onOver()
   }
 
   /** The response is over, above all because the client is gone. */
   onGone(): void {
+    this.#onOver()
     if (!this.#context.visits.delete(this)) return
     this.writer.stopWaiting()
     this.#earlyWatchdog?.stop()
@@ -294,6 +314,7 @@ export class Visit implements Guest, SessionContext {
 
   /** A client may have left while a middleware in front was waiting for something; anything else is a mistake. */
   #explainOver(): void {
+    this.#onOver()
     if (!this.res.headersSent || this.res.writableEnded || this.res.destroyed) return
     this.#next?.(new Error('sse-proxy-middleware: the response had been begun before the request reached the proxy'))
   }

@@ -21,6 +21,8 @@ const debug = createDebug('sse-proxy:upstream')
 /** An upstream that has been chosen, and what it is called. */
 export interface Upstream {
   readonly target: HpmTarget
+  /** The same, parsed. */
+  readonly parsed: HpmTarget
   readonly url: string
 }
 
@@ -150,7 +152,8 @@ class Attempt implements PassTaker {
       return false
     }
     // Without a target http-proxy-middleware has only a copy to forward.
-    const given = options.target && options.prependPath === false ? withoutPath(options.target) : options.target
+    const chosen = options.target === this.target ? this.#order.upstream?.parsed : options.target
+    const given = chosen && options.prependPath === false ? withoutPath(chosen) : chosen
     const target = given && queryOntoTarget(given, options, req)
     if (target) options.target = target
     const secure = isSecure(target)

@@ -10,7 +10,9 @@ import { type KeyMemory, type ReadKey, rank, type StickyCookie } from './sticky.
 
 /** One upstream. To the app's `balance` function it is a candidate. */
 export class Member implements BalanceCandidate {
+  /** As it was written, which is how the app's functions get it. */
   readonly target: HpmTarget
+  readonly parsed: HpmTarget
   readonly url: string
   readonly weight: number
   readonly health: Health
@@ -20,6 +22,8 @@ export class Member implements BalanceCandidate {
 
   constructor(target: HpmTarget, url: string, weight: number, policy: HealthPolicy | false) {
     this.target = target
+    // Once, and not for every request.
+    this.parsed = typeof target === 'string' && URL.canParse(target) ? new URL(target) : target
     this.url = url
     this.weight = weight
     this.health = new Health(policy)
