@@ -197,7 +197,15 @@ function interceptEvents(server: ProxyServer, callbackFailed: ReportFailure): vo
     }
     if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3] as HpmOptions)
     if (server.listenerCount(event) > 0) {
-      emit(event, args.map(original), (path, thrown) => res.taker.onUnroutable(asError(path, thrown)))
+      const tellAll = () => {
+        emit(event, args.map(original), (path, thrown) => res.taker.onUnroutable(asError(path, thrown)))
+      }
+      const [request, standIn] = args
+      if (event === 'proxyReq' && request instanceof ClientRequest && standIn instanceof StandInRequest) {
+        standIn.handOver(request, tellAll)
+      } else {
+        tellAll()
+      }
     }
     if (event === 'proxyRes') res.finished = true
     return event === 'econnreset' ? res.taker.onFailure(args[0]) : true

@@ -2,7 +2,7 @@
 // the one and takes over the other; the client's own stay as they are, for the next attempt and for their owner.
 
 import { EventEmitter } from 'node:events'
-import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import { type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { Writable } from 'node:stream'
 import type { Header } from '../open-upstream.ts'
 import type { HpmOptions, HpmTarget } from './http-proxy.ts'
@@ -35,6 +35,8 @@ export class StandInRequest extends EventEmitter {
   readonly httpVersion = '1.1'
   readonly httpVersionMajor = 1
   readonly #body: RequestBody
+  // Whether a handler of the app's has written a body of its own.
+  #isReplaced = false
 
   constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, body: RequestBody) {
     super()
@@ -61,9 +63,26 @@ export class StandInRequest extends EventEmitter {
     return 'baseUrl' in this.client ? this.client.baseUrl : undefined
   }
 
+  /**
+   * Runs the app's handlers of a request to the upstream. What they write, as http-proxy-middleware's `fixRequestBody` does,
+   * is the body then: sent twice, it would be read as another request.
+   */
+  handOver(request: ClientRequest, handlers: () => void): void {
+    const { write } = request
+    const noted = (...args: unknown[]): unknown => {
+      this.#isReplaced = true
+      return Reflect.apply(write, request, args)
+    }
+    Object.assign(request, { write: noted })
+    handlers()
+    if (request.writableEnded) this.#isReplaced = true
+    if (request.write === noted) Reflect.deleteProperty(request, 'write')
+  }
+
   /** The body, where it is not a stream. */
   pipe(request: Writable): Writable {
-    sendBody(this.#body, request)
+    if (!this.#isReplaced) sendBody(this.#body, request)
+    else if (!request.writableEnded) request.end()
     return request
   }
 }

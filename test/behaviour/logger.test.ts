@@ -89,7 +89,7 @@ test('one that another upstream stands in for is told of too, and so is its comi
 
 test('streams that an upstream loses together are one line', async (t) => {
   const { lines, logger } = memory()
-  const { upstream, front } = await proxied(t, { logger })
+  const { upstream, proxy, front } = await proxied(t, { logger })
   const clients = [front.request(), front.request(), front.request()]
   for (const _ of clients) (await upstream.next()).stream().send({ data: 'x' })
   for (const client of clients) await client.waitFor('data: x')
@@ -97,9 +97,14 @@ test('streams that an upstream loses together are one line', async (t) => {
   for (const exchange of upstream.exchanges) exchange.res.socket?.resetAndDestroy()
   for (const client of clients) await client.ended()
 
-  const errors = lines.filter((line) => line.startsWith('error'))
-  assert.equal(errors.length, 1)
-  assert.match(errors[0]!, /The upstream was lost in the middle of the stream/)
+  const errors = () => lines.filter((line) => line.startsWith('error'))
+  await until(
+    () => errors().length > 0,
+    () => `an error line in ${JSON.stringify(lines)}`,
+  )
+  assert.equal(proxy.stats().errors.ERR_SSE_PROXY_UPSTREAM_LOST, 3)
+  assert.equal(errors().length, 1)
+  assert.match(errors()[0]!, /The upstream was lost in the middle of the stream/)
 })
 
 test('a client that leaves is no failure of an upstream', async (t) => {

@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import express from 'express'
 import express4 from 'express4'
+import { fixRequestBody } from 'http-proxy-middleware'
 import type { Headers } from '../support/client.ts'
 import { type Host, hosts, hostsByProtocol, type Middleware } from '../support/front.ts'
 import { proxied } from '../support/proxied.ts'
@@ -306,3 +307,61 @@ function assertFraming(exchange: Exchange, received: Buffer): void {
 function hashOf(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex')
 }
+
+test('a parsed body that fixRequestBody writes is sent once, and once more with another attempt', async (t) => {
+  const { upstream, front } = await proxied(
+    t,
+    { on: { proxyReq: fixRequestBody }, retry: { attempts: 1, backoffMs: 0, methods: ['POST'] } },
+    { before: [express.json()] },
+  )
+  const body = JSON.stringify(question)
+  const client = front.request('', { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+  const first = await upstream.next()
+  const sentFirst = String(await first.body())
+
+  first.answer(503)
+  const second = await upstream.next()
+  const sentSecond = String(await second.body())
+  second.answer(200, {}, 'done')
+
+  assert.equal(await client.whole(), 'done')
+  assert.deepEqual([sentFirst, sentSecond], [body, body])
+  assert.equal(upstream.exchanges.length, 2)
+})
+
+test('a handler that ends the request itself has said what the body is', async (t) => {
+  const { upstream, front } = await proxied(
+    t,
+    {
+      on: {
+        proxyReq: (proxyReq) => {
+          proxyReq.setHeader('content-length', 3)
+          proxyReq.end('own')
+        },
+      },
+    },
+    { before: [express.json()] },
+  )
+  front.request('', { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"a":1}' })
+  const exchange = await upstream.next()
+
+  const sent = String(await exchange.body())
+  exchange.answer(200)
+
+  assert.equal(sent, 'own')
+})
+
+test('a handler that sends the head at once leaves the body to the proxy', async (t) => {
+  const { upstream, front } = await proxied(
+    t,
+    { on: { proxyReq: (proxyReq) => proxyReq.flushHeaders() } },
+    { before: [express.json()] },
+  )
+  front.request('', { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"a":1}' })
+  const exchange = await upstream.next()
+
+  const sent = String(await exchange.body())
+  exchange.answer(200)
+
+  assert.equal(sent, '{"a":1}')
+})
