@@ -102,7 +102,10 @@ describe('the programs', () => {
     stream.end()
     await told(child, 'tokens', [['ada', 42]])
     const whole = request(`${url}/v1/chat/completions`, { method: 'POST', headers, body })
-    const last = (await upstream.next()).stream()
+    const next = await upstream.next()
+    // An upstream that answers and closes with a part of the body unread may reset the connection.
+    await next.body()
+    const last = next.stream()
     for (const data of ['', 'null', 'overloaded', '{"choices":[],"usage":{"total_tokens":8}}', '[DONE]'])
       last.send({ data })
     last.end()
