@@ -13,7 +13,11 @@ const streaming = { handler: (exchange: Exchange) => exchange.stream().send({ id
 for (const host of hostsByProtocol) {
   test(`one client with one connection at a time and a new URL each time holds no more upstream connections than its limit (${host})`, async (t) => {
     const limits = { streams: 20, streamsPerClient: 2 }
-    const { upstream, front, proxy } = await proxied(t, { share: true, limits }, { host, upstream: streaming })
+    const { upstream, front, proxy } = await proxied(
+      t,
+      { share: { lingerMs: 600_000 }, limits },
+      { host, upstream: streaming },
+    )
     let most = 0
 
     for (let count = 0; count < 200; count++) {
@@ -31,7 +35,11 @@ for (const host of hostsByProtocol) {
 
   test(`many clients, each with a new URL, hold no more upstream connections than limits.streams (${host})`, async (t) => {
     const limits = { streams: 20, streamsPerClient: 2, clientKey: (req: IncomingMessage) => String(req.url) }
-    const { upstream, front, proxy } = await proxied(t, { share: true, limits }, { host, upstream: streaming })
+    const { upstream, front, proxy } = await proxied(
+      t,
+      { share: { lingerMs: 600_000 }, limits },
+      { host, upstream: streaming },
+    )
 
     for (let count = 0; count < 100; count++) {
       const client = await front.open(`?${count}`)
@@ -65,7 +73,7 @@ test('streams that clients follow are not closed for others, who are refused', a
 
 test('a client at its limit that comes back to the stream it has left goes on with it', async (t) => {
   const limits = { streams: 1, streamsPerClient: 1 }
-  const { upstream, front, proxy } = await proxied(t, { share: true, limits }, { upstream: streaming })
+  const { upstream, front, proxy } = await proxied(t, { share: { lingerMs: 600_000 }, limits }, { upstream: streaming })
   const client = await front.open()
   await client.waitFor('data: x')
   client.close()
@@ -90,7 +98,7 @@ test('a stream holds the place of the client that opened it, also when another h
     streamsPerClient: 1,
     clientKey: (req: IncomingMessage) => `${req.headers['x-user']}`,
   }
-  const options = { share: { key: (req: IncomingMessage) => `${req.url}` }, limits }
+  const options = { share: { key: (req: IncomingMessage) => `${req.url}`, lingerMs: 600_000 }, limits }
   const { upstream, front, proxy } = await proxied(t, options, { upstream: streaming })
   const ada = await front.open('?one', { headers: { 'x-user': 'ada' } })
   const grace = await front.open('?one', { headers: { 'x-user': 'grace' } })
