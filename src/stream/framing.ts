@@ -212,6 +212,13 @@ function lastCrBoundary(chunk: Buffer, from: number): number {
   return 0
 }
 
+/** The index after the blank lines at `from`, the start of a line, where lines end with LF. */
+export function endOfBlankLines(bytes: Buffer, from: number): number {
+  let at = from
+  while (bytes[at] === LF) at++
+  return at
+}
+
 /**
  * The index after the first blank line at or after `from`, the start of a line; -1 where there is none.
  * @param text a character for each byte

@@ -6,7 +6,7 @@ import { asError, isThenable } from '../app-callback.ts'
 import { StreamError } from '../errors.ts'
 import type { HookResult, SseStream, StreamEvent, TransformHook } from '../options.ts'
 import { checkEvent, createBlockParser, type ParsedBlock, serializeEvent, serializeId } from './events.ts'
-import { nextBoundary } from './framing.ts'
+import { endOfBlankLines, nextBoundary } from './framing.ts'
 
 const END_OF_EVENT = '\n\n'
 const NOTHING = Buffer.alloc(0)
@@ -121,12 +121,18 @@ export class HookRunner {
       }
       if (event && !replacement) this.#events++
       this.#settle(end, replacement)
+      if (!this.#hasCr) this.#skipBlankLines()
     }
     this.flush()
     // A silent stream keeps nothing of what it has passed on.
     this.#bytes = NOTHING
     this.#text = ''
     return undefined
+  }
+
+  /** Between events they are nothing to hooks or parser; a flood of them costs no more than a look at each byte. */
+  #skipBlankLines(): void {
+    this.#at = endOfBlankLines(this.#bytes, this.#at)
   }
 
   /** Where the block that is looked at ends. */

@@ -16,7 +16,7 @@ import { Cursor, idOf, type Progress } from './cursor.ts'
 import { checkEvent, serializeEvent } from './events.ts'
 import { Feed, type FeedSink } from './feed.ts'
 import type { Follower } from './followers.ts'
-import { nextBoundary } from './framing.ts'
+import { endOfBlankLines, nextBoundary } from './framing.ts'
 import { Replay } from './replay.ts'
 import type { ReplayBudget } from './replay-budget.ts'
 import { resumerFor } from './resume.ts'
@@ -230,6 +230,12 @@ export class SharedStream implements FeedSink {
     const hasCr = text.includes('\r')
     const blocks: Buffer[] = []
     for (let from = 0, to = 0; from < bytes.length; from = to) {
+      // A flood of blank lines is no flood of blocks.
+      to = hasCr ? from : endOfBlankLines(bytes, from)
+      if (to > from) {
+        blocks.push(bytes.subarray(from, to))
+        continue
+      }
       const boundary = nextBoundary(text, from, hasCr)
       to = boundary === -1 ? bytes.length : boundary
       const block = bytes.subarray(from, to)

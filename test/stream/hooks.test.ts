@@ -790,3 +790,27 @@ test('an event whose data is its class’s affair takes the id it replaces all t
 
   assert.equal(out.toString(), 'event: tick\nid: 7\ndata: b\n\n')
 })
+
+test('a flood of blank lines costs a parser nothing', () => {
+  const { subject } = runner(keep)
+  const read = Buffer.from(`data: x\n\n${'\n'.repeat(16_384)}`)
+  const before = process.cpuUsage()
+
+  for (let count = 0; count < 512; count++) subject.run(read)
+
+  const { user } = process.cpuUsage(before)
+  assert.ok(user < 300_000, `${user} us for 8 MiB`)
+})
+
+test('blank lines between events and at the ends of reads pass as they came, beside what hooks make', () => {
+  const hooks = [
+    ({ data }: StreamEvent): HookResult => (data === 'b' ? { data: 'B' } : data === 'c' ? null : undefined),
+  ]
+  const text = '\n\ndata: a\n\n\n\n\ndata: b\n\n\ndata: c\n\n\n\ndata: d\n\n\n'
+
+  for (const pieces of cutsOf(Buffer.from(text))) {
+    const out = through(pieces, hooks).toString()
+
+    assert.equal(out, '\n\ndata: a\n\n\n\n\ndata: B\n\n\n\n\ndata: d\n\n\n')
+  }
+})

@@ -251,6 +251,20 @@ class Listener implements Follower {
   }
 }
 
+test('a flood of blank lines is passed on without a look at each as a block', async () => {
+  const { body, shared } = start()
+  const listener = new Listener(shared)
+  const read = Buffer.from(`data: x\n\n${'\n'.repeat(65_536)}`)
+  const before = process.cpuUsage()
+
+  for (let count = 0; count < 128; count++) await body.give(read)
+
+  const { user } = process.cpuUsage(before)
+  assert.ok(user < 500_000, `${user} us for 8 MiB`)
+  assert.equal(listener.bytes.length, 128 * read.length)
+  assert.equal(shared.sent.events, 128)
+})
+
 class Body implements UpstreamBody {
   isDestroyed = false
   #sink: BodySink | undefined
