@@ -43,5 +43,5 @@ export type {
   TimeoutOptions,
   TransformHook,
   WeightedTarget,
-} from './options.ts'
+} from './options/options.ts'
 export { type SseProxy, sseProxy } from './sse-proxy.ts'

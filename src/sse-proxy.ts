@@ -5,8 +5,8 @@ import type { Duplex } from 'node:stream'
 import type { DrainOptions, DrainResult } from './drain.ts'
 import { Middleware } from './middleware.ts'
 import type { ProxyStats } from './observe/stats.ts'
-import type { SseProxyOptions, SseStream } from './options.ts'
-import { resolveOptions } from './resolve-options.ts'
+import type { SseProxyOptions, SseStream } from './options/options.ts'
+import { resolveOptions } from './options/resolve-options.ts'
 
 type Next = (error?: unknown) => void
 

@@ -5,7 +5,7 @@
 import { channel } from 'node:diagnostics_channel'
 import type { IncomingMessage } from 'node:http'
 import type { SseProxyError } from '../errors.ts'
-import type { CloseReason, SseStream } from '../options.ts'
+import type { CloseReason, SseStream } from '../options/options.ts'
 
 /** On `sse-proxy:open`: a stream's upstream has answered. */
 export interface OpenMessage {

@@ -2,8 +2,8 @@
 // numbers are read when a scrape asks for them; until then this does nothing. prom-client itself is not imported: a
 // registry takes any object with the shape of a metric, and only such an object can report buckets counted elsewhere.
 
-import { text } from '../check.ts'
 import { ConfigError } from '../errors.ts'
+import { text } from '../options/check.ts'
 import { DEFINITIONS, type MetricDefinition } from './prometheus-definitions.ts'
 import type { ProxyStats } from './stats.ts'
 

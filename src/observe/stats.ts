@@ -2,7 +2,7 @@
 // Prometheus metrics read them. Only numbers that nobody else holds are kept: what is open now is asked for.
 
 import type { SseProxyErrorCode } from '../errors.ts'
-import type { CloseReason } from '../options.ts'
+import type { CloseReason } from '../options/options.ts'
 import { Histogram, type HistogramSnapshot } from './histogram.ts'
 
 /** Why a request was not let in, or found nobody to serve it. */

@@ -3,7 +3,7 @@
 
 import type { SseProxyError } from '../errors.ts'
 import { codeOf, systemError } from '../system-error.ts'
-import type { HpmOptions } from '../upstream/http-proxy.ts'
+import type { HpmOptions } from '../upstream/transport-httpxy.ts'
 
 const QUIET_MS = 60_000
 // A router may know more upstreams than are worth remembering.

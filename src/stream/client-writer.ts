@@ -4,10 +4,10 @@
 import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { UpstreamResponse } from '../open-upstream.ts'
+import { chunkOf, type SharedBytes } from '../fast-lane/http-chunks.ts'
 import { watchClient } from '../tcp-keepalive.ts'
+import type { UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
-import { chunkOf, type SharedBytes } from './chunk.ts'
 import type { HeadersSet } from './response-headers.ts'
 
 /** What of an answer goes before its body. */

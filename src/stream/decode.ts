@@ -3,7 +3,7 @@
 
 import type { Transform } from 'node:stream'
 import zlib from 'node:zlib'
-import { type BodySink, headerOf, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
+import { type BodySink, headerOf, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
 
 type Decoder = Transform & Pick<zlib.Zlib, 'flush'>
 type CreateDecoder = (firstByte: number) => Decoder

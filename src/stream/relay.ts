@@ -1,8 +1,8 @@
 // An answer that is no event stream, to its client: byte for byte, at the client's speed.
 
+import type { Wanted } from '../abort.ts'
 import { type SseProxyError, StreamError } from '../errors.ts'
-import type { Wanted } from '../lifetime.ts'
-import type { UpstreamResponse } from '../open-upstream.ts'
+import type { UpstreamResponse } from '../upstream-response.ts'
 import type { ClientWriter } from './client-writer.ts'
 
 export interface RelayOptions {

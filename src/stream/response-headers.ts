@@ -2,8 +2,8 @@
 // app's own middleware has already set.
 
 import type { IncomingMessage } from 'node:http'
-import { encodeEventId } from '../event-id.ts'
-import type { Header } from '../open-upstream.ts'
+import { encodeEventId } from '../events/event-id.ts'
+import type { Header } from '../upstream-response.ts'
 
 // They describe bytes that are not the ones sent: comments are added, events may be changed.
 const ABOUT_THE_BODY = new Set([

@@ -1,12 +1,12 @@
 // What happens when an open stream loses its upstream: whether another connection can take its place without the
 // client noticing, when it is tried, and which answers will do.
 
+import { sleep, type Wanted } from '../abort.ts'
 import { StreamError } from '../errors.ts'
-import { encodeEventId } from '../event-id.ts'
-import { sleep, type Wanted } from '../lifetime.ts'
-import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../open-upstream.ts'
-import type { SseStream } from '../options.ts'
-import type { Cursor } from './cursor.ts'
+import type { Cursor } from '../events/cursor.ts'
+import { encodeEventId } from '../events/event-id.ts'
+import type { SseStream } from '../options/options.ts'
+import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
 import { decodedBody } from './decode.ts'
 
 /** See the option `resume`. */

@@ -1,13 +1,13 @@
 // What a session gets from the visit it belongs to, and whom it tells what becomes of it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Lifetime } from '../abort.ts'
 import type { ReportFailure } from '../app-callback.ts'
 import type { SseProxyError } from '../errors.ts'
-import type { Lifetime } from '../lifetime.ts'
 import type { Stats } from '../observe/stats.ts'
-import type { OpenUpstream } from '../open-upstream.ts'
-import type { CloseReason, SseStream } from '../options.ts'
-import type { ResolvedOptions } from '../resolve-options.ts'
+import type { CloseReason, SseStream } from '../options/options.ts'
+import type { ResolvedOptions } from '../options/resolve-options.ts'
+import type { OpenUpstream } from '../upstream-response.ts'
 import type { ClientWriter } from './client-writer.ts'
 import type { KeepaliveClock } from './keepalive.ts'
 import type { Session } from './session.ts'

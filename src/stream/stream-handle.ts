@@ -1,8 +1,8 @@
 // The face of a session that hooks, observers and the app see: nothing of the machinery, and nothing they can break.
 
-import type { Lifetime } from '../lifetime.ts'
-import type { CloseReason, SseStream, StreamEvent } from '../options.ts'
-import type { Progress } from './cursor.ts'
+import type { Lifetime } from '../abort.ts'
+import type { Progress } from '../events/cursor.ts'
+import type { CloseReason, SseStream, StreamEvent } from '../options/options.ts'
 
 /** What has a handle: a client's session, or a shared stream, which hooks see in its place. */
 export interface HandleSubject {

@@ -5,16 +5,16 @@ import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:h
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
-import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../open-upstream.ts'
 import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
+import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
 import type { Agents } from './agents.ts'
-import { AnswerBody, type OnOver } from './answer-body.ts'
-import { type RequestFacts, requestHeaders, withoutHopByHop } from './headers.ts'
-import type { HpmOptions, HpmTarget, HttpProxy } from './http-proxy.ts'
 import { describeBody, isReplayable, openBody, type RequestBody, readableOf } from './request-body.ts'
+import { type RequestFacts, requestHeaders, withoutHopByHop } from './request-headers.ts'
+import { AnswerBody, type OnOver } from './response-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
+import type { HpmOptions, HpmTarget, HttpProxy } from './transport-httpxy.ts'
 
 const debug = createDebug('sse-proxy:upstream')
 

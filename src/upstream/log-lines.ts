@@ -4,7 +4,7 @@
 import { Agent, ClientRequest, type IncomingMessage } from 'node:http'
 import { isUpstreamsFault, SseProxyError } from '../errors.ts'
 import { codeOf, systemError } from '../system-error.ts'
-import type { HpmOptions, ProxyServer } from './http-proxy.ts'
+import type { HpmOptions, ProxyServer } from './transport-httpxy.ts'
 
 type Logger = NonNullable<HpmOptions['logger']>
 

@@ -1,6 +1,6 @@
 // Upstreams as http-proxy-middleware takes them, a URL or its parts, and what is derived from them.
 
-import type { HpmOptions, HpmTarget } from './http-proxy.ts'
+import type { HpmOptions, HpmTarget } from './transport-httpxy.ts'
 
 type Target = HpmTarget | undefined
 

@@ -12,7 +12,7 @@ import {
   publishResume,
   publishRetry,
 } from '../../src/observe/channels.ts'
-import type { SseStream } from '../../src/options.ts'
+import type { SseStream } from '../../src/options/options.ts'
 
 const req = new IncomingMessage(new Socket())
 const stream: SseStream = {

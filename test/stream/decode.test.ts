@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import zlib from 'node:zlib'
-import type { BodySink, Header, UpstreamBody, UpstreamResponse } from '../../src/open-upstream.ts'
 import { decodedBody } from '../../src/stream/decode.ts'
+import type { BodySink, Header, UpstreamBody, UpstreamResponse } from '../../src/upstream-response.ts'
 
 const EVENTS = ['id: 1\ndata: a\n\n', 'data: é\r\n\r\n', `data: ${'x'.repeat(100_000)}\n\n`, ': bye\n\n']
 const WHOLE = EVENTS.join('')

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { Header } from '../../src/open-upstream.ts'
 import {
   eventStreamHeaders,
   type HeadersSet,
   mergeVary,
   streamCacheControl,
 } from '../../src/stream/response-headers.ts'
+import type { Header } from '../../src/upstream-response.ts'
 
 /** The headers by their lower-case names. */
 function sent(upstream: readonly Header[], app: HeadersSet = {}): Record<string, unknown> {

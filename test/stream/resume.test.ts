@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { OpenRequest, UpstreamResponse } from '../../src/open-upstream.ts'
-import { Cursor } from '../../src/stream/cursor.ts'
+import { Cursor } from '../../src/events/cursor.ts'
 import { type ResumePolicy, Resumer, resumeDelay } from '../../src/stream/resume.ts'
+import type { OpenRequest, UpstreamResponse } from '../../src/upstream-response.ts'
 
 const policy: ResumePolicy = { attempts: 3, delayMs: 1, maxDelayMs: 4, onEnd: false, withoutIds: false }
 const lost = new Error('lost')

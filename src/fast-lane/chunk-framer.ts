@@ -1,0 +1,290 @@
+// Where events end in a body that is still in its HTTP chunks: what is whole can go on to a client as it came, chunks
+// and all. This knows the plain case, which is nearly every stream: chunks that end where a line ends, lines that end
+// with LF. Whatever else comes it gives back, to be parsed and framed in the ordinary way.
+
+import { type Cursor, isId, isNumber } from '../events/cursor.ts'
+import { hexDigit, MAX_DIGITS } from './chunk-size.ts'
+
+const LF = 10
+const CR = 13
+const BLANK_LINE = Buffer.from('\n\n')
+// Chunks that are on their way above this size are kept as they were read; smaller ones are joined to what follows.
+const LARGE_BYTES = 8192
+// Reads of a large chunk may be as many without more ado, and more where they are not smaller than this on average:
+// each costs more than its bytes.
+const FEW_READS = 64
+const SMALL_READ_BYTES = 256
+// So many times in a row nothing was of use here: it will be so for the rest of the stream.
+const MAX_REFUSALS = 16
+
+export interface Taken {
+  /** Whole chunks that end where an event ends, ready for a client. */
+  readonly chunks: readonly Buffer[]
+  /** How much data they carry, and how many events that is. */
+  readonly bytes: number
+  readonly events: number
+  /** What is to be parsed instead: from the end of a chunk on. */
+  readonly back: readonly Buffer[]
+}
+
+const NONE: readonly Buffer[] = []
+const NOTHING: Taken = { chunks: NONE, bytes: 0, events: 0, back: NONE }
+
+export class ChunkFramer {
+  readonly #eventBytes: number
+  readonly #cursor: Cursor
+  // What came of an event that is not whole, from the end of a chunk on: one buffer, or the reads of a large chunk.
+  #held: Buffer[] = []
+  #heldBytes = 0
+  // The length of that large chunk with its frame; 0 where there is none.
+  #largeBytes = 0
+  #refusals = 0
+
+  constructor(eventBytes: number, cursor: Cursor) {
+    this.#eventBytes = eventBytes
+    this.#cursor = cursor
+  }
+
+  /** Whether it is worth while to go on. */
+  get isUseful(): boolean {
+    return this.#refusals < MAX_REFUSALS
+  }
+
+  /** Whoever takes the events cannot do with chunks. */
+  giveUp(): void {
+    this.#refusals = MAX_REFUSALS
+  }
+
+  /** Gives back what is held. */
+  release(): readonly Buffer[] {
+    const held = this.#held
+    this.#hold(NONE, 0)
+    return held
+  }
+
+  /** Takes what was read after the end of a chunk, or after what it has taken before. */
+  take(read: Buffer): Taken {
+    const taken = this.#largeBytes > 0 ? this.#takeLarge(read) : this.#walk(this.#joined(read))
+    if (taken.chunks.length > 0) this.#refusals = 0
+    else if (taken.back.length > 0) this.#refusals++
+    return taken
+  }
+
+  #joined(read: Buffer): Buffer {
+    const [held] = this.#held
+    if (!held) return read
+    this.#hold(NONE, 0)
+    return Buffer.concat([held, read])
+  }
+
+  #hold(pieces: readonly Buffer[], largeBytes: number): void {
+    this.#held = [...pieces]
+    this.#heldBytes = pieces.reduce((sum, { length }) => sum + length, 0)
+    this.#largeBytes = largeBytes
+  }
+
+  #walk(bytes: Buffer): Taken {
+    const walk = new Walk(bytes.toString('latin1'))
+    while (walk.next()) {}
+    const { cut, data, events, lastId, retryMs } = walk
+    this.#cursor.passed(events, lastId, retryMs)
+    const chunks = cut > 0 ? [cut === bytes.length ? bytes : bytes.subarray(0, cut)] : NONE
+    if (cut === bytes.length) return { chunks, bytes: data, events, back: NONE }
+    const rest = bytes.subarray(cut)
+    const back = this.#mayHold(rest, walk) ? NONE : [rest]
+    return { chunks, bytes: data, events, back }
+  }
+
+  #mayHold(rest: Buffer, { mayWait, cut, chunkStart, chunkEnd }: Walk): boolean {
+    const bytes = Math.max(rest.length, chunkEnd - cut)
+    if (!mayWait || bytes > this.#eventBytes) return false
+    // A copy lets go of the rest of the read, which may be much larger.
+    if (bytes <= LARGE_BYTES) this.#hold([Buffer.from(rest)], 0)
+    else if (chunkStart === cut && chunkEnd > cut) this.#hold([rest], bytes)
+    else return false
+    return true
+  }
+
+  /** A large chunk is one event or not for here: only its end is looked at closely. */
+  #takeLarge(read: Buffer): Taken {
+    const before = this.#heldBytes
+    const last = this.#held[this.#held.length - 1]
+    const end = this.#largeBytes - before
+    this.#held.push(read)
+    this.#heldBytes += read.length
+    const startsBlank = last?.[last.length - 1] === LF && read[0] === LF
+    if (read.length < end) {
+      const isInside = !startsBlank && read.indexOf(CR) === -1 && read.indexOf(BLANK_LINE) === -1
+      return isInside && !this.#dripsIn ? NOTHING : { ...NOTHING, back: this.release() }
+    }
+    // Its last line, the blank line and the chunk's own CR LF.
+    const isEvent = end >= 4 && read.indexOf(BLANK_LINE) === end - 4 && read.indexOf(CR) === end - 2
+    if (startsBlank || !isEvent || read[end - 1] !== LF) return { ...NOTHING, back: this.release() }
+
+    const chunks = [...this.release().slice(0, -1), read.subarray(0, end)]
+    const cursor = this.#cursor
+    const eventsBefore = cursor.events
+    const size = this.#passLarge(chunks)
+    const rest = end < read.length ? this.#walk(read.subarray(end)) : NOTHING
+    return {
+      chunks: [...chunks, ...rest.chunks],
+      bytes: size + rest.bytes,
+      events: cursor.events - eventsBefore,
+      back: rest.back,
+    }
+  }
+
+  get #dripsIn(): boolean {
+    const reads = this.#held.length
+    return reads > FEW_READS && this.#heldBytes < reads * SMALL_READ_BYTES
+  }
+
+  #passLarge(chunks: readonly Buffer[]): number {
+    let size = 0
+    for (const [i, chunk] of chunks.entries()) {
+      const isLast = i === chunks.length - 1
+      const data = chunk.subarray(i === 0 ? chunk.indexOf(LF) + 1 : 0, isLast ? -2 : undefined)
+      this.#cursor.pass(data, isLast)
+      size += data.length
+    }
+    return size
+  }
+}
+
+/** The way through one read, chunk by chunk. */
+class Walk {
+  /** Where the last chunk ends that ends where an event ends, and what has come up to there. */
+  cut = 0
+  data = 0
+  events = 0
+  /** As it came, in the bytes' own characters. */
+  lastId: string | undefined
+  retryMs: number | undefined
+  /** Whether what is left after that may wait for what follows it: no event is whole in it, and all of it is plain. */
+  mayWait = true
+  /** The chunk that is not whole. */
+  chunkStart = 0
+  chunkEnd = 0
+  readonly #text: string
+  #at = 0
+  // Since the cut.
+  #data = 0
+  #events = 0
+  #hasData = false
+  #id: string | undefined
+  #blockId: string | undefined
+  #retryMs: number | undefined
+
+  constructor(text: string) {
+    this.#text = text
+  }
+
+  /** Goes past one chunk; false when there is none, or none that is known here. */
+  next(): boolean {
+    const text = this.#text
+    const { length } = text
+    const chunk = this.#at
+    let at = chunk
+    let size = 0
+    for (let digit = hexDigit(text.charCodeAt(at)); digit !== -1; digit = hexDigit(text.charCodeAt(++at))) {
+      size = size * 16 + digit
+    }
+    if (at - chunk > MAX_DIGITS) return this.#refuse()
+    if (at + 1 >= length) return this.#stop(chunk, at < length && text.charCodeAt(at) !== CR)
+    if (size === 0 || text.charCodeAt(at) !== CR || text.charCodeAt(at + 1) !== LF) return this.#refuse()
+    const start = at + 2
+    const end = start + size
+    if (end + 2 > length) return this.#stop(chunk, this.#endsInside(start), end + 2)
+    if (text.indexOf('\r', start) !== end || text.charCodeAt(end + 1) !== LF) return this.#refuse()
+    const isBoundary = this.#lines(start, end)
+    if (isBoundary === undefined) return this.#refuse()
+    this.#data += size
+    this.#at = end + 2
+    if (isBoundary) this.#commit(end + 2)
+    return this.#at < length
+  }
+
+  /** Reads whole lines; whether the last one is blank, or undefined where they are not whole. */
+  #lines(start: number, end: number): boolean | undefined {
+    const text = this.#text
+    let isBlank = false
+    for (let line = start; line < end; ) {
+      const lineEnd = text.indexOf('\n', line)
+      if (lineEnd === -1 || lineEnd >= end) return undefined
+      isBlank = lineEnd === line
+      if (isBlank) this.#endBlock()
+      else this.#field(line, lineEnd)
+      line = lineEnd + 1
+    }
+    return isBlank
+  }
+
+  #field(start: number, end: number): void {
+    const text = this.#text
+    switch (text.charCodeAt(start)) {
+      case 100: // data
+        if (text.startsWith('data', start) && isNameEnd(text, start + 4)) this.#hasData = true
+        break
+      case 105: // id
+        if (text.startsWith('id', start) && isNameEnd(text, start + 2)) {
+          const id = fieldValue(text, start + 2, end)
+          if (isId(id)) this.#blockId = id
+        }
+        break
+      case 114: // retry
+        if (text.startsWith('retry:', start)) {
+          const value = fieldValue(text, start + 5, end)
+          if (isNumber(value)) this.#retryMs = Number(value)
+        }
+    }
+  }
+
+  #endBlock(): void {
+    if (this.#hasData) this.#events++
+    this.#id = this.#blockId ?? this.#id
+    this.#hasData = false
+    this.#blockId = undefined
+    // Until it is cut off: an event that is whole does not wait.
+    this.mayWait = false
+  }
+
+  #commit(cut: number): void {
+    this.cut = cut
+    this.data += this.#data
+    this.events += this.#events
+    this.lastId = this.#id ?? this.lastId
+    this.retryMs = this.#retryMs ?? this.retryMs
+    this.#data = 0
+    this.#events = 0
+    this.#id = undefined
+    this.mayWait = true
+  }
+
+  /** Whether the part of a chunk that is here has the end of an event in it, or may have. */
+  #endsInside(start: number): boolean {
+    const text = this.#text
+    return text.charCodeAt(start) === LF || text.indexOf('\r', start) !== -1 || text.indexOf('\n\n', start) !== -1
+  }
+
+  #stop(chunk: number, hasEnd: boolean, chunkEnd = chunk): false {
+    this.chunkStart = chunk
+    this.chunkEnd = chunkEnd
+    if (hasEnd) this.mayWait = false
+    return false
+  }
+
+  #refuse(): false {
+    this.mayWait = false
+    return false
+  }
+}
+
+function isNameEnd(text: string, at: number): boolean {
+  const code = text.charCodeAt(at)
+  return code === 58 || code === LF
+}
+
+/** The value of a field whose name ends here. */
+function fieldValue(text: string, nameEnd: number, end: number): string {
+  return text.slice(text.charCodeAt(nameEnd + 1) === 32 ? nameEnd + 2 : nameEnd + 1, end)
+}

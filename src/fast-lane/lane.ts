@@ -1,0 +1,149 @@
+// The short way of a body in chunks: from the upstream's connection past Node's parser, to a sink that takes many
+// chunks at once, as they are or their data. The parser stands between two chunks meanwhile, so that whatever is not
+// whole, or is not understood here, can be given to it at any time; above all the end of the body, which it sees like
+// any other.
+//
+// What Node does inside is not relied on but watched: its parser must be the one listener to the connection's data,
+// and nothing goes past it before it has brought, of bytes that went by here, just the data that is in them.
+
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import { joined } from '../bytes.ts'
+import type { BodySink } from '../upstream-response.ts'
+import { ChunkTrack, takeData } from './chunk-track.ts'
+
+/** Whose body it is. */
+export interface LaneOwner {
+  /** Undefined when nobody reads any more. */
+  readonly sink: BodySink | undefined
+  /** How much data the parser has brought. */
+  readonly parsedBytes: number
+}
+
+const HEAD_END = Buffer.from('\r\n\r\n')
+const CR = 13
+const LF = 10
+// Behind `HTTP/1.1 `.
+const STATUS_AT = 9
+
+/**
+ * What was read of a body in chunks together with its head, which may be nothing.
+ * @param read the one read that has brought all of the head; undefined is returned where it is not surely so
+ */
+export function chunksAfterHead(
+  read: Buffer,
+  { headers, httpVersion, rawHeaders, statusCode }: IncomingMessage,
+): Buffer | undefined {
+  if (headers['transfer-encoding'] !== 'chunked' || httpVersion !== '1.1') return undefined
+  const end = read.indexOf(HEAD_END)
+  let lines = 0
+  for (let at = 0; at < end; at++) if (read[at] === CR && read[at + 1] === LF) lines++
+  const isHead =
+    read.toString('latin1', STATUS_AT, STATUS_AT + 4) === `${statusCode} ` && lines === rawHeaders.length / 2
+  return isHead ? read.subarray(end + HEAD_END.length) : undefined
+}
+
+export class ChunkLane {
+  readonly #owner: LaneOwner
+  readonly #answer: IncomingMessage
+  readonly #socket: Socket
+  readonly #parser: (read: Buffer) => void
+  // Where the parser is; undefined while it stands between two chunks, and everything goes past it.
+  #track: ChunkTrack | undefined = new ChunkTrack()
+  // How much data there was for the parser to bring.
+  #dataBytes = 0
+  #isPaused = false
+  // Whether the parser is back in its place.
+  #isOver = false
+
+  private constructor(owner: LaneOwner, answer: IncomingMessage, parser: (read: Buffer) => void) {
+    const { socket } = answer
+    this.#owner = owner
+    this.#answer = answer
+    this.#socket = socket
+    this.#parser = parser
+    // In this order: a moment without a listener might change what the connection does.
+    socket.on('data', this.#onRead)
+    socket.off('data', parser)
+  }
+
+  /**
+   * Goes between an answer's connection and its parser, where that is possible.
+   * @param start what was read of the body together with the head
+   */
+  static enter(answer: IncomingMessage, start: Buffer, owner: LaneOwner): ChunkLane | undefined {
+    const { socket } = answer
+    if (socket.destroyed) return undefined
+    const [parser, ...others] = socket.listeners('data')
+    // Somebody else wants to see what comes, here or there.
+    if (!parser || others.length > 0 || hasOtherReaders(answer)) return undefined
+    const lane = new ChunkLane(owner, answer, parser as (read: Buffer) => void)
+    lane.#dataBytes = lane.#track?.pass(start) ?? Number.NaN
+    if (lane.#isInStep) return lane
+    lane.#leave()
+    return undefined
+  }
+
+  /** Beside the answer, which pauses what comes through the parser. */
+  pause(): void {
+    // The connection may be another answer's by now.
+    if (this.#isOver) return
+    this.#isPaused = true
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    if (this.#isPaused) this.#socket.resume()
+    this.#isPaused = false
+  }
+
+  readonly #onRead = (read: Buffer): void => {
+    if (!this.#track) return this.#offer(read)
+    if (!this.#isInStep) this.#leave()
+    // The chunk that the parser has begun is its own. Before the first one nothing is known of it.
+    const isKnown = this.#dataBytes > 0 && !this.#isOver
+    const end = isKnown ? this.#track.endOfChunk(read) : read.length
+    if (end > 0) this.#parse(end < read.length ? read.subarray(0, end) : read)
+    if (end < read.length) this.#offer(end > 0 ? read.subarray(end) : read)
+  }
+
+  /** Lets the sink have what begins with a chunk, and the parser what is left of that. */
+  #offer(read: Buffer): void {
+    const { sink } = this.#owner
+    if (this.#isOver || !this.#isInStep || !sink || hasOtherReaders(this.#answer)) {
+      this.#leave()
+      return this.#parse(joined([...(sink?.releaseChunks?.() ?? []), read]))
+    }
+    const back = sink.takesChunks && sink.onChunks ? sink.onChunks(read) : [read]
+    const { data, rest } = takeData(joined(back))
+    if (data.length > 0) this.#owner.sink?.onData(data)
+    // At once: behind the end of a body there is no parser any more.
+    if (rest.length > 0) this.#parse(rest)
+    else this.#track = undefined
+  }
+
+  #parse(bytes: Buffer): void {
+    this.#track ??= new ChunkTrack()
+    const data = this.#track.pass(bytes)
+    this.#dataBytes += data ?? 0
+    // The end of the body, or nothing that is known here.
+    if (data === undefined) this.#leave()
+    if (!this.#socket.destroyed) this.#parser.call(this.#socket, bytes)
+  }
+
+  /** Whether the parser has brought just what was expected of it. */
+  get #isInStep(): boolean {
+    return this.#owner.parsedBytes === this.#dataBytes
+  }
+
+  #leave(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#socket.on('data', this.#parser)
+    this.#socket.off('data', this.#onRead)
+  }
+}
+
+function hasOtherReaders(answer: IncomingMessage): boolean {
+  return answer.listenerCount('data') > 1
+}

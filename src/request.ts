@@ -1,0 +1,327 @@
+// One request, from the moment it is let in to the moment its response is over: who is asked, who answers, and what
+// the client is told when nobody does.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import createDebug from 'debug'
+import { Lifetime } from './abort.ts'
+import type { Admission, Ticket } from './admission.ts'
+import { asError, tell } from './app-callback.ts'
+import { refuse } from './error-response.ts'
+import { SseProxyError, UpstreamError } from './errors.ts'
+import { clientEventId } from './events/event-id.ts'
+import type { Observer } from './observe/observer.ts'
+import type { ResolvedOptions } from './options/resolve-options.ts'
+import type { Guest, SharedStreams } from './share/shared-streams.ts'
+import { onGone } from './stream/client-gone.ts'
+import { ClientWriter } from './stream/client-writer.ts'
+import { decodedBody } from './stream/decode.ts'
+import type { KeepaliveClock } from './stream/keepalive.ts'
+import { relay } from './stream/relay.ts'
+import { eventStreamHeaders } from './stream/response-headers.ts'
+import { Session } from './stream/session.ts'
+import type { SessionContext } from './stream/session-context.ts'
+import { createOpener, type OpenerContext } from './upstream/open.ts'
+import { readEmptyBody, requestBody } from './upstream/request-body.ts'
+import { isEventStream, type OpenUpstream, type UpstreamResponse } from './upstream-response.ts'
+import { Watchdog } from './watchdog.ts'
+
+const debug = createDebug('sse-proxy:request')
+
+export type Next = (error?: unknown) => void
+
+/** What all visits of a middleware share. */
+export interface VisitContext {
+  readonly options: ResolvedOptions
+  readonly admission: Admission
+  readonly opener: OpenerContext
+  readonly shares: SharedStreams | undefined
+  readonly observer: Observer
+  readonly keepalives: KeepaliveClock | undefined
+  /** Visits whose response is not over. */
+  readonly visits: Set<Visit>
+}
+
+export class Visit implements Guest, SessionContext {
+  readonly id: string
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly writer: ClientWriter
+  readonly controller: Lifetime = new Lifetime()
+  readonly startedAt: number = performance.now()
+  readonly #context: VisitContext
+  // Absent in a bare server, where nobody else answers.
+  readonly #next: Next | undefined
+  // Told when the response is over or the app has the request back; more than once, maybe.
+  readonly #onOver: () => void
+  #session: Session | undefined
+  #open: OpenUpstream | undefined
+  #ticket: Ticket | undefined
+  // Until the upstream has answered.
+  #earlyWatchdog: Watchdog | undefined
+
+  constructor(
+    context: VisitContext,
+    id: string,
+    req: IncomingMessage,
+    res: ServerResponse,
+    next: Next | undefined,
+    onOver: () => void,
+  ) {
+    this.#context = context
+    this.id = id
+    this.req = req
+    this.res = res
+    this.#next = next
+    this.#onOver = onOver
+    this.writer = new ClientWriter(req, res)
+  }
+
+  /** Whether the client left, or the app has answered. */
+  get isOver(): boolean {
+    return this.writer.isOver
+  }
+
+  /** Whether it has its stream. */
+  get isStreaming(): boolean {
+    return this.#session?.isStarted === true
+  }
+
+  enter(): void {
+    const { opener, shares } = this.#context
+    if (this.isOver) return this.#explainOver()
+    readEmptyBody(this.req)
+    onGone(this.req, this.res, this)
+    try {
+      if (!opener.proxy.boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
+      if (shares?.serve(this)) return
+      this.admit()
+      void this.alone()
+    } catch (error) {
+      this.refuse(error)
+    }
+  }
+
+  /** Whose place it has; only known where clients are limited. */
+  get client(): string | undefined {
+    return this.#ticket?.client
+  }
+
+  admit(heir?: Ticket): void {
+    // A guest that was set apart has its place.
+    if (this.#ticket) return
+    const { admission, visits } = this.#context
+    this.#ticket = admission.enter(this.req, heir)
+    visits.add(this)
+    if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
+    this.#openEarlyLater()
+  }
+
+  /** Serves it from an upstream of its own. */
+  async alone(): Promise<void> {
+    try {
+      this.answer(await this.open()({ signal: this.controller }))
+    } catch (error) {
+      this.refuse(error)
+    }
+  }
+
+  /** The function that gets this request an answer; made once, since a body can be read but once. */
+  open(): OpenUpstream {
+    const { opener, options } = this.#context
+    if (!this.#open) {
+      const body = requestBody(this.req, opener.retry ? options.limits.bodyBytes : 0)
+      this.#open = createOpener(opener, { id: this.id, req: this.req, res: this.res, body })
+    }
+    return this.#open
+  }
+
+  session(): Session {
+    this.#earlyWatchdog?.stop()
+    this.#session ??= new Session(this)
+    return this.#session
+  }
+
+  // What a session asks for beside that.
+
+  get options(): ResolvedOptions {
+    return this.#context.options
+  }
+
+  get keepalives(): KeepaliveClock | undefined {
+    return this.#context.keepalives
+  }
+
+  get observer(): Observer {
+    return this.#context.observer
+  }
+
+  get lastEventId(): string {
+    return clientEventId(this.req.headers, this.req.url ?? '')
+  }
+
+  /** Passes an upstream's answer on. */
+  answer(response: UpstreamResponse): void {
+    try {
+      this.#pass(response)
+    } catch (error) {
+      // A head that cannot be sent leaves nobody to read the body.
+      response.body.destroy()
+      throw error
+    }
+  }
+
+  #pass(response: UpstreamResponse): void {
+    this.#earlyWatchdog?.stop()
+    if (this.isOver) {
+      response.body.destroy()
+      return
+    }
+    const body = isEventStream(response) ? decodedBody(response) : undefined
+    if (body && this.req.method !== 'HEAD') {
+      this.session().start(response, body)
+      // Only a resume asks again.
+      if (!this.options.resume) this.#open = undefined
+      return
+    }
+    if (this.#session) {
+      // 200 and an event stream have been promised.
+      response.body.destroy()
+      return this.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream))
+    }
+    debug('%s answered: %d', this.id, response.status)
+    const headers = body ? eventStreamHeaders(response.headers, this.writer.appHeaders) : response.headers
+    relay({ ...response, headers }, this.writer, {
+      signal: this.controller,
+      isBodyless: this.req.method === 'HEAD' || response.status === 204 || response.status === 304,
+      writeMs: this.options.timeouts.writeMs,
+      onFailed: (error) => {
+        this.controller.abort(error)
+        setImmediate(() => void this.observer.refused(error, this.id, this.req, this.res))
+      },
+    })
+  }
+
+  /** Tells the client, or lets the app tell it, that there is no answer. */
+  refuse(thrown: unknown): void {
+    this.#earlyWatchdog?.stop()
+    void this.#refuse(toSseProxyError(thrown))
+  }
+
+  /** A session whose upstream has not answered yet. */
+  get earlySession(): Session | undefined {
+    return this.#session?.isStarted === false ? this.#session : undefined
+  }
+
+  /** Breaks off what has not ended; 'unread' where it has, but the client does not take it. */
+  abort(error: SseProxyError): 'unread' | undefined {
+    if (this.res.writableEnded) {
+      this.writer.destroy()
+      return this.#session?.reason === 'drained' ? 'unread' : undefined
+    }
+    if (this.isOver) return undefined
+    this.controller.abort(error)
+    if (this.writer.isOpen) {
+      this.writer.break()
+    } else {
+      refuse(this.req, this.res, error, this.options)
+      void this.observer.refused(error, this.id, this.req, this.res)
+    }
+    return undefined
+  }
+
+  async #refuse(error: SseProxyError): Promise<void> {
+    const { observer, options } = this
+    if (this.#session) return this.#session.fail(error, 'upstream-lost')
+    if (this.isOver) return
+    if (this.res.headersSent) {
+      // What has left cannot be taken back.
+      this.writer.break()
+      return observer.refused(error, this.id, this.req, this.res)
+    }
+    if (error.code === 'ERR_SSE_PROXY_APP' && this.#next) {
+      observer.noteRefusal(error, this.id, this.req)
+      return this.#passOn(this.#next, error)
+    }
+    await observer.refused(error, this.id, this.req, this.res)
+    if (!this.isOver) refuse(this.req, this.res, error, options)
+  }
+
+  /** The same before it has entered. */
+  fail(thrown: unknown): void {
+    if (this.isOver) return this.#onOver()
+    onGone(this.req, this.res, this)
+    this.refuse(thrown)
+  }
+
+  /** Leaves the request to whoever comes next in the app. */
+  passBy(): void {
+    const next = this.#next
+    if (next)
+      tell(
+        'next',
+        () => next(),
+        this.observer.callbackFailed,
+        (_path, thrown) => this.fail(thrown),
+      )
+    this.#onOver()
+  }
+
+  /** Hands the error to the app's error handling, whose own failure leaves nobody else to answer. */
+  #passOn(next: Next, error: SseProxyError): void {
+    tell(
+      'next',
+      () => next(error.cause),
+      this.observer.callbackFailed,
+      (path, thrown) => {
+        this.observer.callbackFailed(path, thrown)
+        if (!this.isOver && !this.res.headersSent) refuse(this.req, this.res, error, this.options)
+      },
+    )
+    this.#onOver()
+  }
+
+  /** The response is over, above all because the client is gone. */
+  onGone(): void {
+    this.#onOver()
+    if (!this.#context.visits.delete(this)) return
+    this.writer.stopWaiting()
+    this.#earlyWatchdog?.stop()
+    this.#context.shares?.leave(this)
+    if (this.#session) this.#session.clientLeft()
+    else this.controller.abort('client-left')
+    // A stream that goes on without its client still takes a place.
+    if (this.#session?.isOver !== false) this.#giveBackTicket()
+  }
+
+  onSessionOver(): void {
+    // Until the response is over as well, the place is its own.
+    if (!this.#context.visits.has(this)) this.#giveBackTicket()
+  }
+
+  #giveBackTicket(): void {
+    this.#ticket?.giveBack()
+    this.#ticket = undefined
+  }
+
+  #openEarlyLater(): void {
+    const { keepalive } = this.options
+    if (!keepalive || keepalive.openAfterMs === 0 || this.req.method === 'HEAD') return
+    this.#earlyWatchdog = new Watchdog(keepalive.openAfterMs, () => {
+      this.#earlyWatchdog?.stop()
+      if (!this.isOver) this.session().openEarly()
+    })
+  }
+
+  /** A client may have left while a middleware in front was waiting for something; anything else is a mistake. */
+  #explainOver(): void {
+    this.#onOver()
+    if (!this.res.headersSent || this.res.writableEnded || this.res.destroyed) return
+    this.#next?.(new Error('sse-proxy-middleware: the response had been begun before the request reached the proxy'))
+  }
+}
+
+/** Anything else that is thrown is a mistake of ours or of the app's, and the app's error handling is the place for it. */
+function toSseProxyError(thrown: unknown): SseProxyError {
+  const error = asError('a callback', thrown)
+  return error instanceof SseProxyError ? error : new UpstreamError('ERR_SSE_PROXY_APP', undefined, error)
+}

@@ -1,0 +1,176 @@
+// What tells shared streams apart: a key out of the request, or the app's own, and what answers have been seen to
+// depend on. Clients make keys up, so that all that is remembered of them is bounded, in number and in bytes.
+
+import { createHash } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { inspect } from 'node:util'
+import { endToEndHeaders } from '../end-to-end.ts'
+import { UpstreamError } from '../errors.ts'
+import { withoutEventId } from '../events/event-id.ts'
+import { headerOf, type UpstreamResponse } from '../upstream-response.ts'
+import { carriesCredentials, namesCaller, tellingHeaders } from './share-caller.ts'
+
+const MAX_REMEMBERED = 10_000
+const MAX_VARY_LENGTH = 1024
+const MAX_KEY_LENGTH = 256
+// Long enough that a crowd does not wait for an opener again and again, short enough that a mistake mends itself.
+const PRIVATE_MS = 60_000
+
+type KeyFunction = (req: IncomingMessage) => string | undefined
+type Warn = (text: string) => void
+
+export class ShareKeys {
+  readonly #ownKey: KeyFunction | undefined
+  // Until the app has been told once.
+  #warn: Warn | undefined
+  // By key without varied headers: the names of the headers that the upstream's answer depends on, sorted.
+  readonly #varies = new Map<string, string>()
+  // By whole key: until when its answers are taken for their openers' alone.
+  readonly #private = new Map<string, number>()
+
+  /** @param warn absent where the key function takes no request, which says that all get the same */
+  constructor(ownKey: KeyFunction | undefined, warn: Warn | undefined) {
+    this.#ownKey = ownKey
+    this.#warn = warn
+  }
+
+  /** The key without varied headers; undefined where nothing is to be shared. */
+  baseOf(req: IncomingMessage): string | undefined {
+    const key = this.#ownKey ? this.#ask(this.#ownKey, req) : defaultKey(req)
+    return key === undefined ? undefined : compactKey(key)
+  }
+
+  /** The names of the headers that answers are known to depend on, as `remember` joins them. */
+  variesOf(base: string): string {
+    return this.#varies.get(base) ?? ''
+  }
+
+  /** An answer has said what it depends on; false where that is more than is kept. */
+  remember(base: string, names: readonly string[]): boolean {
+    if (names.length === 0) return true
+    // Another answer of the same URL may depend on something else: all of it tells clients apart from now on.
+    const all = joinNames([...names, ...splitNames(this.variesOf(base))])
+    if (all.length > MAX_VARY_LENGTH) return false
+    remember(this.#varies, base, all)
+    return true
+  }
+
+  /** The key of a request whose answer depends on more than its URL, as far as is known. */
+  full(base: string, req: IncomingMessage): string {
+    const names = splitNames(this.variesOf(base))
+    if (names.length === 0) return base
+    const sent = endToEndHeaders(req)
+    return compactKey(JSON.stringify([base, names.map((name) => [name, sent[name] ?? null])]))
+  }
+
+  /** An answer was its opener's alone; for a while nobody waits for another one of its key. */
+  rememberPrivate(key: string, now: number): void {
+    remember(this.#private, key, now + PRIVATE_MS)
+  }
+
+  isPrivate(key: string, now: number): boolean {
+    const until = this.#private.get(key)
+    if (until === undefined || now < until) return until !== undefined
+    this.#private.delete(key)
+    return false
+  }
+
+  #ask(ownKey: KeyFunction, req: IncomingMessage): string | undefined {
+    const key = checkKey(ownKey(req))
+    if (this.#warn && key && isOfUrlAlone(key, req) && carriesCredentials(req)) {
+      this.#warn(
+        'share.key returned the URL alone for a request that carries credentials: all who ask for that URL get one stream, ' +
+          'whoever they are. Return who the user is as well, or a constant where all users are to get the same.',
+      )
+      this.#warn = undefined
+    }
+    return key
+  }
+}
+
+/** What stands for a key where it is kept: the key itself, or, where clients have made it long, its digest. */
+export function compactKey(key: string): string {
+  return key.length <= MAX_KEY_LENGTH ? `=${key}` : `#${createHash('sha256').update(key).digest('base64')}`
+}
+
+/** Where two requests differ in this, they may be two users'. */
+function defaultKey(req: IncomingMessage): string | undefined {
+  if (namesCaller(req)) return undefined
+  // Where a client stands is no reason to keep it apart.
+  const urls = urlsOf(req).map(withoutEventId)
+  const { host, ':authority': authority } = req.headers
+  return JSON.stringify([urls, host ?? authority ?? null, tellingHeaders(req)])
+}
+
+/** As it is now, and as it was before the app mounted the proxy or rewrote it. */
+function urlsOf(req: IncomingMessage): string[] {
+  return [req.url, Reflect.get(req, 'originalUrl')].filter((url) => typeof url === 'string')
+}
+
+function isOfUrlAlone(key: string, req: IncomingMessage): boolean {
+  return urlsOf(req).some((url) => {
+    const path = url.replace(/\?.*/s, '')
+    return [url, path, url.slice(path.length), url.slice(path.length + 1)].includes(key)
+  })
+}
+
+/** What asks for a part, under a condition, with a body, or for something else, gets an answer of its own. */
+export function asksForStream({ headers }: IncomingMessage): boolean {
+  if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined) return false
+  if (headers.range !== undefined || Object.keys(headers).some((name) => name.startsWith('if-'))) return false
+  return /text\/event-stream|text\/\*|\*\/\*/i.test(headers.accept ?? '*/*')
+}
+
+// Those that are in every key, or in which no two answers differ: codings are the proxy's, and so is where to begin.
+const IN_EVERY_KEY = ['accept-encoding', 'authorization', 'cookie', 'host', 'last-event-id', 'accept', 'cache-control']
+
+/** What an answer depends on beside the key. */
+export function variedHeaders(response: UpstreamResponse): string[] {
+  return varyOf(response).filter((name) => name !== '*' && !IN_EVERY_KEY.includes(name))
+}
+
+/**
+ * Whether an answer is for the one who asked: it opens a session, says so, or depends on everything. `no-store` says
+ * no such thing; most servers send it with every stream, so that no cache answers with an old one.
+ */
+export function isPersonal(response: UpstreamResponse): boolean {
+  if (headerOf(response, 'set-cookie') !== undefined || varyOf(response).includes('*')) return true
+  return /(?:^|[,\s])private(?:$|[,;=\s])/i.test(allOf(response, 'cache-control'))
+}
+
+function varyOf(response: UpstreamResponse): string[] {
+  return splitNames(allOf(response, 'vary').toLowerCase())
+}
+
+function allOf({ headers }: UpstreamResponse, lowerCaseName: string): string {
+  return headers.flatMap(([name, value]) => (name.toLowerCase() === lowerCaseName ? value : [])).join()
+}
+
+function splitNames(names: string): string[] {
+  return names
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '')
+}
+
+function joinNames(names: readonly string[]): string {
+  return [...new Set(names)].sort().join()
+}
+
+/** Keeps the latest; the oldest goes. */
+function remember<Value>(map: Map<string, Value>, key: string, value: Value): void {
+  map.delete(key)
+  map.set(key, value)
+  const [oldest] = map.keys()
+  if (map.size > MAX_REMEMBERED && oldest !== undefined) map.delete(oldest)
+}
+
+function checkKey(key: unknown): string | undefined {
+  if (typeof key === 'string' || key === undefined) return key
+  const got = `${inspect(key, { depth: 0 })} (${typeof key})`
+  throw new UpstreamError(
+    'ERR_SSE_PROXY_APP',
+    undefined,
+    new TypeError(`share.key: expected the function to return a string, or undefined to share nothing, got ${got}`),
+  )
+}

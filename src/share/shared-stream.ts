@@ -1,0 +1,319 @@
+// One upstream stream and the clients that follow it. What comes is framed, hooked and kept once; each client costs a
+// write of the same bytes. A client that falls behind is its own affair.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Lifetime } from '../abort.ts'
+import type { Ticket } from '../admission.ts'
+import { joined } from '../bytes.ts'
+import type { StreamError } from '../errors.ts'
+import { Cursor, idOf, type Progress } from '../events/cursor.ts'
+import { checkEvent, serializeEvent } from '../events/event-text.ts'
+import { endOfBlankLines, nextBoundary } from '../events/framer.ts'
+import { SharedBytes } from '../fast-lane/http-chunks.ts'
+import type { Stats } from '../observe/stats.ts'
+import type { CloseReason, SseStream, StreamEvent } from '../options/options.ts'
+import type { ResolvedOptions, ResolvedShare } from '../options/resolve-options.ts'
+import { Feed, type FeedSink } from '../stream/pipeline.ts'
+import { resumerFor } from '../stream/resume.ts'
+import { StreamHandle } from '../stream/stream-handle.ts'
+import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
+import { Watchdog } from '../watchdog.ts'
+import { Replay } from './event-log.ts'
+import type { Follower } from './followers.ts'
+import type { ReplayBudget } from './replay-budget.ts'
+
+const CR = 13
+
+export interface SharedStreamContext {
+  readonly id: string
+  /** The request that opened it. */
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly controller: Lifetime
+  readonly options: ResolvedOptions
+  readonly share: ResolvedShare
+  /** The function that opens the upstream anew when it is lost. */
+  open(): OpenUpstream
+  readonly lastEventId: string
+  readonly observer: SharedStreamObserver
+  /** What it keeps counts there. */
+  readonly budget: ReplayBudget
+  /** Takes its opener's place of the limits; `close` is called when that is needed. */
+  readonly linger: (close: () => void) => Ticket
+  /** Whether it is worth keeping for a while when its last client has left. */
+  readonly lingers: () => boolean
+  /** The stream is over, and its place is free. */
+  readonly onOver: () => void
+}
+
+export interface SharedStreamObserver {
+  readonly stats: Stats
+  resuming(stream: SseStream, upstream: string, attempt: number): void
+  resumed(stream: SseStream, attempt: number): void
+  failed(error: StreamError, stream: SseStream, res: ServerResponse): void
+}
+
+export class SharedStream implements FeedSink {
+  readonly context: SharedStreamContext
+  readonly cursor: Cursor
+  readonly handle: SseStream
+  readonly replay: Replay
+  upstream = ''
+  bytes = 0
+  resumes = 0
+  readonly #followers = new Set<Follower>()
+  // Tells ids given out here from those of an earlier life.
+  readonly #epoch = `${Date.now().toString(36)}${Math.floor(Math.random() * 1_679_616).toString(36)}`
+  #sequence = 0
+  #events = 0
+  #lastId: string
+  #feed: Feed | undefined
+  #over = false
+  #keepaliveTimer: NodeJS.Timeout | undefined
+  #lingerWatchdog: Watchdog | undefined
+  // While nobody follows.
+  #place: Ticket | undefined
+  // What counts of the request meanwhile.
+  #weight = 0
+
+  constructor(context: SharedStreamContext) {
+    this.context = context
+    this.cursor = new Cursor(context.lastEventId)
+    const { replay } = context.share
+    this.replay = new Replay(replay, replay.ids === 'assign' ? '' : context.lastEventId, context.budget)
+    this.#lastId = this.replay.idBefore
+    this.handle = new StreamHandle(this)
+  }
+
+  get isOver(): boolean {
+    return this.#over
+  }
+
+  /** Whether something else may follow what has been sent. */
+  get atBoundary(): boolean {
+    return this.#feed?.atBoundary ?? true
+  }
+
+  /** Its place of the limits, while nobody follows it. */
+  get place(): Ticket | undefined {
+    return this.#place
+  }
+
+  get clients(): number {
+    return this.#followers.size
+  }
+
+  start(response: UpstreamResponse, body: UpstreamBody): void {
+    const { options } = this.context
+    this.upstream = response.upstream
+    this.#feed = new Feed(
+      {
+        wholeEvents: true,
+        hooks: options.hooks,
+        eventBytes: options.limits.eventBytes,
+        // Late clients get events whole or not at all.
+        failsOversize: true,
+        idleMs: options.timeouts.idleMs,
+        stream: this.handle,
+        cursor: this.cursor,
+        // Whoever comes later is in the middle of it.
+        client: { wroteBody: true, takesChunks: false },
+        resumer: resumerFor(this.context, this.cursor, this.handle),
+      },
+      this,
+    )
+    this.#feed.start(response, body)
+    this.#keepAlive()
+    this.#feed.release()
+  }
+
+  /** Where a client stands that follows from this position on. */
+  progressFrom(position: number, clientId: string): Progress {
+    return new SharedProgress(this, this.#events - this.replay.eventsSince(position), clientId)
+  }
+
+  /** What clients have been sent: events, and the last id among them. */
+  get sent(): Progress {
+    return { events: this.#events, lastEventId: this.#lastId }
+  }
+
+  join(follower: Follower): void {
+    this.#stopLingering()
+    this.#followers.add(follower)
+  }
+
+  leave(follower: Follower): void {
+    if (this.#followers.delete(follower)) this.lingerIfEmpty()
+  }
+
+  /** Without clients the upstream is kept for a while, and closed then. */
+  lingerIfEmpty(): void {
+    if (this.#followers.size > 0 || this.#over || this.#place) return
+    const { lingers, linger, share, req, budget } = this.context
+    if (!lingers()) return this.close()
+    this.#place = linger(() => this.close())
+    this.#lingerWatchdog = new Watchdog(share.lingerMs, () => this.close()).unref()
+    this.#weight = weightOf(req)
+    budget.add(this.#weight)
+    budget.settle()
+  }
+
+  #stopLingering(): void {
+    if (!this.#place) return
+    this.#lingerWatchdog?.stop()
+    this.#place.giveBack()
+    this.#place = undefined
+    this.context.budget.add(-this.#weight)
+  }
+
+  close(): void {
+    this.#feed?.stop()
+    this.#finish('client-left')
+  }
+
+  onReceived(bytes: number, events: number): void {
+    const { stats } = this.context.observer
+    stats.bytesIn += bytes
+    stats.eventsIn += events
+  }
+
+  onEvents(pieces: readonly Buffer[], events: number): void {
+    const bytes = this.#keep(joined(pieces))
+    this.bytes += bytes.length
+    this.#keepaliveTimer?.refresh()
+    if (bytes.length === 0) return
+    const delivery = { shared: new SharedBytes(bytes), events, now: performance.now() }
+    for (const follower of this.#followers) follower.onEvents(delivery)
+    this.context.budget.settle()
+  }
+
+  onResumed({ upstream }: UpstreamResponse, attempt: number): void {
+    this.upstream = upstream
+    this.resumes++
+    this.context.observer.resumed(this.handle, attempt)
+  }
+
+  onEnd(): void {
+    const followers = [...this.#followers]
+    this.#finish('upstream-ended')
+    for (const follower of followers) follower.onEnd()
+  }
+
+  onFailed(error: StreamError): void {
+    const followers = [...this.#followers]
+    this.#finish(error.code === 'ERR_SSE_PROXY_HOOK' ? 'hook-failed' : 'upstream-lost')
+    for (const follower of followers) follower.onFailed(error)
+    setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
+  }
+
+  /** An event of the app's own, for all of them. */
+  send(event: StreamEvent): boolean {
+    const bytes = Buffer.from(serializeEvent(checkEvent(event)))
+    if (this.#over) return false
+    this.#feed?.flush()
+    this.onEvents([bytes], 1)
+    return true
+  }
+
+  end(): void {
+    this.#feed?.flush()
+    this.#feed?.stop()
+    const followers = [...this.#followers]
+    this.#finish('closed')
+    for (const follower of followers) follower.onClosed()
+  }
+
+  #keep(bytes: Buffer): Buffer {
+    const assign = this.context.share.replay.ids === 'assign'
+    const now = performance.now()
+    const text = bytes.toString('latin1')
+    const hasCr = text.includes('\r')
+    const blocks: Buffer[] = []
+    for (let from = 0, to = 0; from < bytes.length; from = to) {
+      // A flood of blank lines is no flood of blocks.
+      to = hasCr ? from : endOfBlankLines(bytes, from)
+      if (to > from) {
+        blocks.push(bytes.subarray(from, to))
+        continue
+      }
+      const boundary = nextBoundary(text, from, hasCr)
+      to = boundary === -1 ? bytes.length : boundary
+      const block = bytes.subarray(from, to)
+      const { id, hasData } = idOf(text.slice(from, to))
+      if (boundary === -1) {
+        // Unfinished at the upstream's end: nobody who comes later needs it.
+        blocks.push(block)
+        continue
+      }
+      if (hasData) this.#events++
+      if (assign && hasData) {
+        const assigned = `${this.#epoch}-${this.#sequence++}`
+        const withId = identified(block, assigned)
+        blocks.push(withId)
+        this.#lastId = assigned
+        this.replay.add({ bytes: withId, id: assigned, isEvent: true }, now)
+      } else if (!assign || id === undefined) {
+        blocks.push(block)
+        if (id !== undefined) this.#lastId = id
+        // Comments are for those who are here.
+        if (hasData || id !== undefined) this.replay.add({ bytes: block, id, isEvent: hasData }, now)
+      }
+    }
+    return assign ? Buffer.concat(blocks) : bytes
+  }
+
+  #keepAlive(): void {
+    const { keepalive } = this.context.options
+    if (!keepalive) return
+    this.#keepaliveTimer = setTimeout(() => {
+      for (const follower of this.#followers) follower.onKeepalive(keepalive.bytes)
+      this.#keepaliveTimer?.refresh()
+    }, keepalive.intervalMs)
+  }
+
+  #finish(reason: CloseReason): void {
+    if (this.#over) return
+    this.#over = true
+    clearTimeout(this.#keepaliveTimer)
+    this.#stopLingering()
+    this.replay.trimTo(0)
+    this.#followers.clear()
+    this.context.controller.abort(reason)
+    this.context.onOver()
+  }
+}
+
+class SharedProgress implements Progress {
+  readonly #shared: SharedStream
+  readonly #eventsBefore: number
+  readonly #ownId: string
+
+  constructor(shared: SharedStream, eventsBefore: number, ownId: string) {
+    this.#shared = shared
+    this.#eventsBefore = eventsBefore
+    this.#ownId = ownId
+  }
+
+  get lastEventId(): string {
+    return this.events > 0 ? this.#shared.sent.lastEventId : this.#ownId
+  }
+
+  get events(): number {
+    return this.#shared.sent.events - this.#eventsBefore
+  }
+}
+
+// A request is kept as it came and as it is sent, by the parser's, Node's and http-proxy-middleware's objects.
+const KEPT_TIMES = 4
+
+/** What the request weighs that a stream keeps as long as it lives: its size is the client's choice. */
+function weightOf({ url = '', rawHeaders }: IncomingMessage): number {
+  return KEPT_TIMES * rawHeaders.reduce((sum, { length }) => sum + length, url.length)
+}
+
+/** The block with an id of ours as its last field, which is the one that counts. */
+function identified(block: Buffer, id: string): Buffer {
+  const crLf = block[block.length - 2] === CR && block[block.length - 1] === 10
+  const end = block.length - (crLf ? 2 : 1)
+  return Buffer.concat([block.subarray(0, end), Buffer.from(`id: ${id}\n`), block.subarray(end)])
+}

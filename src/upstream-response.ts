@@ -1,0 +1,70 @@
+// The seam between upstream/ and stream/: what an upstream's answer is, and the one function that gets one.
+// Whoever wants to try again, go on after a loss, or serve many clients from one upstream wraps that function.
+
+import type { Wanted } from './abort.ts'
+
+/** Takes what an upstream sends. After `onEnd` or `onBroken` nothing more comes. */
+export interface BodySink {
+  onData(chunk: Buffer): void
+  /** Whether it can do with the HTTP chunks that carry the data. */
+  readonly takesChunks?: boolean
+  /** HTTP chunks as they were read, beginning where one begins; gives back what is to come as data instead. */
+  onChunks?(read: Buffer): readonly Buffer[]
+  /** Gives back what of them it holds. */
+  releaseChunks?(): readonly Buffer[]
+  /** The body is complete. */
+  onEnd(): void
+  /** The body stopped before its end. */
+  onBroken(cause: Error): void
+}
+
+/** An answer's body, pushed into one sink. Nothing is read before `start`. */
+export interface UpstreamBody {
+  /** Whether any of it is here already, so that it can leave together with the head. */
+  readonly hasBegun?: boolean
+  start(sink: BodySink): void
+  pause(): void
+  resume(): void
+  /** Gives the connection up, because nobody wants it or because it is silent; the sink hears nothing more. */
+  destroy(why?: 'given-up' | 'silent'): void
+}
+
+/** A header as it goes to the client: the name as the upstream wrote it where that was asked for. */
+export type Header = readonly [name: string, value: string | string[]]
+
+/** The head of an upstream's answer with hop-by-hop headers removed, and its body. */
+export interface UpstreamResponse {
+  readonly status: number
+  readonly statusMessage: string
+  readonly headers: readonly Header[]
+  /** The upstream's URL without credentials. */
+  readonly upstream: string
+  readonly body: UpstreamBody
+  /** Whether the body says where it ends. One that ends with its connection may have been cut without a sign. */
+  readonly delimited: boolean
+  /** A Set-Cookie of the package's own for the client. */
+  readonly cookie?: string
+}
+
+export interface OpenRequest {
+  /** Sent as Last-Event-ID in place of the client's own. */
+  readonly lastEventId?: string
+  /** The upstream that has just failed this stream: another one is better, where there is one. */
+  readonly avoid?: string
+  /** Gives up, in whatever state the request is. */
+  readonly signal: Wanted
+}
+
+/** Gets an answer from an upstream or rejects with an `UpstreamError`. */
+export type OpenUpstream = (request: OpenRequest) => Promise<UpstreamResponse>
+
+/** A 200 of media type text/event-stream: RFC 9110 compares types without case or parameters. */
+export function isEventStream(response: UpstreamResponse): boolean {
+  return response.status === 200 && /^\s*text\/event-stream\s*(;|$)/i.test(headerOf(response, 'content-type') ?? '')
+}
+
+/** A header's value, the first where there are several. */
+export function headerOf(response: UpstreamResponse, lowerCaseName: string): string | undefined {
+  const value = response.headers.find((header) => header[0].toLowerCase() === lowerCaseName)?.[1]
+  return Array.isArray(value) ? value[0] : value
+}

@@ -1,0 +1,56 @@
+// Which of several upstreams takes a request: pure choices among those that may be asked.
+
+import type { IncomingMessage } from 'node:http'
+import type { BalanceCandidate, BalanceFunction } from '../../options/options.ts'
+
+export type Balance<C extends BalanceCandidate> = (candidates: readonly C[], req: IncomingMessage) => C | undefined
+
+/** A balance of the app's own, which may return anything. */
+export function custom<C extends BalanceCandidate>(choose: BalanceFunction): Balance<C> {
+  return (candidates, req) => {
+    // A list of its own, since it may sort it or take from it.
+    const chosen: unknown = choose([...candidates], req)
+    return candidates.find((candidate) => candidate === chosen)
+  }
+}
+
+/** The least loaded by weight; among equals, each in its turn. */
+export function leastStreams<C extends BalanceCandidate>(): Balance<C> {
+  let turn = 0
+  return (candidates) => {
+    if (candidates.length === 1) return candidates[0]
+    const load = (candidate: C) => (candidate.active + 1) / candidate.weight
+    const least = Math.min(...candidates.map(load))
+    const equals = candidates.filter((candidate) => load(candidate) === least)
+    return equals[turn++ % equals.length]
+  }
+}
+
+/** Each as often as its weight says, spread evenly: everyone gains its weight, the richest pays for all. */
+export function roundRobin<C extends BalanceCandidate>(): Balance<C> {
+  const credit = new Map<string, number>()
+  return (candidates) => {
+    let richest: C | undefined
+    let total = 0
+    for (const candidate of candidates) {
+      const worth = (credit.get(candidate.url) ?? 0) + candidate.weight
+      credit.set(candidate.url, worth)
+      total += candidate.weight
+      if (!richest || worth > (credit.get(richest.url) ?? 0)) richest = candidate
+    }
+    if (richest) credit.set(richest.url, (credit.get(richest.url) ?? 0) - total)
+    return richest
+  }
+}
+
+/** By chance, in proportion to weight. */
+export function random<C extends BalanceCandidate>(chance: () => number = Math.random): Balance<C> {
+  return (candidates) => {
+    let left = chance() * candidates.reduce((sum, { weight }) => sum + weight, 0)
+    for (const candidate of candidates) {
+      left -= candidate.weight
+      if (left < 0) return candidate
+    }
+    return candidates[candidates.length - 1]
+  }
+}

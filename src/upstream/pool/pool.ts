@@ -1,0 +1,157 @@
+// The upstreams of a middleware: how many streams each carries, how it fares, and which one takes the next request.
+
+import type { IncomingMessage } from 'node:http'
+import { UpstreamError } from '../../errors.ts'
+import type { BalanceCandidate } from '../../options/options.ts'
+import type { HpmTarget } from '../transport-httpxy.ts'
+import type { Balance } from './balance.ts'
+import { Health, type HealthPolicy } from './health.ts'
+import { type KeyMemory, type ReadKey, rank, type StickyCookie } from './sticky.ts'
+
+/** One upstream. To the app's `balance` function it is a candidate. */
+export class Member implements BalanceCandidate {
+  /** As it was written, which is how the app's functions get it. */
+  readonly target: HpmTarget
+  readonly parsed: HpmTarget
+  readonly url: string
+  readonly weight: number
+  readonly health: Health
+  /** Requests that have not ended. */
+  active = 0
+  requests = 0
+
+  constructor(target: HpmTarget, url: string, weight: number, policy: HealthPolicy | false) {
+    this.target = target
+    // Once, and not for every request.
+    this.parsed = typeof target === 'string' && URL.canParse(target) ? new URL(target) : target
+    this.url = url
+    this.weight = weight
+    this.health = new Health(policy)
+  }
+
+  get healthy(): boolean {
+    return this.health.dueAt(performance.now()) === 0
+  }
+
+  /** When it may be asked again, as `Date.now()`: for those who are told. What is decided goes by a clock that nobody sets. */
+  get ejectedUntil(): number {
+    const now = performance.now()
+    const dueAt = this.health.dueAt(now)
+    return dueAt === 0 ? 0 : Math.round(Date.now() + dueAt - now)
+  }
+}
+
+export interface StickyPolicy {
+  readonly readKey: ReadKey | undefined
+  readonly memory: KeyMemory | undefined
+  readonly cookie: StickyCookie | undefined
+}
+
+/** What a request has been through. */
+export interface Choice {
+  /** Asked before in vain, for this request. */
+  readonly tried: ReadonlySet<Member>
+  /** The upstream that has just lost this request's stream. */
+  readonly avoid: string | undefined
+}
+
+export class Pool {
+  readonly members: readonly Member[]
+  readonly #balance: Balance<Member>
+  readonly #sticky: StickyPolicy | undefined
+
+  constructor(members: readonly Member[], balance: Balance<Member>, sticky: StickyPolicy | undefined) {
+    this.members = members
+    this.#balance = balance
+    this.#sticky = sticky
+  }
+
+  get hasHealthy(): boolean {
+    return this.members.some((member) => member.healthy)
+  }
+
+  /**
+   * Takes one, which must be given back.
+   * @param now as `performance.now()`
+   * @throws UpstreamError when the app's balance function fails.
+   */
+  choose(req: IncomingMessage, choice: Choice, now: number = performance.now()): Member {
+    const member = this.#choose(req, choice, now)
+    member.active++
+    member.requests++
+    return member
+  }
+
+  #choose(req: IncomingMessage, { tried, avoid }: Choice, now: number): Member {
+    const candidates = this.#candidates(tried, now)
+    return this.#preferred(req, candidates, now) ?? this.#balanced(req, without(avoid, candidates))
+  }
+
+  #candidates(tried: ReadonlySet<Member>, now: number): readonly Member[] {
+    // The only one is asked however it fares.
+    if (this.members.length === 1) return this.members
+    const untried = this.members.filter((member) => !tried.has(member))
+    const open = untried.length > 0 ? untried : this.members
+    const due = open.filter((member) => member.health.dueAt(now) === 0)
+    // All out: the one that is due soonest is asked, since not asking would be certain to fail.
+    return due.length > 0 ? due : soonest(open, now)
+  }
+
+  release(member: Member): void {
+    member.active--
+  }
+
+  /** The cookie to give to a client that `member` has answered, where it has none that says so. */
+  cookieFor(req: IncomingMessage, member: Member, now: number = Date.now()): string | undefined {
+    const cookie = this.#sticky?.cookie
+    // One whose own upstream is down keeps its cookie, and comes back.
+    if (!cookie || cookie.read(req, this.members, now)) return undefined
+    return cookie.issue(req, member, now)
+  }
+
+  #preferred(req: IncomingMessage, candidates: readonly Member[], now: number): Member | undefined {
+    const sticky = this.#sticky
+    if (!sticky) return undefined
+    // Cookies are read where they were not written, and after restarts.
+    const named = sticky.cookie?.read(req, this.members, Date.now())
+    if (named) return candidates.includes(named) ? named : undefined
+    const key = checkKey(sticky.readKey?.(req))
+    if (key === '') return undefined
+    const kept = sticky.memory?.recall(key, now)
+    // Where its home is down, every process sends the key to the same next one.
+    const member = candidates.find(({ url }) => url === kept) ?? rank(key, candidates)[0]
+    if (member) sticky.memory?.keep(key, member.url, now)
+    return member
+  }
+
+  #balanced(req: IncomingMessage, candidates: readonly Member[]): Member {
+    let chosen: Member | undefined
+    try {
+      chosen = this.#balance(candidates, req)
+    } catch (error) {
+      throw new UpstreamError('ERR_SSE_PROXY_NO_UPSTREAM', undefined, error)
+    }
+    if (chosen) return chosen
+    throw new UpstreamError(
+      'ERR_SSE_PROXY_NO_UPSTREAM',
+      undefined,
+      new Error('balance returned none of its candidates'),
+    )
+  }
+}
+
+function checkKey(key: unknown): string {
+  if (key === undefined || key === null) return ''
+  if (typeof key === 'string' || typeof key === 'number') return String(key)
+  throw new TypeError(`sticky.key: expected the function to return a string or undefined, got ${typeof key}`)
+}
+
+function soonest(members: readonly Member[], now: number): Member[] {
+  return [...members].sort((a, b) => a.health.dueAt(now) - b.health.dueAt(now)).slice(0, 1)
+}
+
+function without(url: string | undefined, candidates: readonly Member[]): readonly Member[] {
+  if (url === undefined) return candidates
+  const others = candidates.filter((member) => member.url !== url)
+  return others.length > 0 ? others : candidates
+}

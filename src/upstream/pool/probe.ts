@@ -1,0 +1,69 @@
+// Active health checks: asks every upstream now and then, so that one that fell ill is found without a client's
+// request, and one that recovered is used again without waiting for its time.
+
+import http from 'node:http'
+import https from 'node:https'
+import { Watchdog } from '../../watchdog.ts'
+import { isSecure } from '../target.ts'
+import type { HpmOptions } from '../transport-httpxy.ts'
+import type { ProbePolicy } from './health.ts'
+import type { Member } from './pool.ts'
+
+/** Starts probing; returns what stops it. */
+export function startProbes(
+  members: readonly Member[],
+  policy: ProbePolicy,
+  hpm: HpmOptions,
+  onEjected: (member: Member) => void,
+): () => void {
+  const timers = members.map((member) => {
+    let busy = false
+    const probe = async () => {
+      // One that hangs is not asked by a crowd.
+      if (busy) return
+      busy = true
+      if (member.health.probed(await answers(member, policy, hpm), policy, performance.now())) onEjected(member)
+      busy = false
+    }
+    void probe()
+    return setInterval(probe, policy.intervalMs).unref()
+  })
+  return () => {
+    for (const timer of timers) clearInterval(timer)
+  }
+}
+
+/** Any answer below 400 in time. */
+function answers({ target }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmOptions): Promise<boolean> {
+  const secure = isSecure(target)
+  let watchdog: Watchdog | undefined
+  const outcome = new Promise<boolean>((resolve) => {
+    const request = (secure ? https : http).request(
+      {
+        ...addressOf(target),
+        path,
+        agent: false,
+        headers: { accept: '*/*', connection: 'close' },
+        ...(secure && { ...hpm.ssl, rejectUnauthorized: hpm.secure !== false }),
+      },
+      (response) => {
+        response.destroy()
+        resolve((response.statusCode ?? 500) < 400)
+      },
+    )
+    request.on('error', () => resolve(false))
+    request.end()
+    watchdog = new Watchdog(timeoutMs, () => request.destroy(new Error('no answer in time')))
+  })
+  return outcome.catch(() => false).finally(() => watchdog?.stop())
+}
+
+/** Where a target listens, in the words of `http.request`. */
+function addressOf(target: Member['target']): http.RequestOptions {
+  if (typeof target !== 'string' && !(target instanceof URL)) {
+    const { pathname: _, host, hostname, port, protocol: __, ...rest } = target
+    return { ...rest, host: hostname ?? host?.replace(/:\d+$/, '') ?? null, port: port ?? null }
+  }
+  const { hostname, port } = new URL(target)
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: port || null }
+}

@@ -1,0 +1,54 @@
+// Whether and when another attempt is made for a request whose client has no headers yet. Pure decisions.
+
+import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
+import { headerOf, type UpstreamResponse } from '../../upstream-response.ts'
+
+export interface RetryPolicy {
+  /** Attempts after the first. */
+  readonly attempts: number
+  readonly backoffMs: number
+  readonly maxBackoffMs: number
+  readonly statuses: readonly number[]
+  /** Methods of requests that may be sent again although they have reached an upstream. */
+  readonly methods: readonly string[]
+}
+
+/** RFC 9110, section 9.2.1: what changes nothing may be sent as often as anybody likes. */
+export const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
+
+/** Whether a failed attempt may be followed by another without doing something twice that was meant once. */
+export function mayRetryFailure(error: UpstreamError, method: string, { methods }: RetryPolicy): boolean {
+  if (!isUpstreamsFault(error)) return false
+  return methods.includes(method) || !error.mayHaveArrived
+}
+
+/** Whether an answer is one of those that another upstream may give better. */
+export function mayRetryAnswer(
+  { status }: UpstreamResponse,
+  method: string,
+  { statuses, methods }: RetryPolicy,
+): boolean {
+  return statuses.includes(status) && methods.includes(method)
+}
+
+/** How long to wait before asking an upstream again: what it said, else twice as long each time, with jitter. */
+export function retryDelay(
+  attempt: number,
+  response: UpstreamResponse | undefined,
+  { backoffMs, maxBackoffMs }: RetryPolicy,
+  chance: () => number = Math.random,
+): number {
+  const asked = response && retryAfterMs(headerOf(response, 'retry-after'))
+  if (asked !== undefined) return Math.min(asked, maxBackoffMs)
+  const ceiling = Math.min(backoffMs * 2 ** attempt, maxBackoffMs)
+  return Math.round(ceiling * (0.5 + chance() / 2))
+}
+
+/** RFC 9110, section 10.2.3: seconds or a date. */
+export function retryAfterMs(header: string | undefined, now: number = Date.now()): number | undefined {
+  if (header === undefined) return undefined
+  if (/^\s*\d+\s*$/.test(header)) return Number(header) * 1000
+  // Date.parse takes numbers for years.
+  const date = /[a-z]{3}/i.test(header) ? Date.parse(header) : Number.NaN
+  return Number.isNaN(date) ? undefined : Math.max(0, date - now)
+}

@@ -1,0 +1,62 @@
+// What happens to headers on the way to the upstream and back, as functions of values.
+
+import type { OutgoingHttpHeaders } from 'node:http'
+import { type ClientHeaders, endToEndHeaders, isHopByHop, namedByConnection } from '../end-to-end.ts'
+import { encodeEventId, lastEventIdOfQuery } from '../events/event-id.ts'
+import type { Header } from '../upstream-response.ts'
+
+/** What of a client's request the headers to the upstream depend on, beside its own headers. */
+export interface RequestFacts {
+  readonly method: string
+  /** The request target as the app sees it, for the query parameters that stand in for Last-Event-ID. */
+  readonly url: string
+  readonly httpVersion: string
+  readonly remoteAddress: string | undefined
+  readonly via: string | false
+  readonly xfwd: boolean
+  /** Set in place of the client's own Last-Event-ID. */
+  readonly lastEventId?: string | undefined
+}
+
+/** The headers of the request to the upstream, less those of the body, which knows them best. */
+export function requestHeaders(client: ClientHeaders, facts: RequestFacts): OutgoingHttpHeaders {
+  const incoming = client.headers
+  const headers: OutgoingHttpHeaders = endToEndHeaders(client)
+  // RFC 9112, section 6.3: where both came, the length is not to be believed.
+  if (incoming['transfer-encoding'] !== undefined) delete headers['content-length']
+  const authority = incoming[':authority']
+  if (typeof authority === 'string') headers.host = authority
+
+  headers['accept-encoding'] = 'identity'
+  // Who takes anything would rather have events; a backend that has none still may answer with something else.
+  if (facts.method === 'GET' && (headers.accept ?? '*/*') === '*/*') headers.accept = 'text/event-stream, */*;q=0.9'
+
+  const lastEventId =
+    facts.lastEventId === undefined
+      ? headers['last-event-id'] || encodeEventId(lastEventIdOfQuery(facts.url))
+      : encodeEventId(facts.lastEventId)
+  if (lastEventId) headers['last-event-id'] = lastEventId
+  else delete headers['last-event-id']
+
+  // Added after the stripping, so that a client cannot have them stripped.
+  if (facts.via) headers.via = append(headers.via, `${viaVersion(facts.httpVersion)} ${facts.via}`)
+  if (facts.xfwd && facts.remoteAddress) {
+    headers['x-forwarded-for'] = append(headers['x-forwarded-for'], facts.remoteAddress)
+  }
+  return headers
+}
+
+function append(existing: OutgoingHttpHeaders[string], value: string): string {
+  return existing ? `${String(existing)}, ${value}` : value
+}
+
+/** RFC 9110, section 7.6.3: the version received, without a minor one from HTTP/2 on. */
+function viaVersion(httpVersion: string): string {
+  return httpVersion === '2.0' ? '2' : httpVersion
+}
+
+/** Removes what concerned the hop from the upstream only. */
+export function withoutHopByHop(headers: readonly Header[], connection: unknown): readonly Header[] {
+  const named = namedByConnection(connection)
+  return headers.filter(([name]) => !isHopByHop(name.toLowerCase()) && !named.has(name.toLowerCase()))
+}

@@ -1,0 +1,392 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { Cursor, idOf } from '../../src/events/cursor.ts'
+import { EventFramer } from '../../src/events/framer.ts'
+import {
+  BOM,
+  boundaries,
+  cutsOf,
+  everyMix,
+  fixtures,
+  forAll,
+  inBytes,
+  inTwo,
+  meanings,
+  randomPieces,
+  randomStream,
+} from '../stream/fixtures.ts'
+import { heapUsed } from '../support/memory.ts'
+import { type Interpretation, interpret } from '../support/oracle.ts'
+
+/** What a cursor should know when this much has passed. */
+function known({ events, lastEventId, retry }: Interpretation): unknown {
+  return { events: events.length, lastEventId, retryMs: retry }
+}
+
+function knownBy({ events, lastEventId, retryMs }: Cursor): unknown {
+  return { events, lastEventId, retryMs }
+}
+
+/** Passes whole events, `count` blocks at a time. */
+function passWhole(bytes: Buffer, count: number): void {
+  const meaning = meanings(bytes)
+  const ends = boundaries(bytes)
+  const cursor = new Cursor('')
+  let from = 0
+  for (let i = count - 1; i < ends.length; i += count) {
+    const end = ends[i]!
+    cursor.pass(bytes.subarray(from, end), true)
+    from = end
+    assert.deepEqual(knownBy(cursor), known(meaning[end]!), `after ${end} bytes`)
+  }
+}
+
+/** Passes pieces as they are; `whole` says so where one ends with an event, as far as anybody looked. */
+function passPieces(pieces: readonly Buffer[], looksAt: (index: number) => boolean = () => true): void {
+  const bytes = Buffer.concat(pieces)
+  const meaning = meanings(bytes)
+  const ends = new Set(boundaries(bytes))
+  const cursor = new Cursor('')
+  let passed = 0
+  for (const [i, piece] of pieces.entries()) {
+    passed += piece.length
+    cursor.pass(piece, ends.has(passed) && looksAt(i))
+    assert.deepEqual(knownBy(cursor), known(meaning[passed]!), `after ${passed} bytes`)
+  }
+}
+
+test('whole events: id, count and retry are what the standard says, after every block of every fixture', () => {
+  for (const { name, bytes } of [...fixtures, ...everyMix]) {
+    for (const count of [1, 2, 3, Math.max(1, boundaries(bytes).length)]) {
+      named(`${name}, ${count} at a time`, () => passWhole(bytes, count))
+    }
+  }
+})
+
+test('whole events: the same over random streams', () => {
+  forAll(fc.tuple(randomStream, fc.integer({ min: 1, max: 4 })), ([bytes, count]) => passWhole(bytes, count))
+})
+
+test('bytes as they come: id, count and retry are what the standard says, after every piece of every cut', () => {
+  for (const { name, bytes } of fixtures) {
+    const cuts = bytes.length <= 60 ? cutsOf(bytes, 24) : [[bytes], inBytes(bytes), ...inTwo(bytes)]
+    for (const pieces of cuts) named(name, () => passPieces(pieces))
+  }
+  for (const { name, bytes } of everyMix) {
+    for (const pieces of [[bytes], inBytes(bytes)]) named(name, () => passPieces(pieces))
+  }
+})
+
+test('bytes as they come: the same over random streams', () => {
+  forAll(randomPieces, (pieces) => passPieces(pieces))
+})
+
+test('bytes as they come: the same when only some ends of events are known for what they are', () => {
+  forAll(fc.tuple(randomPieces, fc.array(fc.boolean(), { minLength: 1 })), ([pieces, looks]) =>
+    passPieces(pieces, (i) => looks[i % looks.length] ?? true),
+  )
+})
+
+test('behind a framer: what has left is what counts', () => {
+  forAll(randomPieces, (pieces) => {
+    const framer = new EventFramer({
+      wholeEvents: true,
+      eventBytes: 20,
+      failsOversize: false,
+      client: {
+        get wroteBody() {
+          return false
+        },
+      },
+    })
+    const cursor = new Cursor('')
+    let left = Buffer.alloc(0)
+
+    for (const piece of pieces) {
+      const released = framer.take(piece)
+      for (const bytes of released) cursor.pass(bytes, released.length === 1 && framer.atBoundary)
+      left = Buffer.concat([left, ...released])
+      assert.deepEqual(knownBy(cursor), known(interpret(left)))
+    }
+  })
+})
+
+function named(name: string, check: () => void): void {
+  try {
+    check()
+  } catch (error) {
+    throw new Error(name, { cause: error })
+  }
+}
+
+for (const whole of [true, false]) {
+  const how = whole ? 'whole events' : 'bytes as they come'
+
+  test(`${how}: the client's own id counts until another one has passed`, () => {
+    const cursor = new Cursor('own')
+
+    cursor.pass(Buffer.from('data: a\n\n'), whole)
+    assert.equal(cursor.lastEventId, 'own')
+    cursor.pass(Buffer.from('id: 1\n\n'), whole)
+    assert.equal(cursor.lastEventId, '1')
+  })
+
+  test(`${how}: an empty id takes the client's own back`, () => {
+    const cursor = new Cursor('own')
+
+    cursor.pass(Buffer.from('id\ndata: a\n\n'), whole)
+
+    assert.equal(cursor.lastEventId, '')
+  })
+
+  test(`${how}: an id with NUL is none, and the one before it stays`, () => {
+    const cursor = new Cursor('own')
+
+    cursor.pass(Buffer.from('id: 1\nid: 2\0\ndata: a\n\nid: \0\n\n'), whole)
+
+    assert.equal(cursor.lastEventId, '1')
+  })
+
+  test(`${how}: ids are UTF-8`, () => {
+    const cursor = new Cursor('')
+
+    cursor.pass(Buffer.from('id: é日😀\n\n'), whole)
+
+    assert.equal(cursor.lastEventId, 'é日😀')
+  })
+
+  test(`${how}: an id behind a byte order mark counts`, () => {
+    const cursor = new Cursor('')
+
+    cursor.pass(Buffer.from(`${BOM}id: 1\n\n`), whole)
+
+    assert.equal(cursor.lastEventId, '1')
+  })
+
+  test(`${how}: an event behind a byte order mark counts`, () => {
+    const cursor = new Cursor('')
+
+    cursor.pass(Buffer.from(`${BOM}data: a\n\n`), whole)
+
+    assert.equal(cursor.events, 1)
+  })
+
+  test(`${how}: a retry behind a byte order mark counts`, () => {
+    const cursor = new Cursor('')
+
+    cursor.pass(Buffer.from(`${BOM}retry: 7\n\n`), whole)
+
+    assert.equal(cursor.retryMs, 7)
+  })
+
+  test(`${how}: a very long id is taken whole or counts as none: neither a part of it nor an older one is right`, () => {
+    for (const length of [8000, 8180, 8187, 8188, 8189, 8192, 8193, 20_000, 200_000]) {
+      const id = 'x'.repeat(length)
+      const cursor = new Cursor('own')
+
+      cursor.pass(Buffer.from(`id: ${id}\ndata: a\n\n`), whole)
+
+      assert.ok([id, ''].includes(cursor.lastEventId), `of ${length} characters ${cursor.lastEventId.length} stay`)
+      assert.equal(cursor.events, 1)
+    }
+  })
+
+  test(`${how}: a very long line costs no event and no id after it`, () => {
+    for (const length of [8000, 8192, 20_000, 200_000]) {
+      for (const field of ['data: ', 'data:', ': ', 'x: ', 'retry: 1', 'event: ']) {
+        const bytes = Buffer.from(`${field}${'1'.repeat(length)}\nid: 1\ndata: b\n\n`)
+        const cursor = new Cursor('')
+
+        cursor.pass(bytes, whole)
+
+        assert.deepEqual([cursor.events, cursor.lastEventId], [1, '1'], `${field}, ${length} characters`)
+      }
+    }
+  })
+}
+
+test('restart: the byte order mark of another upstream is no part of a line either', () => {
+  const cursor = new Cursor('own')
+  cursor.pass(Buffer.from(`${BOM}id: 1\ndata: a\n\n${BOM}id: 2\n\n`), true)
+  assert.equal(cursor.lastEventId, '1')
+
+  cursor.restart()
+  cursor.pass(Buffer.from(`${BOM}id: 3\ndata: a\n\n`), true)
+
+  assert.deepEqual([cursor.events, cursor.lastEventId], [2, '3'])
+})
+
+/** Each block by itself, held against what the stream means with it and without it. */
+function lookAtBlocks(bytes: Buffer): void {
+  const meaning = meanings(bytes)
+  let from = 0
+  for (const end of boundaries(bytes)) {
+    const before = meaning[from]!
+    const after = meaning[end]!
+    // Who looks at single blocks has no byte order mark any more.
+    const { id, hasData } = idOf(
+      (from === 0 ? withoutMark(bytes.subarray(0, end)) : bytes.subarray(from, end)).toString('latin1'),
+    )
+    assert.equal(hasData, after.events.length > before.events.length, `from ${from} to ${end}`)
+    assert.equal(id ?? before.lastEventId, after.lastEventId, `from ${from} to ${end}`)
+    from = end
+  }
+}
+
+function withoutMark(bytes: Buffer): Buffer {
+  return bytes.indexOf(BOM) === 0 ? bytes.subarray(Buffer.byteLength(BOM)) : bytes
+}
+
+test('idOf: what one block sets, in every fixture', () => {
+  for (const { name, bytes } of [...fixtures, ...everyMix]) named(name, () => lookAtBlocks(bytes))
+})
+
+test('idOf: the same in random streams', () => {
+  forAll(randomStream, lookAtBlocks)
+})
+
+test('idOf: a very long id is taken whole or counts as none, as it does for the cursor', () => {
+  for (const length of [8000, 8193, 20_000]) {
+    const long = 'x'.repeat(length)
+
+    const { id } = idOf(`id: 1\nid: ${long}\ndata: a\n\n`)
+
+    assert.ok(id !== undefined && [long, ''].includes(id), `of ${length} characters ${id?.length ?? 'none'} stay`)
+  }
+})
+
+test('bytes as they come: the start of an id is no id', () => {
+  const cursor = new Cursor('own')
+
+  for (const piece of ['data: a\nid: 1', '2', '3', '\n']) {
+    cursor.pass(Buffer.from(piece), false)
+    assert.equal(cursor.lastEventId, 'own')
+  }
+  cursor.pass(Buffer.from('\n'), true)
+
+  assert.equal(cursor.lastEventId, '123')
+})
+
+test('bytes as they come: a very long id in many pieces is taken whole or not at all', () => {
+  for (const length of [8188, 8189, 8192, 8193, 20_000]) {
+    for (const pieceBytes of [1, 1000, 8192]) {
+      const id = 'x'.repeat(length)
+      const bytes = Buffer.from(`id: ${id}\ndata: a\n\n`)
+      const cursor = new Cursor('own')
+
+      for (let at = 0; at < bytes.length; at += pieceBytes) cursor.pass(bytes.subarray(at, at + pieceBytes), false)
+
+      assert.ok([id, ''].includes(cursor.lastEventId), `of ${length} characters ${cursor.lastEventId.length} stay`)
+      assert.equal(cursor.events, 1)
+    }
+  }
+})
+
+const BOUND_MS = 10_000
+
+test('a MiB without a line end, byte by byte, takes time in proportion to its size', () => {
+  const cursor = new Cursor('')
+  const byte = Buffer.from('x')
+  const start = performance.now()
+
+  for (let i = 0; i < 1_048_576; i++) {
+    cursor.pass(byte, false)
+    if (i % 4096 === 0) assert.ok(performance.now() - start < BOUND_MS, `only ${i} bytes in ${BOUND_MS} ms`)
+  }
+  cursor.pass(Buffer.from('\n\nid: 1\ndata: a\n\n'), true)
+
+  assert.deepEqual([cursor.events, cursor.lastEventId], [1, '1'])
+})
+
+/** Lines as they are, or with so much behind them. */
+const longLines = fc
+  .tuple(
+    fc.boolean(),
+    fc.array(
+      fc.tuple(
+        fc.constantFrom(
+          'data: a',
+          'data:',
+          'data',
+          'datas: a',
+          'da',
+          'id: 1',
+          'id: 2345678901234567',
+          'id',
+          'idx: 3',
+          'retry: 7',
+          'event: e',
+          ': c',
+          'i',
+          '',
+        ),
+        fc.constantFrom(0, 0, 0, 5, 9000, 20_000),
+      ),
+      { minLength: 1, maxLength: 12 },
+    ),
+  )
+  .map(([hasMark, lines]) =>
+    // A long id or time is another matter.
+    Buffer.from(
+      (hasMark ? BOM : '') +
+        lines.map(([line, more]) => line + (/^(id|retry):/.test(line) ? '' : 'y'.repeat(more))).join('\n') +
+        '\n\n',
+    ),
+  )
+
+test('lines of all lengths, in pieces of all sizes', () => {
+  forAll(
+    fc.tuple(
+      longLines,
+      fc.array(fc.constantFrom(1, 2, 3, 5, 7, 8, 4096, 10_000, 30_000), { minLength: 1, maxLength: 6 }),
+    ),
+    ([bytes, sizes]) => {
+      const cursor = new Cursor('')
+      for (let from = 0, i = 0, to = 0; from < bytes.length; from = to, i++) {
+        // Small ones at the start are enough.
+        to = from + (i < 50 ? (sizes[i % sizes.length] ?? 1) : 30_000)
+        cursor.pass(bytes.subarray(from, to), false)
+      }
+
+      assert.deepEqual(knownBy(cursor), known(interpret(bytes)))
+    },
+    200,
+  )
+})
+
+test('text that looks like a field over and over takes time in proportion to its size', () => {
+  for (const text of ['id', 'retry', 'data', 'idid: ', 'retry: ']) {
+    const bytes = Buffer.from(`data: ${text.repeat(300_000)}\n\n`)
+    const cursor = new Cursor('own')
+    const start = performance.now()
+
+    cursor.pass(bytes, true)
+
+    assert.ok(performance.now() - start < BOUND_MS)
+    assert.deepEqual([cursor.events, cursor.lastEventId], [1, 'own'])
+  }
+})
+
+const long = `data: ${'x'.repeat(60_000)}\n\n`
+for (const length of [1, 12, 13, 36]) {
+  const id = '7'.repeat(length)
+  for (const [what, end, isWhole] of [
+    ['that counts', `id: ${id}\ndata: a\n\n`, true],
+    ['whose block has not ended', `id: ${id}\n`, false],
+    ['whose line has not ended', `id: ${id}`, false],
+  ] as const) {
+    test(`an id of ${length} characters ${what} keeps nothing of what it came with`, () => {
+      const read = Buffer.from(long + end)
+      const cursors = Array.from({ length: 200 }, () => new Cursor(''))
+      const before = heapUsed()
+
+      for (const cursor of cursors) cursor.pass(read, isWhole)
+
+      const kept = heapUsed() - before
+      assert.ok(kept < 1_048_576, `${kept} bytes`)
+      cursors[0]?.pass(Buffer.from('\n\n'), false)
+      assert.equal(cursors[0]?.lastEventId, id)
+    })
+  }
+}
