@@ -134,7 +134,7 @@ class Attempt implements PassTaker {
     describeBody(headers, body)
     signal.onabort = this.#onAbort
     this.#startWatchdog(context.connectMs, 'ERR_SSE_PROXY_CONNECT_TIMEOUT')
-    context.proxy.pass(new StandInRequest(req, headers, body), this.#standIn)
+    context.proxy.pass(new StandInRequest(req, headers, body, this), this.#standIn)
   }
 
   // PassTaker: what http-proxy-middleware does.
@@ -212,6 +212,17 @@ class Attempt implements PassTaker {
 
   onUnroutable(error: unknown): void {
     this.#fail(this.#error('ERR_SSE_PROXY_APP', error))
+  }
+
+  onUnforeseen(member: string): void {
+    const cause = new Error(
+      `http-proxy-middleware or httpxy used ${member}, which is unknown here: use an earlier release`,
+    )
+    const onSettled = this.#settle()
+    if (!onSettled) return
+    // Whoever has used it may go on with the request, and throw where that is destroyed already.
+    queueMicrotask(() => this.#giveUp())
+    onSettled(this.#error('ERR_SSE_PROXY_DEPENDENCY', cause), false)
   }
 
   onFailure(error: unknown): true {
@@ -335,10 +346,14 @@ class Attempt implements PassTaker {
   #fail(error: UpstreamError, diedOnReuse = false): void {
     const onSettled = this.#settle()
     if (!onSettled) return
-    // Makes httpxy destroy its request, and http-proxy-middleware's promise settle.
+    this.#giveUp()
+    onSettled(error, diedOnReuse)
+  }
+
+  /** Makes httpxy destroy its request, and http-proxy-middleware's promise settle. */
+  #giveUp(): void {
     this.#standIn.emit('close')
     this.#request?.destroy()
-    onSettled(error, diedOnReuse)
   }
 
   /** Returns whoever waits for the outcome, once. */

@@ -2,7 +2,8 @@
 // the one and takes over the other; the client's own stay as they are, for the next attempt and for their owner.
 
 import { EventEmitter } from 'node:events'
-import { type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import { type ClientRequest, IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
 import type { Header } from '../upstream-response.ts'
 import { originForm } from './path-boundary.ts'
@@ -20,6 +21,8 @@ export interface PassTaker {
   /** Routing or rewriting failed, before anything was sent. */
   onUnroutable(error: unknown): void
   onFailure(error: unknown): true
+  /** A stand-in was asked for something that it does not have, by a release of a dependency that nobody here knows. */
+  onUnforeseen(member: string): void
   /** The answer's headers are on the stand-in as the client is to have them. */
   onHead(answer: IncomingMessage): void
   /** The response is complete without an answer of an upstream's. */
@@ -34,13 +37,16 @@ export class StandInRequest extends EventEmitter {
   readonly method: string
   readonly httpVersion = '1.1'
   readonly httpVersionMajor = 1
+  readonly taker: PassTaker
   readonly #body: RequestBody
   // Whether a handler of the app's has written a body of its own.
   #isReplaced = false
+  #rest: IncomingMessage | undefined
 
-  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, body: RequestBody) {
+  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, body: RequestBody, taker: PassTaker) {
     super()
     this.client = client
+    this.taker = taker
     this.url = originForm(client.url ?? '/')
     this.headers = headers
     this.method = client.method ?? 'GET'
@@ -85,6 +91,14 @@ export class StandInRequest extends EventEmitter {
     else if (!request.writableEnded) request.end()
     return request
   }
+
+  /** Has what this has not: a request that is empty and nobody's. */
+  get rest(): IncomingMessage {
+    if (this.#rest) return this.#rest
+    this.#rest = new IncomingMessage(new Socket()).on('error', () => {})
+    this.#rest.push(null)
+    return this.#rest
+  }
 }
 
 /** What httpxy needs of a response, and no more: one is made for every attempt. */
@@ -111,15 +125,23 @@ export class StandInResponse extends EventEmitter {
     this.headers.push([name, value])
   }
 
+  get writableEnded(): boolean {
+    return this.finished
+  }
+
   end(): void {
     this.taker.onEnd()
   }
 
-  /** What the app's functions get as the response: its own, unless that has left and can only be harmed. */
-  get forApp(): ServerResponse {
-    if (!this.client.headersSent) return this.client
+  /** Has what this has not, and goes nowhere. */
+  get rest(): ServerResponse {
     this.#detached ??= new DetachedResponse(this.client, this.taker)
     return this.#detached
+  }
+
+  /** What the app's functions get as the response: its own, unless that has left and can only be harmed. */
+  get forApp(): ServerResponse {
+    return this.client.headersSent ? this.rest : this.client
   }
 }
 
@@ -130,6 +152,8 @@ class DetachedResponse extends ServerResponse {
   constructor(client: ServerResponse, taker: PassTaker) {
     super(client.req)
     this.#taker = taker
+    // Nobody else listens, and an error without a listener ends the process.
+    this.on('error', () => {})
   }
 
   override end(): this {
@@ -137,3 +161,46 @@ class DetachedResponse extends ServerResponse {
     return this
   }
 }
+
+/**
+ * Gives the class of a stand-in the rest of what Node's own has. httpxy is asked for by range, so a release of it may use
+ * more than this file knows; where a method were missing then, its listeners would throw and the process end. What is asked
+ * for here fails its attempt, and the detached object answers, so that nothing throws meanwhile.
+ */
+function completeLike(node: object, standIn: { prototype: StandIn }, name: string): void {
+  const plain = new EventEmitter()
+  for (const member of membersOf(node)) {
+    const known = Object.getOwnPropertyDescriptor(standIn.prototype, member)
+    // What can be set or called already, here or with every emitter.
+    if (member in plain || (known && !known.get)) continue
+    const note = (self: StandIn) => self.taker.onUnforeseen(`${name}.${String(member)}`)
+    Object.defineProperty(standIn.prototype, member, {
+      configurable: true,
+      get:
+        known?.get ??
+        function (this: StandIn) {
+          note(this)
+          const value: unknown = Reflect.get(this.rest, member)
+          return typeof value === 'function' ? value.bind(this.rest) : value
+        },
+      set(this: StandIn) {
+        note(this)
+      },
+    })
+  }
+}
+
+type StandIn = StandInRequest | StandInResponse
+
+/** Its own, and those of its classes. */
+function membersOf(node: object): Set<string | symbol> {
+  const members = new Set<string | symbol>()
+  for (let of: object | null = node; of !== null; of = Object.getPrototypeOf(of)) {
+    for (const member of Reflect.ownKeys(of)) members.add(member)
+  }
+  return members
+}
+
+const ofNode = new IncomingMessage(new Socket())
+completeLike(ofNode, StandInRequest, 'req')
+completeLike(new ServerResponse(ofNode), StandInResponse, 'res')

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
+import { PassThrough, pipeline } from 'node:stream'
 import { describe, test } from 'node:test'
 import { type PassTaker, StandInRequest, StandInResponse } from '../../src/upstream/stand-ins.ts'
 
@@ -8,7 +9,7 @@ function standIn(url: string | undefined): StandInRequest {
   const client = new IncomingMessage(new Socket())
   if (url !== undefined) client.url = url
   client.method = 'GET'
-  return new StandInRequest(client, {}, { kind: 'none' })
+  return new StandInRequest(client, {}, { kind: 'none' }, { onUnforeseen: assert.fail } as unknown as PassTaker)
 }
 
 describe('the URL of a request is a path, in whatever form it came (RFC 9112, 3.2)', () => {
@@ -69,9 +70,66 @@ describe("the app's functions get its own response", () => {
   })
 })
 
+describe('a member of Node that a stand-in does not have fails the attempt, and does not throw', () => {
+  for (const [name, use] of Object.entries<(response: ServerResponse) => unknown>({
+    'a write': (response) => response.write('x'),
+    'a head': (response) => response.writeHead(200, { a: 'b' }).end(),
+    'an error': (response) => response.destroy(new Error('away')),
+    'a write behind the end': (response) => {
+      response.end()
+      response.write('x')
+    },
+    'a header': (response) => response.appendHeader('a', 'b').getHeader('a'),
+    'a state': (response) => response.writableNeedDrain,
+    'an assignment': (response) => {
+      response.sendDate = false
+    },
+  })) {
+    test(`of a response: ${name}`, async () => {
+      const { response, unforeseen } = standInResponse()
+
+      use(response as unknown as ServerResponse)
+      await new Promise(setImmediate)
+
+      assert.match(String(unforeseen[0]), /^res\./)
+    })
+  }
+
+  for (const [name, use] of Object.entries<(request: IncomingMessage) => unknown>({
+    reading: (request) => request.read(),
+    'its raw headers': (request) => request.rawHeaders.length,
+    'letting go': (request) => request.unpipe(new PassThrough()).resume(),
+    'an error': (request) => request.destroy(new Error('away')),
+    'every part': async (request) => {
+      for await (const _part of request);
+    },
+    'an assignment': (request) => {
+      request.socket = new Socket()
+    },
+    'a pipeline': (request) => pipeline(request, new PassThrough(), () => {}),
+  })) {
+    test(`of a request: ${name}`, async () => {
+      const unforeseen: string[] = []
+      const taker = { onUnforeseen: (member) => void unforeseen.push(member) } as PassTaker
+      const client = new IncomingMessage(new Socket())
+      const request = new StandInRequest(client, {}, { kind: 'none' }, taker)
+
+      await use(request as unknown as IncomingMessage)
+      await new Promise(setImmediate)
+
+      assert.match(String(unforeseen[0]), /^req\./)
+      assert.equal(client.destroyed, false)
+    })
+  }
+})
+
 function standInResponse() {
+  const unforeseen: string[] = []
   const ends: string[] = []
   const client = new ServerResponse(new IncomingMessage(new Socket()))
-  const response = new StandInResponse(client, { onEnd: () => void ends.push('end') } as PassTaker)
-  return { response, client, ends }
+  const response = new StandInResponse(client, {
+    onEnd: () => void ends.push('end'),
+    onUnforeseen: (member) => void unforeseen.push(member),
+  } as PassTaker)
+  return { response, client, ends, unforeseen }
 }
