@@ -2,7 +2,7 @@
 // their weight. Every request has one; the real thing is made only where the app asks for it.
 
 /** What works for a request or stream looks here whether it is still wanted. An AbortSignal fits. */
-export interface Wanted {
+export interface AbortState {
   readonly aborted: boolean
   /** Why it is not wanted any more. */
   readonly reason: unknown
@@ -10,7 +10,7 @@ export interface Wanted {
   onabort: ((event: never) => void) | null
 }
 
-export class Lifetime implements Wanted {
+export class Abort implements AbortState {
   aborted = false
   reason: unknown
   onabort: (() => void) | null = null
@@ -35,7 +35,7 @@ export class Lifetime implements Wanted {
 }
 
 /** Rejects with the reason when the wait is not wanted any more. */
-export function sleep(ms: number, wanted: Wanted): Promise<void> {
+export function sleep(ms: number, wanted: AbortState): Promise<void> {
   return new Promise((resolve, reject) => {
     if (wanted.aborted) {
       reject(wanted.reason)

@@ -7,7 +7,7 @@ import { serializeRetry } from './events/event-text.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
 import { http2Stream } from './stream/client-writer.ts'
 
-export function refuse(
+export function sendError(
   req: IncomingMessage,
   res: ServerResponse,
   error: SseProxyError,

@@ -13,7 +13,7 @@ import type { ProxyStats, UpstreamStats } from './observe/stats.ts'
 import { group, integer, MAX_MS } from './options/check.ts'
 import type { SseStream } from './options/options.ts'
 import { type ResolvedOptions, resolveRange } from './options/resolve-options.ts'
-import { type Next, Visit, type VisitContext } from './request.ts'
+import { type Next, type ProxyContext, ProxyRequest } from './request.ts'
 import { SharedStreams } from './share/shared-streams.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
 import { onTurn } from './turn.ts'
@@ -28,7 +28,7 @@ export class Middleware {
   readonly #options: ResolvedOptions
   readonly #proxy: HttpProxy
   readonly #observer: Observer
-  readonly #context: VisitContext
+  readonly #context: ProxyContext
   readonly #stopProbes: () => void
   readonly #upgradedServers = new WeakSet<EventEmitter>()
   readonly #idPrefix = randomBytes(4).toString('hex')
@@ -52,7 +52,7 @@ export class Middleware {
       shares: options.share
         ? new SharedStreams(options, options.share, observer, () => this.#nextId(), admission)
         : undefined,
-      visits: new Set(),
+      requests: new Set(),
       keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,
       opener: {
         proxy: this.#proxy,
@@ -83,7 +83,7 @@ export class Middleware {
 
   #handle(req: IncomingMessage, res: ServerResponse, next: Next | undefined, onOver: () => void): void {
     if (this.#options.hpm.ws) this.#proxyUpgradesOf(req)
-    const visit = () => new Visit(this.#context, this.#nextId(), req, res, next, onOver)
+    const visit = () => new ProxyRequest(this.#context, this.#nextId(), req, res, next, onOver)
     const serve = () => onTurn(req, res, () => visit().enter(), onOver)
     const accepted = this.#proxy.accepts(req)
     if (accepted === true) return serve()
@@ -120,17 +120,17 @@ export class Middleware {
   }
 
   async #drain(ms: number, range: readonly [number, number]): Promise<DrainResult> {
-    const { admission, visits, shares, opener } = this.#context
+    const { admission, requests, shares, opener } = this.#context
     const drain = new Drain({ withinMs: ms, retryMs: () => jittered(range) })
     const observer = this.#observer
     admission.drain()
     this.#stopProbes()
-    drain.schedule([...new Set([...observer.sessions, ...[...visits].flatMap((visit) => visit.earlySession ?? [])])])
+    drain.schedule([...new Set([...observer.sessions, ...[...requests].flatMap((visit) => visit.earlySession ?? [])])])
     observer.onStart = (session) => drain.add(session)
     observer.onEnd = (session, reason) => drain.noteEnd(session, reason)
     await this.#untilNobodyIsLeft(ms)
     drain.abortRest()
-    for (const visit of [...visits]) {
+    for (const visit of [...requests]) {
       if (visit.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING')) === 'unread') drain.noteUnread()
     }
     shares?.close()
@@ -140,8 +140,8 @@ export class Middleware {
 
   /** Resolves when the last response is over, and the last stream that goes on without its client, or at the deadline. */
   #untilNobodyIsLeft(withinMs: number): Promise<void> {
-    const { visits, observer } = this.#context
-    const isEmpty = () => visits.size === 0 && observer.sessions.size === 0
+    const { requests, observer } = this.#context
+    const isEmpty = () => requests.size === 0 && observer.sessions.size === 0
     return new Promise((resolve) => {
       const deadline = setTimeout(done, withinMs)
       const look = setInterval(() => isEmpty() && done(), Math.min(20, Math.max(withinMs, 1)))

@@ -3,16 +3,16 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
-import { Lifetime } from './abort.ts'
+import { Abort } from './abort.ts'
 import type { Admission, Ticket } from './admission.ts'
 import { asError, tell } from './app-callback.ts'
-import { refuse } from './error-response.ts'
+import { sendError } from './error-response.ts'
 import { SseProxyError, UpstreamError } from './errors.ts'
 import { clientEventId } from './events/event-id.ts'
 import type { Observer } from './observe/observer.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
 import type { Guest, SharedStreams } from './share/shared-streams.ts'
-import { onGone } from './stream/client-gone.ts'
+import { onClientGone } from './stream/client-gone.ts'
 import { ClientWriter } from './stream/client-writer.ts'
 import { decodedBody } from './stream/decode.ts'
 import type { KeepaliveClock } from './stream/keepalive.ts'
@@ -30,7 +30,7 @@ const debug = createDebug('sse-proxy:request')
 export type Next = (error?: unknown) => void
 
 /** What all visits of a middleware share. */
-export interface VisitContext {
+export interface ProxyContext {
   readonly options: ResolvedOptions
   readonly admission: Admission
   readonly opener: OpenerContext
@@ -38,17 +38,17 @@ export interface VisitContext {
   readonly observer: Observer
   readonly keepalives: KeepaliveClock | undefined
   /** Visits whose response is not over. */
-  readonly visits: Set<Visit>
+  readonly requests: Set<ProxyRequest>
 }
 
-export class Visit implements Guest, SessionContext {
+export class ProxyRequest implements Guest, SessionContext {
   readonly id: string
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly writer: ClientWriter
-  readonly controller: Lifetime = new Lifetime()
+  readonly controller: Abort = new Abort()
   readonly startedAt: number = performance.now()
-  readonly #context: VisitContext
+  readonly #context: ProxyContext
   // Absent in a bare server, where nobody else answers.
   readonly #next: Next | undefined
   // Told when the response is over or the app has the request back; more than once, maybe.
@@ -60,7 +60,7 @@ export class Visit implements Guest, SessionContext {
   #earlyWatchdog: Watchdog | undefined
 
   constructor(
-    context: VisitContext,
+    context: ProxyContext,
     id: string,
     req: IncomingMessage,
     res: ServerResponse,
@@ -90,7 +90,7 @@ export class Visit implements Guest, SessionContext {
     const { opener, shares } = this.#context
     if (this.isOver) return this.#explainOver()
     readEmptyBody(this.req)
-    onGone(this.req, this.res, this)
+    onClientGone(this.req, this.res, this)
     try {
       if (!opener.proxy.boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
       if (shares?.serve(this)) return
@@ -109,9 +109,9 @@ export class Visit implements Guest, SessionContext {
   admit(heir?: Ticket): void {
     // A guest that was set apart has its place.
     if (this.#ticket) return
-    const { admission, visits } = this.#context
+    const { admission, requests } = this.#context
     this.#ticket = admission.enter(this.req, heir)
-    visits.add(this)
+    requests.add(this)
     if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
     this.#openEarlyLater()
   }
@@ -223,7 +223,7 @@ export class Visit implements Guest, SessionContext {
     if (this.writer.isOpen) {
       this.writer.break()
     } else {
-      refuse(this.req, this.res, error, this.options)
+      sendError(this.req, this.res, error, this.options)
       void this.observer.refused(error, this.id, this.req, this.res)
     }
     return undefined
@@ -243,13 +243,13 @@ export class Visit implements Guest, SessionContext {
       return this.#passOn(this.#next, error)
     }
     await observer.refused(error, this.id, this.req, this.res)
-    if (!this.isOver) refuse(this.req, this.res, error, options)
+    if (!this.isOver) sendError(this.req, this.res, error, options)
   }
 
   /** The same before it has entered. */
   fail(thrown: unknown): void {
     if (this.isOver) return this.#onOver()
-    onGone(this.req, this.res, this)
+    onClientGone(this.req, this.res, this)
     this.refuse(thrown)
   }
 
@@ -274,7 +274,7 @@ export class Visit implements Guest, SessionContext {
       this.observer.callbackFailed,
       (path, thrown) => {
         this.observer.callbackFailed(path, thrown)
-        if (!this.isOver && !this.res.headersSent) refuse(this.req, this.res, error, this.options)
+        if (!this.isOver && !this.res.headersSent) sendError(this.req, this.res, error, this.options)
       },
     )
     this.#onOver()
@@ -283,7 +283,7 @@ export class Visit implements Guest, SessionContext {
   /** The response is over, above all because the client is gone. */
   onGone(): void {
     this.#onOver()
-    if (!this.#context.visits.delete(this)) return
+    if (!this.#context.requests.delete(this)) return
     this.writer.stopWaiting()
     this.#earlyWatchdog?.stop()
     this.#context.shares?.leave(this)
@@ -295,7 +295,7 @@ export class Visit implements Guest, SessionContext {
 
   onSessionOver(): void {
     // Until the response is over as well, the place is its own.
-    if (!this.#context.visits.has(this)) this.#giveBackTicket()
+    if (!this.#context.requests.has(this)) this.#giveBackTicket()
   }
 
   #giveBackTicket(): void {

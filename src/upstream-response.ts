@@ -1,7 +1,7 @@
 // The seam between upstream/ and stream/: what an upstream's answer is, and the one function that gets one.
 // Whoever wants to try again, go on after a loss, or serve many clients from one upstream wraps that function.
 
-import type { Wanted } from './abort.ts'
+import type { AbortState } from './abort.ts'
 
 /** Takes what an upstream sends. After `onEnd` or `onBroken` nothing more comes. */
 export interface BodySink {
@@ -24,7 +24,7 @@ export interface UpstreamBody {
   readonly hasBegun?: boolean
   start(sink: BodySink): void
   pause(): void
-  resume(): void
+  unpause(): void
   /** Gives the connection up, because nobody wants it or because it is silent; the sink hears nothing more. */
   destroy(why?: 'given-up' | 'silent'): void
 }
@@ -52,7 +52,7 @@ export interface OpenRequest {
   /** The upstream that has just failed this stream: another one is better, where there is one. */
   readonly avoid?: string
   /** Gives up, in whatever state the request is. */
-  readonly signal: Wanted
+  readonly signal: AbortState
 }
 
 /** Gets an answer from an upstream or rejects with an `UpstreamError`. */

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { type Header, headerOf, isEventStream, type UpstreamResponse } from '../src/upstream-response.ts'
 
 function response(status: number, headers: readonly Header[]): UpstreamResponse {
-  const body = { start() {}, pause() {}, resume() {}, destroy() {} }
+  const body = { start() {}, pause() {}, unpause() {}, destroy() {} }
   return { status, statusMessage: '', headers, upstream: '', body, delimited: true }
 }
 

@@ -92,7 +92,7 @@ export class ChunkLane {
     this.#socket.pause()
   }
 
-  resume(): void {
+  unpause(): void {
     if (this.#isPaused) this.#socket.resume()
     this.#isPaused = false
   }

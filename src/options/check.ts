@@ -7,7 +7,7 @@ import { ConfigError } from '../errors.ts'
 /** The longest delay a Node timer takes. */
 export const MAX_MS = 2_147_483_647
 
-export function refuse(path: string, expected: string, got: unknown): never {
+export function unexpected(path: string, expected: string, got: unknown): never {
   throw new ConfigError(`${path}: expected ${expected}, got ${show(got)}`)
 }
 
@@ -24,25 +24,25 @@ function show(value: unknown): string {
 
 export function integer(path: string, value: unknown, min: number, max: number, orElse = ''): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
-  return refuse(path, `an integer from ${min} to ${max}${orElse}`, value)
+  return unexpected(path, `an integer from ${min} to ${max}${orElse}`, value)
 }
 
 export function flag(path: string, value: unknown): boolean {
-  return typeof value === 'boolean' ? value : refuse(path, 'true or false', value)
+  return typeof value === 'boolean' ? value : unexpected(path, 'true or false', value)
 }
 
 export function oneOf<T extends string>(path: string, value: unknown, allowed: readonly T[], orElse = ''): T {
   const found = allowed.find((candidate) => candidate === value)
-  return found ?? refuse(path, `${allowed.map((name) => `'${name}'`).join(' or ')}${orElse}`, value)
+  return found ?? unexpected(path, `${allowed.map((name) => `'${name}'`).join(' or ')}${orElse}`, value)
 }
 
 export function text(path: string, value: unknown, pattern: RegExp, expected: string): string {
   if (typeof value === 'string' && pattern.test(value)) return value
-  return refuse(path, expected, value)
+  return unexpected(path, expected, value)
 }
 
 export function callable<T>(path: string, value: T, expected = 'a function'): T & ((...args: never[]) => unknown) {
-  return isFunction(value) ? value : refuse(path, expected, value)
+  return isFunction(value) ? value : unexpected(path, expected, value)
 }
 
 function isFunction<T>(value: T): value is T & ((...args: never[]) => unknown) {
@@ -55,7 +55,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 
 /** Refuses keys that nobody reads, naming the nearest one that somebody does. */
 export function group(path: string, value: unknown, known: readonly string[], orElse = ''): Record<string, unknown> {
-  if (!isObject(value)) return refuse(path || 'options', `an object${orElse}`, value)
+  if (!isObject(value)) return unexpected(path || 'options', `an object${orElse}`, value)
   for (const key of Object.keys(value)) {
     if (value[key] === undefined) continue
     if (path !== '') refuseNull(path, value, [key])
@@ -68,7 +68,8 @@ export function group(path: string, value: unknown, known: readonly string[], or
 /** Only undefined stands for the default: null may have been meant as "none". */
 export function refuseNull(path: string, value: Record<string, unknown>, keys: readonly string[]): void {
   for (const key of keys) {
-    if (value[key] === null) refuse(path === '' ? key : `${path}.${key}`, 'a value, or undefined for the default', null)
+    if (value[key] === null)
+      unexpected(path === '' ? key : `${path}.${key}`, 'a value, or undefined for the default', null)
   }
 }
 

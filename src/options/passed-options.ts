@@ -1,7 +1,7 @@
 // The options that go on to http-proxy-middleware with its own meaning, and what each has to be: it looks at most of them
 // with the first request, or never, and a mistake would be a failure of every request.
 
-import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, refuseUnseen, text } from './check.ts'
+import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuseUnseen, text, unexpected } from './check.ts'
 
 type Check = (path: string, value: unknown) => unknown
 
@@ -9,7 +9,7 @@ type Check = (path: string, value: unknown) => unknown
 const CHECKS: Readonly<Record<string, Check>> = {
   agent: (path, value) => {
     if (value === false || (isObject(value) && typeof value.addRequest === 'function')) return
-    refuse(path, 'an http.Agent or https.Agent, or false for a connection for each request', value)
+    unexpected(path, 'an http.Agent or https.Agent, or false for a connection for each request', value)
   },
   auth: (path, value) => {
     if (typeof value === 'string' && value.includes(':')) return
@@ -37,7 +37,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   logger: (path, value) => functions(path, value, ['info', 'warn', 'error']),
   method: (path, value) => text(path, value, TOKEN, 'the name of a method'),
   on: (path, value) => {
-    if (!isObject(value)) refuse(path, 'an object of event names and their handlers', value)
+    if (!isObject(value)) unexpected(path, 'an object of event names and their handlers', value)
     const given = Object.fromEntries(Object.entries(value).filter(([, handler]) => handler !== null))
     for (const [name, handler] of Object.entries(group(path, given, EVENTS))) {
       if (handler !== undefined) callable(`${path}.${name}`, handler)
@@ -46,18 +46,18 @@ const CHECKS: Readonly<Record<string, Check>> = {
   pathFilter: (path, value) => {
     if (typeof value === 'string' || typeof value === 'function') return
     if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return
-    refuse(path, 'a path, a list of paths, or a function', value)
+    unexpected(path, 'a path, a list of paths, or a function', value)
   },
   pathRewrite: (path, value) => {
     if (typeof value === 'function') return
-    if (!isObject(value)) refuse(path, 'an object of patterns and what takes their place, or a function', value)
+    if (!isObject(value)) unexpected(path, 'an object of patterns and what takes their place, or a function', value)
     for (const [pattern, replacement] of Object.entries(value)) {
       text(`${path}[${JSON.stringify(pattern)}]`, replacement, /^/, 'a text')
       regularExpression(path, pattern)
     }
   },
   plugins: (path, value) => {
-    if (!Array.isArray(value)) refuse(path, 'an array of functions', value)
+    if (!Array.isArray(value)) unexpected(path, 'an array of functions', value)
     for (const [i, plugin] of value.entries()) callable<unknown>(`${path}[${i}]`, plugin)
   },
   prependPath: flag,
@@ -65,12 +65,12 @@ const CHECKS: Readonly<Record<string, Check>> = {
   protocolRewrite: (path, value) => oneOf(path, value, ['http', 'https', 'http:', 'https:']),
   router: (path, value) => {
     if (typeof value === 'function') return
-    if (!isObject(value)) refuse(path, 'an object of hosts or paths and their upstreams, or a function', value)
+    if (!isObject(value)) unexpected(path, 'an object of hosts or paths and their upstreams, or a function', value)
     for (const [key, upstream] of Object.entries(value)) address(`${path}[${JSON.stringify(key)}]`, upstream)
   },
   secure: flag,
   ssl: (path, value) => {
-    if (!isObject(value)) refuse(path, 'an object of TLS options', value)
+    if (!isObject(value)) unexpected(path, 'an object of TLS options', value)
   },
   toProxy: flag,
   upgradeTimeout: (path, value) => integer(path, value, 0, MAX_MS),
@@ -106,7 +106,7 @@ export function resolvePassed(given: Readonly<Record<string, unknown>>): Readonl
 }
 
 function header(path: string, name: string, content: unknown): void {
-  if (!TOKEN.test(name)) refuse(path, 'names without spaces and colons', name)
+  if (!TOKEN.test(name)) unexpected(path, 'names without spaces and colons', name)
   const values: unknown[] = Array.isArray(content) ? content : [content]
   const wrong = values.findIndex((value) => !isFieldValue(value))
   if (wrong >= 0) refuseUnseen(`${path}[${JSON.stringify(name)}]`, 'a text without line breaks', values[wrong])
@@ -122,14 +122,14 @@ function isFieldValue(value: unknown): boolean {
 
 function rewriting(path: string, value: unknown): void {
   if (value === false || typeof value === 'string') return
-  if (!isObject(value)) refuse(path, 'a text, an object of texts, or false', value)
+  if (!isObject(value)) unexpected(path, 'a text, an object of texts, or false', value)
   for (const [from, to] of Object.entries(value)) text(`${path}[${JSON.stringify(from)}]`, to, /^/, 'a text')
 }
 
 function certificate(path: string, value: unknown): void {
   const texts: unknown[] = Array.isArray(value) ? value : [value]
   if (!texts.every((item) => typeof item === 'string' || item instanceof Uint8Array)) {
-    refuse(path, 'certificates as texts or buffers', value)
+    unexpected(path, 'certificates as texts or buffers', value)
   }
 }
 
@@ -138,12 +138,12 @@ function address(path: string, value: unknown): void {
   if (isObject(value) && !(value instanceof URL)) return
   const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : value
   if (url instanceof URL && /^(https?|wss?):$/.test(url.protocol)) return
-  refuse(path, "a URL such as 'http://localhost:8080'", value instanceof URL ? value.protocol : value)
+  unexpected(path, "a URL such as 'http://localhost:8080'", value instanceof URL ? value.protocol : value)
 }
 
 function functions(path: string, value: unknown, names: readonly string[]): void {
   if ((isObject(value) || typeof value === 'function') && names.every((name) => isFunctionOf(value, name))) return
-  refuse(path, `an object with the functions ${names.join(', ')}, such as console`, value)
+  unexpected(path, `an object with the functions ${names.join(', ')}, such as console`, value)
 }
 
 function isFunctionOf(value: object, name: string): boolean {
@@ -154,6 +154,6 @@ function regularExpression(path: string, pattern: string): void {
   try {
     new RegExp(pattern)
   } catch {
-    refuse(path, 'patterns that are regular expressions', pattern)
+    unexpected(path, 'patterns that are regular expressions', pattern)
   }
 }

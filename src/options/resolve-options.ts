@@ -9,7 +9,7 @@ import { ConfigError } from '../errors.ts'
 import type { ReplayPolicy } from '../share/event-log.ts'
 import type { ResumePolicy } from '../stream/resume.ts'
 import type { HpmOptions } from '../upstream/transport-httpxy.ts'
-import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, refuseNull, text } from './check.ts'
+import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuseNull, text, unexpected } from './check.ts'
 import { CHECKED_WITH_NULL, OWN_OPTIONS, REPLACED } from './option-names.ts'
 import type { ShareOptions, SseProxyOptions, Target, TransformHook } from './options.ts'
 import { PASSED_OPTIONS, resolvePassed } from './passed-options.ts'
@@ -290,7 +290,7 @@ function resolveShare({ share = false, router, pathRewrite }: SseProxyOptions, f
 function resolveGrace(value: unknown): number {
   if (value === 'abort') return 0
   if (value === 'drain') return Number.POSITIVE_INFINITY
-  if (!isObject(value)) return refuse('onDisconnect', "'abort', 'drain' or { graceMs }", value)
+  if (!isObject(value)) return unexpected('onDisconnect', "'abort', 'drain' or { graceMs }", value)
   return integer('onDisconnect.graceMs', group('onDisconnect', value, ['graceMs']).graceMs, 1, MAX_MS)
 }
 
@@ -299,7 +299,7 @@ export function resolveRange(path: string, value: unknown): readonly [number, nu
     const only = integer(path, value, 0, MAX_MS, ' or [min, max]')
     return Object.freeze([only, only] as const)
   }
-  if (!Array.isArray(value) || value.length !== 2) return refuse(path, 'a number of ms or [min, max]', value)
+  if (!Array.isArray(value) || value.length !== 2) return unexpected(path, 'a number of ms or [min, max]', value)
   const min = integer(`${path}[0]`, value[0], 0, MAX_MS)
   const max = integer(`${path}[1]`, value[1], min, MAX_MS)
   return Object.freeze([min, max] as const)

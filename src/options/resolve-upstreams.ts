@@ -11,7 +11,7 @@ import { Member, Pool, type StickyPolicy } from '../upstream/pool/pool.ts'
 import { type RetryPolicy, SAFE_METHODS } from '../upstream/pool/retry.ts'
 import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from '../upstream/pool/sticky.ts'
 import { upstreamLabel } from '../upstream/target.ts'
-import { callable, group, integer, isObject, MAX_MS, oneOf, refuse, text } from './check.ts'
+import { callable, group, integer, isObject, MAX_MS, oneOf, text, unexpected } from './check.ts'
 import type { BalanceFunction, SseProxyOptions, Target } from './options.ts'
 
 /** Where requests go and how failures are met. */
@@ -54,15 +54,15 @@ export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
 function resolveTargets({ target, router, forward }: SseProxyOptions): { target: Target; weight: number }[] {
   if (target === undefined) {
     if (router !== undefined || forward !== undefined) return []
-    return refuse('target', "a URL such as 'http://localhost:8080/events' (or a router)", target)
+    return unexpected('target', "a URL such as 'http://localhost:8080/events' (or a router)", target)
   }
   if (!Array.isArray(target)) return router === undefined ? [checkTarget('target', target)] : routed(target)
-  if (target.length === 0) return refuse('target', 'at least one upstream', target)
+  if (target.length === 0) return unexpected('target', 'at least one upstream', target)
   if (router !== undefined) throw new ConfigError('target: several targets cannot be used with router, which chooses')
   const targets = target.map((item: unknown, i) => checkTarget(`target[${i}]`, item))
   const labels = targets.map((item) => upstreamLabel(item.target))
   labels.forEach((label, i) => {
-    if (labels.indexOf(label) !== i) refuse(`target[${i}]`, 'an upstream that is not in the list yet', label)
+    if (labels.indexOf(label) !== i) unexpected(`target[${i}]`, 'an upstream that is not in the list yet', label)
   })
   return targets
 }
@@ -79,7 +79,7 @@ function checkTarget(path: string, value: unknown): { target: Target; weight: nu
   if (!isObject(value) || !('url' in value)) return { target: checkUrl(path, value), weight: 1 }
   const { url, weight = 1 } = group(path, value, ['url', 'weight'])
   if (typeof weight !== 'number' || !(weight > 0) || weight === Number.POSITIVE_INFINITY) {
-    return refuse(`${path}.weight`, 'a number above 0', weight)
+    return unexpected(`${path}.weight`, 'a number above 0', weight)
   }
   return { target: checkUrl(`${path}.url`, url), weight }
 }
@@ -90,14 +90,14 @@ function checkUrl(path: string, target: unknown): Target {
     if (url && /^https?:$/.test(url.protocol) && url.hostname !== '') return target
     if (url && /^wss?:$/.test(url.protocol)) {
       const scheme = url.protocol.replace('ws', 'http')
-      return refuse(path, `${TARGET_EXPECTED}: ${scheme} serves WebSockets too`, withoutCredentials(target))
+      return unexpected(path, `${TARGET_EXPECTED}: ${scheme} serves WebSockets too`, withoutCredentials(target))
     }
     const schemeless = typeof target === 'string' && /^[\w.-]+(:\d+)?(\/|$)/.test(target)
     const shown = withoutCredentials(target)
-    return refuse(path, schemeless ? `a URL with its scheme, 'http://${shown}'` : TARGET_EXPECTED, shown)
+    return unexpected(path, schemeless ? `a URL with its scheme, 'http://${shown}'` : TARGET_EXPECTED, shown)
   }
   if (isObject(target) && (target.socketPath || target.host || target.hostname || target.port)) return target
-  return refuse(path, `${TARGET_EXPECTED} or an object with host and port or socketPath`, target)
+  return unexpected(path, `${TARGET_EXPECTED} or an object with host and port or socketPath`, target)
 }
 
 function withoutCredentials(target: string | URL): string {
@@ -115,7 +115,7 @@ const STICKY_EXPECTED = "'ip', { header }, { cookie }, { query }, { key } or { i
 function resolveSticky(value: unknown): StickyPolicy | undefined {
   if (value === undefined) return undefined
   const options = value === 'ip' ? { by: 'ip' } : value
-  if (!isObject(options)) return refuse('sticky', STICKY_EXPECTED, value)
+  if (!isObject(options)) return unexpected('sticky', STICKY_EXPECTED, value)
   if ('issueCookie' in options) return { readKey: undefined, memory: undefined, cookie: resolveCookie(options) }
   const given = group('sticky', options, ['by', 'header', 'cookie', 'query', 'key', 'ttlMs'])
   const ttlMs = integer('sticky.ttlMs', given.ttlMs ?? 0, 0, MAX_MS)
@@ -147,7 +147,7 @@ function checkSecret(secret: unknown): string {
 function resolveReadKey(given: Record<string, unknown>, value: unknown): ReadKey {
   const ways = Object.keys(given).filter((name) => name !== 'ttlMs' && given[name] !== undefined)
   const [way] = ways
-  if (ways.length !== 1 || way === undefined) return refuse('sticky', `one of ${STICKY_EXPECTED}`, value)
+  if (ways.length !== 1 || way === undefined) return unexpected('sticky', `one of ${STICKY_EXPECTED}`, value)
   if (way === 'by') {
     oneOf('sticky.by', given.by, ['ip'])
     return clientIp
@@ -224,17 +224,17 @@ function resolveRetry(value: unknown, others: number): RetryPolicy | false {
 }
 
 function resolveStatuses(value: unknown): readonly number[] {
-  if (!Array.isArray(value)) return refuse('retry.statuses', 'an array of HTTP statuses', value)
+  if (!Array.isArray(value)) return unexpected('retry.statuses', 'an array of HTTP statuses', value)
   return Object.freeze(value.map((status: unknown, i) => integer(`retry.statuses[${i}]`, status, 300, 599)))
 }
 
 function resolveMethods(value: unknown): readonly string[] {
   const expected = "the name of an HTTP method such as 'POST'"
-  if (!Array.isArray(value)) return refuse('retry.methods', 'an array of HTTP methods', value)
+  if (!Array.isArray(value)) return unexpected('retry.methods', 'an array of HTTP methods', value)
   return Object.freeze(
     value.map((given: unknown, i) => {
       const method = typeof given === 'string' ? given.toUpperCase() : ''
-      return METHODS.includes(method) ? method : refuse(`retry.methods[${i}]`, expected, given)
+      return METHODS.includes(method) ? method : unexpected(`retry.methods[${i}]`, expected, given)
     }),
   )
 }

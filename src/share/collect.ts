@@ -56,15 +56,15 @@ class BegunBody implements UpstreamBody, BodySink {
     for (const chunk of this.#chunks) sink.onData(chunk)
     this.#chunks = []
     if (this.#outcome !== undefined) this.#tell(sink, this.#outcome)
-    else this.#body.resume()
+    else this.#body.unpause()
   }
 
   pause(): void {
     this.#body.pause()
   }
 
-  resume(): void {
-    this.#body.resume()
+  unpause(): void {
+    this.#body.unpause()
   }
 
   destroy(): void {
@@ -107,7 +107,7 @@ export function bodyOf(bytes: Buffer): UpstreamBody {
       sink.onEnd()
     },
     pause() {},
-    resume() {},
+    unpause() {},
     destroy() {},
   }
 }

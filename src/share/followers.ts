@@ -2,7 +2,7 @@
 
 import type { StreamError } from '../errors.ts'
 import type { SharedBytes } from '../fast-lane/http-chunks.ts'
-import type { EventSource } from '../stream/event-flow.ts'
+import type { EventFlow } from '../stream/event-flow.ts'
 import type { Session } from '../stream/session.ts'
 import type { BodySink, UpstreamBody } from '../upstream-response.ts'
 import type { SharedStream } from './shared-stream.ts'
@@ -26,7 +26,7 @@ export interface Follower {
 }
 
 /** A client that takes the bytes as they are. */
-export class DirectSource implements EventSource, Follower {
+export class DirectFollower implements EventFlow, Follower {
   readonly #shared: SharedStream
   readonly #session: Session
   // Until the client is ready: what it has missed, what has come since, and how it ended.
@@ -95,13 +95,13 @@ export class DirectSource implements EventSource, Follower {
   // Nobody waits for a single client: what it does not take it loses, see `Session.onShared`.
   hold(): void {}
   pause(): void {}
-  resume(): void {}
+  unpause(): void {}
   flush(): void {}
   cutAtBoundary(): void {}
 }
 
 /** A client with hooks of its own: for its feed, the shared stream is an upstream. */
-export class Branch implements UpstreamBody, Follower {
+export class HookedFollower implements UpstreamBody, Follower {
   readonly #shared: SharedStream
   readonly #session: Session
   readonly #position: number
@@ -128,7 +128,7 @@ export class Branch implements UpstreamBody, Follower {
     this.#paused = true
   }
 
-  resume(): void {
+  unpause(): void {
     this.#paused = false
     const waiting = this.#waiting
     this.#waiting = []

@@ -2,7 +2,7 @@
 // write of the same bytes. A client that falls behind is its own affair.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Lifetime } from '../abort.ts'
+import type { Abort } from '../abort.ts'
 import type { Ticket } from '../admission.ts'
 import { joined } from '../bytes.ts'
 import type { StreamError } from '../errors.ts'
@@ -13,7 +13,7 @@ import { SharedBytes } from '../fast-lane/http-chunks.ts'
 import type { Stats } from '../observe/stats.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options/options.ts'
 import type { ResolvedOptions, ResolvedShare } from '../options/resolve-options.ts'
-import { Feed, type FeedSink } from '../stream/pipeline.ts'
+import { Pipeline, type PipelineSink } from '../stream/pipeline.ts'
 import { resumerFor } from '../stream/resume.ts'
 import { StreamHandle } from '../stream/stream-handle.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
@@ -29,7 +29,7 @@ export interface SharedStreamContext {
   /** The request that opened it. */
   readonly req: IncomingMessage
   readonly res: ServerResponse
-  readonly controller: Lifetime
+  readonly controller: Abort
   readonly options: ResolvedOptions
   readonly share: ResolvedShare
   /** The function that opens the upstream anew when it is lost. */
@@ -53,7 +53,7 @@ export interface SharedStreamObserver {
   failed(error: StreamError, stream: SseStream, res: ServerResponse): void
 }
 
-export class SharedStream implements FeedSink {
+export class SharedStream implements PipelineSink {
   readonly context: SharedStreamContext
   readonly cursor: Cursor
   readonly handle: SseStream
@@ -67,7 +67,7 @@ export class SharedStream implements FeedSink {
   #sequence = 0
   #events = 0
   #lastId: string
-  #feed: Feed | undefined
+  #feed: Pipeline | undefined
   #over = false
   #keepaliveTimer: NodeJS.Timeout | undefined
   #lingerWatchdog: Watchdog | undefined
@@ -106,7 +106,7 @@ export class SharedStream implements FeedSink {
   start(response: UpstreamResponse, body: UpstreamBody): void {
     const { options } = this.context
     this.upstream = response.upstream
-    this.#feed = new Feed(
+    this.#feed = new Pipeline(
       {
         wholeEvents: true,
         hooks: options.hooks,

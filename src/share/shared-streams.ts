@@ -2,7 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
-import { Lifetime } from '../abort.ts'
+import { Abort } from '../abort.ts'
 import type { Admission, Ticket } from '../admission.ts'
 import { StreamError, UpstreamError } from '../errors.ts'
 import { clientEventId } from '../events/event-id.ts'
@@ -49,7 +49,7 @@ interface Entry {
   readonly opener: Guest
   /** The opener's, who may leave before the others. */
   readonly client: string | undefined
-  readonly controller: Lifetime
+  readonly controller: Abort
   /** Those who came before there was an answer, the opener among them. */
   readonly waiting: Set<Guest>
   /** Other streams of this key, for those who stand elsewhere. */
@@ -146,7 +146,7 @@ export class SharedStreams {
       varies: this.#keys.variesOf(base),
       opener,
       client: opener.client,
-      controller: new Lifetime(),
+      controller: new Abort(),
       waiting: new Set(),
       branches: 0,
     }

@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { http2Stream } from './client-writer.ts'
 
 /** Calls back when the response is over, in whatever state it is; twice at most. */
-export function onGone(req: IncomingMessage, res: ServerResponse, listener: { onGone(): void }): void {
+export function onClientGone(req: IncomingMessage, res: ServerResponse, listener: { onGone(): void }): void {
   const socket = http2Stream(res) ? undefined : res.socket
   const gone = () => {
     // The connection's socket leads to the response until a major collection has looked at both.

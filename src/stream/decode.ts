@@ -78,9 +78,9 @@ class DecodedBody implements UpstreamBody, BodySink {
     this.#coded.pause()
   }
 
-  resume(): void {
+  unpause(): void {
     this.#decoder?.resume()
-    this.#coded.resume()
+    this.#coded.unpause()
   }
 
   destroy(why?: 'given-up' | 'silent'): void {
@@ -119,7 +119,7 @@ class DecodedBody implements UpstreamBody, BodySink {
   #open(firstByte: number): Decoder {
     const decoder = this.#create(firstByte)
     decoder.on('data', (chunk: Buffer) => this.#sink?.onData(chunk))
-    decoder.on('drain', () => this.#coded.resume())
+    decoder.on('drain', () => this.#coded.unpause())
     decoder.on('end', () => this.#sink?.onEnd())
     decoder.on('error', (error) => {
       this.#break(error)

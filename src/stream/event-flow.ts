@@ -1,6 +1,6 @@
 // What a session needs of whoever brings its events: an upstream of its own, or a stream it shares with others.
 
-export interface EventSource {
+export interface EventFlow {
   /** Whether something else may be written now without cutting an event in two. */
   readonly atBoundary: boolean
   /** Whether no more will come. */
@@ -11,7 +11,7 @@ export interface EventSource {
   hold(): void
   /** The client cannot take more for now. */
   pause(): void
-  resume(): void
+  unpause(): void
   /** Sends on what is ready, so that something else can follow it. */
   flush(): void
   /** Makes the events end at a boundary, where they may be in the middle of one. */

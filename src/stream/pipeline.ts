@@ -10,11 +10,11 @@ import { ChunkFramer } from '../fast-lane/chunk-framer.ts'
 import type { SseStream, TransformHook } from '../options/options.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
-import type { EventSource } from './event-flow.ts'
+import type { EventFlow } from './event-flow.ts'
 import type { Resumed, Resumer } from './resume.ts'
 
 /** Where events go. After `onEnd` or `onFailed` nothing more comes. */
-export interface FeedSink {
+export interface PipelineSink {
   /** What one read of the upstream brought: bytes, complete or not, and the events they complete. */
   onReceived(bytes: number, events: number): void
   /** Bytes that may leave at once, together, and how many events they are. */
@@ -27,7 +27,7 @@ export interface FeedSink {
   onFailed(error: StreamError): void
 }
 
-export interface FeedOptions extends FramerOptions {
+export interface PipelineOptions extends FramerOptions {
   /** Silence after which the upstream counts as lost; 0 for none. */
   readonly idleMs: number
   readonly hooks: readonly TransformHook[]
@@ -39,9 +39,9 @@ export interface FeedOptions extends FramerOptions {
   readonly resumer: Resumer | undefined
 }
 
-export class Feed implements BodySink, EventSource {
-  readonly #options: FeedOptions
-  readonly #sink: FeedSink
+export class Pipeline implements BodySink, EventFlow {
+  readonly #options: PipelineOptions
+  readonly #sink: PipelineSink
   readonly #framer: EventFramer
   readonly #hooks: HookRunner | undefined
   // Made when the first chunks come as such.
@@ -65,7 +65,7 @@ export class Feed implements BodySink, EventSource {
   #over = false
   #idleWatchdog: Watchdog | undefined
 
-  constructor(options: FeedOptions, sink: FeedSink) {
+  constructor(options: PipelineOptions, sink: PipelineSink) {
     this.#options = options
     this.#sink = sink
     const { hooks, stream, eventBytes, client } = options
@@ -104,7 +104,7 @@ export class Feed implements BodySink, EventSource {
   /** Lets the events go that `start` holds. */
   release(): void {
     this.#held = false
-    if (this.#stopped && !this.#paused) this.#body?.resume()
+    if (this.#stopped && !this.#paused) this.#body?.unpause()
     this.#work()
   }
 
@@ -118,9 +118,9 @@ export class Feed implements BodySink, EventSource {
     this.#body?.pause()
   }
 
-  resume(): void {
+  unpause(): void {
     this.#paused = false
-    if (!this.#held) this.#body?.resume()
+    if (!this.#held) this.#body?.unpause()
     this.#idleWatchdog?.reset()
   }
 
@@ -244,7 +244,7 @@ export class Feed implements BodySink, EventSource {
     pending.then(
       () => {
         this.#held = false
-        if (!this.#paused) this.#body?.resume()
+        if (!this.#paused) this.#body?.unpause()
         this.#work()
       },
       (error) => this.#fail(error),
@@ -353,7 +353,7 @@ export class Feed implements BodySink, EventSource {
   }
 }
 
-function readDone(feed: Feed): void {
+function readDone(feed: Pipeline): void {
   feed.onReadDone()
 }
 

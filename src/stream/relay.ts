@@ -1,13 +1,13 @@
 // An answer that is no event stream, to its client: byte for byte, at the client's speed.
 
-import type { Wanted } from '../abort.ts'
+import type { AbortState } from '../abort.ts'
 import { type SseProxyError, StreamError } from '../errors.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
 import type { ClientWriter } from './client-writer.ts'
 
 export interface RelayOptions {
   /** Aborted when the client is gone. */
-  readonly signal: Wanted
+  readonly signal: AbortState
   readonly writeMs: number
   /** Whether the answer is its head alone, as for HEAD. */
   readonly isBodyless: boolean
@@ -23,7 +23,7 @@ export function relay(
   writer.open(response)
   signal.onabort = () => body.destroy()
   writer.watch(writeMs, {
-    onDrain: () => body.resume(),
+    onDrain: () => body.unpause(),
     onStall: () => {
       body.destroy()
       writer.destroy()

@@ -1,7 +1,7 @@
 // What happens when an open stream loses its upstream: whether another connection can take its place without the
 // client noticing, when it is tried, and which answers will do.
 
-import { sleep, type Wanted } from '../abort.ts'
+import { type AbortState, sleep } from '../abort.ts'
 import { StreamError } from '../errors.ts'
 import type { Cursor } from '../events/cursor.ts'
 import { encodeEventId } from '../events/event-id.ts'
@@ -27,7 +27,7 @@ export interface ResumerOptions {
   readonly policy: ResumePolicy
   readonly open: OpenUpstream
   readonly cursor: Cursor
-  readonly signal: Wanted
+  readonly signal: AbortState
   readonly onAttempt: (upstream: string, attempt: number) => void
 }
 
@@ -35,7 +35,7 @@ export interface ResumerOptions {
 export interface ResumeContext {
   readonly options: { readonly resume: ResumePolicy | false }
   readonly req: { readonly method?: string | undefined }
-  readonly controller: Wanted
+  readonly controller: AbortState
   readonly observer: { resuming(stream: SseStream, upstream: string, attempt: number): void }
   /** The function that opens the upstream anew. */
   open(): OpenUpstream

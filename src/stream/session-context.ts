@@ -1,7 +1,7 @@
 // What a session gets from the visit it belongs to, and whom it tells what becomes of it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Lifetime } from '../abort.ts'
+import type { Abort } from '../abort.ts'
 import type { ReportFailure } from '../app-callback.ts'
 import type { SseProxyError } from '../errors.ts'
 import type { Stats } from '../observe/stats.ts'
@@ -31,7 +31,7 @@ export interface SessionContext {
   readonly writer: ClientWriter
   readonly options: ResolvedOptions
   /** Aborted when the session is over; whatever works for it looks there. */
-  readonly controller: Lifetime
+  readonly controller: Abort
   /** The function that opens the upstream anew when it is lost. */
   open(): OpenUpstream
   /** Absent where keepalives are off. */

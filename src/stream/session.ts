@@ -6,13 +6,13 @@ import { type SseProxyError, StreamError } from '../errors.ts'
 import { Cursor, type Progress } from '../events/cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from '../events/event-text.ts'
 import type { CloseReason, SseStream, StreamEvent, TransformHook } from '../options/options.ts'
-import { Branch, type Delivery, DirectSource } from '../share/followers.ts'
+import { type Delivery, DirectFollower, HookedFollower } from '../share/followers.ts'
 import type { SharedStream } from '../share/shared-stream.ts'
 import type { UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import type { WriterListener } from './client-writer.ts'
-import type { EventSource } from './event-flow.ts'
+import type { EventFlow } from './event-flow.ts'
 import type { KeptAlive } from './keepalive.ts'
-import { Feed, type FeedSink } from './pipeline.ts'
+import { Pipeline, type PipelineSink } from './pipeline.ts'
 import { eventStreamHeaders } from './response-headers.ts'
 import { type Resumer, resumerFor } from './resume.ts'
 import type { SessionContext } from './session-context.ts'
@@ -22,7 +22,7 @@ const JOINED_BYTES = 65_536
 
 type Ending = 'end' | 'endConnection' | 'break' | 'destroy' | 'leave'
 
-export class Session implements FeedSink, WriterListener, KeptAlive {
+export class Session implements PipelineSink, WriterListener, KeptAlive {
   silentTicks = 0
   readonly context: SessionContext
   /** Where the client stands. */
@@ -32,7 +32,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   upstream = ''
   bytes = 0
   resumes = 0
-  #source: EventSource | undefined
+  #source: EventFlow | undefined
   // Of what waits for a client of a shared stream, this much is no sign that it is slow.
   #allowance = 0
   #isShared = false
@@ -106,19 +106,19 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     const { transform } = shared.context.share
     if (transform.length === 0) {
       this.cursor = shared.progressFrom(position, this.cursor.lastEventId)
-      this.#begin(new DirectSource(shared, this, position), () => {})
+      this.#begin(new DirectFollower(shared, this, position), () => {})
       return
     }
     const cursor = new Cursor(this.cursor.lastEventId)
     this.cursor = cursor
     const feed = this.#createFeed(cursor, transform, 0, undefined)
-    this.#begin(feed, () => feed.start({ ...response, delimited: true }, new Branch(shared, this, position)))
+    this.#begin(feed, () => feed.start({ ...response, delimited: true }, new HookedFollower(shared, this, position)))
   }
 
-  #createFeed(cursor: Cursor, hooks: readonly TransformHook[], idleMs: number, resumer: Resumer | undefined): Feed {
+  #createFeed(cursor: Cursor, hooks: readonly TransformHook[], idleMs: number, resumer: Resumer | undefined): Pipeline {
     const { writer, options } = this.context
     const { eventBytes } = options.limits
-    return new Feed(
+    return new Pipeline(
       {
         wholeEvents: options.framing === 'event',
         failsOversize: false,
@@ -139,7 +139,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
     if (!this.context.writer.isOpen) this.#open(response)
   }
 
-  #begin(source: EventSource, startSource: () => void): void {
+  #begin(source: EventFlow, startSource: () => void): void {
     const { writer, options, observer } = this.context
     this.#source = source
     observer.opened(this)
@@ -380,7 +380,7 @@ export class Session implements FeedSink, WriterListener, KeptAlive {
   onDrain(): void {
     this.#behind = false
     this.#allowance = 0
-    this.#source?.resume()
+    this.#source?.unpause()
   }
 
   #atBoundary(): void {

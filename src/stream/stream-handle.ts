@@ -1,6 +1,6 @@
 // The face of a session that hooks, observers and the app see: nothing of the machinery, and nothing they can break.
 
-import type { Lifetime } from '../abort.ts'
+import type { Abort } from '../abort.ts'
 import type { Progress } from '../events/cursor.ts'
 import type { CloseReason, SseStream, StreamEvent } from '../options/options.ts'
 
@@ -9,7 +9,7 @@ export interface HandleSubject {
   readonly context: {
     readonly id: string
     readonly req: SseStream['req']
-    readonly controller: Pick<Lifetime, 'signal'>
+    readonly controller: Pick<Abort, 'signal'>
   }
   readonly upstream: string
   readonly cursor: Progress

@@ -11,7 +11,7 @@ import { Watchdog } from '../watchdog.ts'
 import type { Agents } from './agents.ts'
 import { describeBody, isReplayable, openBody, type RequestBody, readableOf } from './request-body.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './request-headers.ts'
-import { AnswerBody, type OnOver } from './response-body.ts'
+import { type OnOver, ResponseBody } from './response-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
 import type { HpmOptions, HpmTarget, HttpProxy } from './transport-httpxy.ts'
@@ -258,7 +258,7 @@ class Attempt implements PassTaker {
     this.#letGo()
     const { headers } = answer
     const delimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
-    const body = new AnswerBody(answer, this.#request, this.#reads === 1 ? this.#firstRead : undefined, onOver)
+    const body = new ResponseBody(answer, this.#request, this.#reads === 1 ? this.#firstRead : undefined, onOver)
     this.#settle()?.(this.#response(body, delimited, headers.connection), false)
   }
 
@@ -403,7 +403,7 @@ type Listeners = ReturnType<ClientRequest['rawListeners']>
 const EMPTY_BODY: UpstreamBody = {
   start: (sink) => sink.onEnd(),
   pause() {},
-  resume() {},
+  unpause() {},
   destroy() {},
 }
 

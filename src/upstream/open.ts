@@ -1,17 +1,17 @@
 // The function that gets a request an answer: choose an upstream, make an attempt, and where that failed without harm
 // make another.
 
-import { sleep, type Wanted } from '../abort.ts'
+import { type AbortState, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
 import type { OpenUpstream } from '../upstream-response.ts'
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
-import { isFailing, Trial, type TrialObserver } from './pool/outcome.ts'
+import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'
 import type { Member, Pool } from './pool/pool.ts'
 import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay, SAFE_METHODS } from './pool/retry.ts'
 import { forgetBody, isReplayable } from './request-body.ts'
 
 /** Who is told what happens before a client has its headers. */
-export interface OpenerObserver extends TrialObserver {
+export interface OpenerObserver extends OutcomeObserver {
   unanswered(error: UpstreamError): void
   answered(upstream: string): void
   retried(exchange: Exchange, error: UpstreamError, attempt: number, delayMs: number): void
@@ -36,7 +36,7 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
     let tried = NOBODY
     for (let attempt = 0; ; attempt++) {
       const member = pool?.choose(req, { tried, avoid: request.avoid })
-      const trial = member && pool && new Trial(member, pool, observer)
+      const trial = member && pool && new Outcome(member, pool, observer)
       const outcome = await openTarget({ context, exchange, upstream: member, request, mayArriveTwice, onOver: trial })
       const mayRetry = retry && attempt < retry.attempts && !request.signal.aborted && isReplayable(exchange.body)
       if (outcome instanceof UpstreamError) {
@@ -66,7 +66,7 @@ export function createOpener(context: OpenerContext, exchange: Exchange): OpenUp
   }
 }
 
-async function pause(ms: number, signal: Wanted): Promise<void> {
+async function pause(ms: number, signal: AbortState): Promise<void> {
   if (ms === 0) return
   try {
     await sleep(ms, signal)

@@ -6,17 +6,17 @@ import { ChunkLane, chunksAfterHead, type LaneOwner } from '../fast-lane/lane.ts
 import type { BodySink, UpstreamBody } from '../upstream-response.ts'
 
 /** How an answer ended that had begun. */
-export type AnswerEnding = 'complete' | 'broken' | 'silent' | 'given-up'
+export type BodyEnding = 'complete' | 'broken' | 'silent' | 'given-up'
 
 /** Told once for each. */
 export interface OnOver {
-  onOver(ending: AnswerEnding): void
+  onOver(ending: BodyEnding): void
 }
 
 // What a read of a socket brings at most. An answer that has brought more before anybody wants it has to wait.
 const ONE_READ_BYTES = 65_536
 
-export class AnswerBody implements UpstreamBody, LaneOwner {
+export class ResponseBody implements UpstreamBody, LaneOwner {
   /** How much data Node's parser has brought. */
   parsedBytes = 0
   readonly #source: IncomingMessage
@@ -89,9 +89,9 @@ export class AnswerBody implements UpstreamBody, LaneOwner {
     this.#lane?.pause()
   }
 
-  resume(): void {
+  unpause(): void {
     this.#source.resume()
-    this.#lane?.resume()
+    this.#lane?.unpause()
   }
 
   destroy(why: 'given-up' | 'silent' = 'given-up'): void {

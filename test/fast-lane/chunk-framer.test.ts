@@ -7,7 +7,7 @@ import fc from 'fast-check'
 import { Cursor } from '../../src/events/cursor.ts'
 import { ChunkFramer } from '../../src/fast-lane/chunk-framer.ts'
 import type { SseStream } from '../../src/options/options.ts'
-import { Feed, type FeedSink } from '../../src/stream/pipeline.ts'
+import { Pipeline, type PipelineSink } from '../../src/stream/pipeline.ts'
 import type { UpstreamResponse } from '../../src/upstream-response.ts'
 import { BOM, everyMix, fixtures, forAll, inBytes, inTwo, randomStream } from '../stream/fixtures.ts'
 import { Dechunker } from '../support/chunked.ts'
@@ -16,25 +16,25 @@ import { chunk, lastChunk } from '../support/raw-upstream.ts'
 const MIB = 1_048_576
 
 /** A feed with a client that takes everything, read by read. */
-class Side implements FeedSink {
+class Side implements PipelineSink {
   readonly cursor = new Cursor('')
   readonly client: { wroteBody: boolean; takesChunks: boolean }
-  readonly feed: Feed
+  readonly feed: Pipeline
   readonly #written: Buffer[] = []
   writtenBytes = 0
   /** Of those, what came in its chunks. */
   chunkedBytes = 0
   events = 0
   ended = false
-  readonly onChunks?: NonNullable<FeedSink['onChunks']>
+  readonly onChunks?: NonNullable<PipelineSink['onChunks']>
 
   constructor(takesChunks: boolean, eventBytes: number) {
     if (takesChunks) this.onChunks = this.#takeChunks
     this.client = Object.defineProperty({ wroteBody: false, takesChunks }, 'wroteBody', {
       get: () => this.writtenBytes > 0,
     })
-    const body = { start() {}, pause() {}, resume() {}, destroy() {} }
-    this.feed = new Feed(
+    const body = { start() {}, pause() {}, unpause() {}, destroy() {} }
+    this.feed = new Pipeline(
       {
         wholeEvents: true,
         failsOversize: false,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuse, text } from '../../src/options/check.ts'
+import { callable, flag, group, integer, isObject, MAX_MS, oneOf, text, unexpected } from '../../src/options/check.ts'
 
 function refuses(check: () => unknown, message: string): void {
   assert.throws(check, { name: 'ConfigError', code: 'ERR_SSE_PROXY_OPTION', message })
@@ -27,7 +27,7 @@ describe('refuse: the path, what was expected, what was given and of which type'
     ['x'.repeat(70), `'${'x'.repeat(60)}'... 10 more characters (string)`],
   ] as const) {
     test(shown, () => {
-      refuses(() => refuse('a.b', 'something else', got), `a.b: expected something else, got ${shown}`)
+      refuses(() => unexpected('a.b', 'something else', got), `a.b: expected something else, got ${shown}`)
     })
   }
 })

@@ -25,7 +25,7 @@ class Source implements UpstreamBody {
     this.asked.push('pause')
   }
 
-  resume(): void {
+  unpause(): void {
     this.asked.push('resume')
   }
 
@@ -141,7 +141,7 @@ test('a body that is too large can be paused, resumed and given up', async () =>
   const came = drink(begun)
 
   begun.pause()
-  begun.resume()
+  begun.unpause()
   begun.destroy()
   source.give(Buffer.from('never'))
 

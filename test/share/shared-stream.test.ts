@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Lifetime } from '../../src/abort.ts'
+import { Abort } from '../../src/abort.ts'
 import type { StreamError } from '../../src/errors.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { SseProxyOptions } from '../../src/options/options.ts'
@@ -275,7 +275,7 @@ class Body implements UpstreamBody {
 
   pause(): void {}
 
-  resume(): void {}
+  unpause(): void {}
 
   destroy(): void {
     this.isDestroyed = true
@@ -300,7 +300,7 @@ function start(share: Share = {}) {
   const stats = new Stats('test')
   const body = new Body()
   const over: unknown[] = []
-  const controller = new Lifetime()
+  const controller = new Abort()
   let lingers = true
   const shared = new SharedStream({
     id: '1',

@@ -355,7 +355,7 @@ class Ask implements UpstreamBody {
 
   pause(): void {}
 
-  resume(): void {}
+  unpause(): void {}
 
   destroy(): void {
     this.isOver = true

@@ -21,7 +21,7 @@ class HandBody implements UpstreamBody {
     this.paused = true
   }
 
-  resume(): void {
+  unpause(): void {
     this.paused = false
   }
 
@@ -209,7 +209,7 @@ for (const [name, encoder] of Object.entries(ENCODERS)) {
       coded.sink?.onBroken(new Error('reset'))
       await new Promise((resolve) => setTimeout(resolve, 20))
 
-      body.resume()
+      body.unpause()
       await received.until(() => received.endings > 0)
 
       assert.equal(received.utf8, WHOLE)
@@ -353,7 +353,7 @@ test('while paused nothing comes out, although it could', async () => {
   assert.ok(coded.paused)
   assert.equal(received.text.length, lengthAtPause)
 
-  body.resume()
+  body.unpause()
   await received.until(() => received.text.length > lengthAtPause)
   assert.equal(coded.paused, false)
   body.destroy()

@@ -3,13 +3,13 @@ import { test } from 'node:test'
 import type { StreamError } from '../../src/errors.ts'
 import { Cursor } from '../../src/events/cursor.ts'
 import type { SseStream, TransformHook } from '../../src/options/options.ts'
-import { Feed, type FeedOptions, type FeedSink } from '../../src/stream/pipeline.ts'
+import { Pipeline, type PipelineOptions, type PipelineSink } from '../../src/stream/pipeline.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../../src/upstream-response.ts'
 import { interpret } from '../support/oracle.ts'
 import { BOM } from './fixtures.ts'
 
 /** A feed between an upstream that a test sends by hand and a client that takes everything. */
-class Stage implements FeedSink {
+class Stage implements PipelineSink {
   readonly written: Buffer[] = []
   readonly body: UpstreamBody & { sink?: BodySink; paused: boolean; destroyed: boolean } = {
     paused: false,
@@ -20,7 +20,7 @@ class Stage implements FeedSink {
     pause() {
       this.paused = true
     },
-    resume() {
+    unpause() {
       this.paused = false
     },
     destroy() {
@@ -28,12 +28,12 @@ class Stage implements FeedSink {
     },
   }
   readonly cursor = new Cursor('')
-  readonly feed: Feed
+  readonly feed: Pipeline
   ended = false
   failure: StreamError | undefined
 
-  constructor(options: Partial<FeedOptions> = {}, delimited = true) {
-    this.feed = new Feed(
+  constructor(options: Partial<PipelineOptions> = {}, delimited = true) {
+    this.feed = new Pipeline(
       {
         wholeEvents: true,
         failsOversize: false,

@@ -341,7 +341,7 @@ function answer(status: number, contentType?: string, contentEncoding?: string):
     body: {
       start() {},
       pause() {},
-      resume() {},
+      unpause() {},
       destroy() {
         isDestroyed = true
       },

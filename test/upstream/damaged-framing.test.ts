@@ -8,8 +8,8 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Cursor } from '../../src/events/cursor.ts'
 import type { SseStream } from '../../src/options/options.ts'
-import { Feed, type FeedSink } from '../../src/stream/pipeline.ts'
-import { AnswerBody } from '../../src/upstream/response-body.ts'
+import { Pipeline, type PipelineSink } from '../../src/stream/pipeline.ts'
+import { ResponseBody } from '../../src/upstream/response-body.ts'
 import { Dechunker } from '../support/chunked.ts'
 import { chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
 
@@ -25,8 +25,8 @@ class Wire extends Duplex {
 }
 
 /** A client that takes everything, and how its stream ends. */
-class Client implements FeedSink {
-  readonly onChunks?: NonNullable<FeedSink['onChunks']>
+class Client implements PipelineSink {
+  readonly onChunks?: NonNullable<PipelineSink['onChunks']>
   text = ''
   chunkedBytes = 0
   ending = 'open'
@@ -61,14 +61,14 @@ async function receive(takesChunks: boolean, early: Buffer, reads: readonly Buff
   const asked = request({ createConnection: () => wire }).end()
   asked.on('error', () => {})
   const client = new Client(takesChunks)
-  const answered = new Promise<AnswerBody>((resolve) => {
-    asked.once('response', (answer) => resolve(new AnswerBody(answer, asked, head, undefined)))
+  const answered = new Promise<ResponseBody>((resolve) => {
+    asked.once('response', (answer) => resolve(new ResponseBody(answer, asked, head, undefined)))
   })
   await once(asked, 'finish')
   const head = Buffer.concat([Buffer.from(streamHead), early])
   wire.push(head)
   const body = await answered
-  const feed = new Feed(
+  const feed = new Pipeline(
     {
       wholeEvents: true,
       failsOversize: false,

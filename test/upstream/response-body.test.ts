@@ -3,22 +3,22 @@ import type { IncomingMessage } from 'node:http'
 import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
-import { AnswerBody } from '../../src/upstream/response-body.ts'
+import { ResponseBody } from '../../src/upstream/response-body.ts'
 
 const pieceBytes = 16_384
 const pieces = Array.from({ length: 64 }, (_, i) => Buffer.alloc(pieceBytes, i))
 
 /** An answer that has all of this for whoever reads; what has not been read of it is in its own buffer. */
-async function answerOf(bytes: readonly Buffer[]): Promise<{ source: PassThrough; body: AnswerBody }> {
+async function answerOf(bytes: readonly Buffer[]): Promise<{ source: PassThrough; body: ResponseBody }> {
   const source = new PassThrough()
-  const body = new AnswerBody(source as unknown as IncomingMessage, undefined, undefined, undefined)
+  const body = new ResponseBody(source as unknown as IncomingMessage, undefined, undefined, undefined)
   for (const piece of bytes) source.write(piece)
   source.end()
   for (let turns = 0; turns < 20; turns++) await setImmediate()
   return { source, body }
 }
 
-function read(body: AnswerBody): Promise<Buffer> {
+function read(body: ResponseBody): Promise<Buffer> {
   const data: Buffer[] = []
   return new Promise((resolve, reject) => {
     body.start({
@@ -56,7 +56,7 @@ test('who starts it may pause it at once', async () => {
         data.push(piece)
         if (data.length > 10) return
         body.pause()
-        void setImmediate().then(() => body.resume())
+        void setImmediate().then(() => body.unpause())
       },
       onEnd: resolve,
       onBroken: reject,

@@ -1,10 +1,10 @@
 // What a request means for the books of its upstream: when there is one less, and whether it speaks for the upstream's
 // health or against it.
 
-import type { Wanted } from '../../abort.ts'
+import type { AbortState } from '../../abort.ts'
 import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
 import { isEventStream, type UpstreamResponse } from '../../upstream-response.ts'
-import type { AnswerEnding, OnOver } from '../response-body.ts'
+import type { BodyEnding, OnOver } from '../response-body.ts'
 import { EARLY_DEATH_MS } from './health.ts'
 import type { Member, Pool } from './pool.ts'
 
@@ -15,30 +15,30 @@ export function isFailing({ status }: UpstreamResponse): boolean {
   return FAILING.has(status)
 }
 
-export interface TrialObserver {
+export interface OutcomeObserver {
   ejected(member: Member): void
 }
 
 /** Begins when the upstream has been chosen, and lives as long as its answer. */
-export class Trial implements OnOver {
+export class Outcome implements OnOver {
   readonly #member: Member
   readonly #pool: Pool
-  readonly #observer: TrialObserver
+  readonly #observer: OutcomeObserver
   // Whether how the answer ends matters: not where its head has said enough, and not before that was looked at.
   #isOpen = false
   // It may have ended in the same read as its head, before anybody could look at that.
-  #ending: AnswerEnding | undefined
+  #ending: BodyEnding | undefined
   // Runs for the first second of a stream, which is what it is judged by.
   #early: NodeJS.Timeout | undefined
 
-  constructor(member: Member, pool: Pool, observer: TrialObserver) {
+  constructor(member: Member, pool: Pool, observer: OutcomeObserver) {
     this.#member = member
     this.#pool = pool
     this.#observer = observer
   }
 
   /** There was no answer. */
-  onError(error: UpstreamError, { aborted }: Wanted): void {
+  onError(error: UpstreamError, { aborted }: AbortState): void {
     this.#pool.release(this.#member)
     if (!aborted && isUpstreamsFault(error)) this.#failed()
   }
@@ -54,13 +54,13 @@ export class Trial implements OnOver {
     if (this.#ending) this.#judge(this.#ending)
   }
 
-  onOver(ending: AnswerEnding): void {
+  onOver(ending: BodyEnding): void {
     this.#pool.release(this.#member)
     this.#ending = ending
     if (this.#isOpen) this.#judge(ending)
   }
 
-  #judge(ending: AnswerEnding): void {
+  #judge(ending: BodyEnding): void {
     if (ending === 'silent' || (ending === 'broken' && this.#early)) this.#failed()
     else if (ending === 'complete' && this.#early) this.#succeeded()
     clearTimeout(this.#early)

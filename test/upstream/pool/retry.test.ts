@@ -143,7 +143,7 @@ function answer(status: number, retryAfter?: string): UpstreamResponse {
     statusMessage: '',
     headers: retryAfter === undefined ? [] : [['Retry-After', retryAfter]],
     upstream: 'http://upstream',
-    body: { start() {}, pause() {}, resume() {}, destroy() {} },
+    body: { start() {}, pause() {}, unpause() {}, destroy() {} },
     delimited: true,
   }
 }
