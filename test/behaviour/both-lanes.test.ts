@@ -362,22 +362,22 @@ for (const lane of lanes) {
   test(`a client's connection serves its next request, and those it sends ahead (chunks ${lane})`, async (t) => {
     const { upstream, front } = await setting(t, lane)
     const client = await rawClient(t, front, get.repeat(3))
-    const first = await upstream.next()
-    await until(() => upstream.connections === 3, 'the requests that were sent ahead')
-    const conversations = [first, await upstream.next(), await upstream.next()]
-    // The last is answered first, and has to wait.
-    for (const [i, conversation] of [...conversations.entries()].reverse()) {
+    const conversation = await upstream.next()
+    const asked = () => conversation.received.split('GET ').length - 1
+    for (const i of [0, 1, 2]) {
+      await until(() => asked() === i + 1, `request ${i}`)
+      await settle()
+      // The one behind it waits for its turn.
+      assert.equal(asked(), i + 1)
       conversation.send(streamHead)
       conversation.send(chunk(`id: ${i}\n\n`))
       conversation.send(chunk(one))
       conversation.send(lastChunk)
-      await settle()
     }
     await until(() => client.text.split('\r\n0\r\n\r\n').length === 4, 'three answers')
     client.socket.write(get)
-    const isReused = ({ received }: Conversation) => received.split('GET ').length === 3
-    await until(() => conversations.some(isReused), 'the connection to be used again')
-    conversations.find(isReused)?.send(Buffer.concat([Buffer.from(streamHead), chunk(two), Buffer.from(lastChunk)]))
+    await until(() => asked() === 4, 'the connection to be used again')
+    conversation.send(Buffer.concat([Buffer.from(streamHead), chunk(two), Buffer.from(lastChunk)]))
     await until(() => client.text.includes(two), 'the fourth answer')
     await until(() => client.text.endsWith('\r\n0\r\n\r\n'), 'its end')
 
