@@ -2,6 +2,7 @@
 // of the inside is told. Headers that the app has set, CORS among them, stay, so that a page can read the answer.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { jittered } from './backoff.ts'
 import type { SseProxyError } from './errors.ts'
 import { serializeRetry } from './events/event-text.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
@@ -42,9 +43,4 @@ function answer(res: ServerResponse, status: number, contentType: string, body: 
 
 function wantsEventStream(req: IncomingMessage): boolean {
   return req.method === 'GET' && /\btext\/event-stream\b/i.test(req.headers.accept ?? '')
-}
-
-/** A value of the range, so that clients that were sent away together do not come back together. */
-export function jittered([min, max]: readonly [number, number]): number {
-  return Math.round(min + Math.random() * (max - min))
 }

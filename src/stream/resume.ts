@@ -2,6 +2,7 @@
 // client noticing, when it is tried, and which answers will do.
 
 import { type AbortState, sleep } from '../abort.ts'
+import { backoff } from '../backoff.ts'
 import { StreamError } from '../errors.ts'
 import type { Cursor } from '../events/cursor.ts'
 import { encodeEventId } from '../events/event-id.ts'
@@ -123,8 +124,7 @@ export function resumeDelay(
   { delayMs, maxDelayMs }: Pick<ResumePolicy, 'delayMs' | 'maxDelayMs'>,
   chance: () => number = Math.random,
 ): number {
-  const ceiling = Math.min((retryMs ?? delayMs) * 2 ** tries, maxDelayMs)
-  const delay = Math.round(ceiling * (0.5 + chance() / 2))
+  const delay = backoff(tries, retryMs ?? delayMs, maxDelayMs, chance)
   // `retry: 0` would have an upstream that dies asked without end, as fast as it can.
   return retryMs === undefined ? delay : Math.max(delay, Math.min(LEAST_RETRY_MS, maxDelayMs))
 }

@@ -2,6 +2,7 @@
 // kind of ending meet, and the only place where a stream ends. Everything taken for it is given back there.
 
 import { asError, isThenable, promised, tell } from '../app-callback.ts'
+import { jittered } from '../backoff.ts'
 import { type SseProxyError, StreamError } from '../errors.ts'
 import { Cursor, type Progress } from '../events/cursor.ts'
 import { checkEvent, serializeEvent, serializeRetry } from '../events/event-text.ts'
@@ -311,9 +312,8 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     if (typeof ms !== 'number' || Number.isNaN(ms))
       throw new TypeError('timeouts.lifetimeMs: the function must return a number')
     if (ms === 0 || ms === Number.POSITIVE_INFINITY) return
-    const [min, max] = options.clientRetryMs
     this.#lifetimeTimer = setTimeout(
-      () => this.end('expired', Math.round(min + Math.random() * (max - min))),
+      () => this.end('expired', jittered(options.clientRetryMs)),
       Math.min(Math.max(ms, 1), 2_147_483_647),
     )
   }

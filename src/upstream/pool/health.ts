@@ -1,5 +1,7 @@
 // Whether an upstream is worth asking: what its failures and its probes say. Decisions only; time is handed in.
 
+import { doubled } from '../../backoff.ts'
+
 /** Bounds and times of passive health; see the option `health`. */
 export interface HealthPolicy {
   readonly failures: number
@@ -60,7 +62,7 @@ export class Health {
     // One that comes back from an ejection has its last chance.
     if (!this.#policy || this.dueAt(now) > 0) return false
     if (this.#failures < this.#policy.failures && this.#ejections === 0) return false
-    this.#ejectedUntil = now + Math.min(this.#policy.ejectMs * 2 ** this.#ejections, this.#policy.maxEjectMs)
+    this.#ejectedUntil = now + doubled(this.#ejections, this.#policy.ejectMs, this.#policy.maxEjectMs)
     this.#ejections++
     this.#probesPassed = 0
     return true

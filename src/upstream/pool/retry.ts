@@ -1,5 +1,6 @@
 // Whether and when another attempt is made for a request whose client has no headers yet. Pure decisions.
 
+import { backoff } from '../../backoff.ts'
 import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
 import { headerOf, type UpstreamResponse } from '../../upstream-response.ts'
 
@@ -40,8 +41,7 @@ export function retryDelay(
 ): number {
   const asked = response && retryAfterMs(headerOf(response, 'retry-after'))
   if (asked !== undefined) return Math.min(asked, maxBackoffMs)
-  const ceiling = Math.min(backoffMs * 2 ** attempt, maxBackoffMs)
-  return Math.round(ceiling * (0.5 + chance() / 2))
+  return backoff(attempt, backoffMs, maxBackoffMs, chance)
 }
 
 /** RFC 9110, section 10.2.3: seconds or a date. */
