@@ -1,19 +1,30 @@
 // How long something is wanted: the part of AbortController and AbortSignal that is needed here, at a fraction of
 // their weight. Every request has one; the real thing is made only where the app asks for it.
 
-/** What works for a request or stream looks here whether it is still wanted. An AbortSignal fits. */
+import createDebug from 'debug'
+
+const debug = createDebug('sse-proxy:error')
+
+/** Whether a request or stream is still wanted, for those who work for it. */
 export interface AbortState {
   readonly aborted: boolean
-  /** Why it is not wanted any more. */
+  /** Why it is not wanted any more; undefined until then. */
   readonly reason: unknown
-  /** One place, for whoever works for it at the time. */
-  onabort: ((event: never) => void) | null
+  /** Calls back once when it is aborted; as with an AbortSignal never where it has been already. */
+  onAbort(listener: () => void): void
+  /** Takes a listener back that is not needed any more. */
+  offAbort(listener: () => void): void
 }
 
+/** The owner's side: ends the work, once and for all who listen. */
 export class Abort implements AbortState {
   aborted = false
   reason: unknown
-  onabort: (() => void) | null = null
+  // The usual case is one listener at a time, which costs no list.
+  #listener: (() => void) | undefined
+  // Those that came while there was one; empty where there is none.
+  #others: readonly (() => void)[] = NONE
+  // The real thing, once it has been asked for.
   #controller: AbortController | undefined
 
   /** For those who take nothing but the real thing. */
@@ -25,29 +36,66 @@ export class Abort implements AbortState {
     return this.#controller.signal
   }
 
+  onAbort(listener: () => void): void {
+    if (this.#listener) this.#others = [...this.#others, listener]
+    else this.#listener = listener
+  }
+
+  offAbort(listener: () => void): void {
+    if (this.#listener !== listener) {
+      this.#others = this.#others.filter((other) => other !== listener)
+      return
+    }
+    ;[this.#listener, ...this.#others] = this.#others
+  }
+
   abort(reason: unknown): void {
     if (this.aborted) return
     this.aborted = true
     this.reason = reason
-    this.onabort?.()
+    const first = this.#listener
+    const others = this.#others
+    this.#listener = undefined
+    this.#others = NONE
+    if (first) call(first)
+    for (const other of others) call(other)
     this.#controller?.abort(reason)
   }
 }
 
-/** Rejects with the reason when the wait is not wanted any more. */
-export function sleep(ms: number, wanted: AbortState): Promise<void> {
+const NONE: readonly (() => void)[] = []
+
+/** A listener that throws keeps neither the others from hearing nor whoever ends the work from going on. */
+function call(listener: () => void): void {
+  try {
+    listener()
+  } catch (error) {
+    debug('a listener failed when its work was given up: %O', error)
+  }
+}
+
+/** Calls back after a while, unless it is aborted before. */
+export function after(ms: number, state: AbortState, callback: () => void): void {
+  const stop = () => clearTimeout(timer)
+  const timer = setTimeout(() => {
+    state.offAbort(stop)
+    callback()
+  }, ms)
+  state.onAbort(stop)
+}
+
+/** Waits; rejects with the reason when it is aborted meanwhile, or has been. */
+export function sleep(ms: number, state: AbortState): Promise<void> {
   return new Promise((resolve, reject) => {
-    if (wanted.aborted) {
-      reject(wanted.reason)
-      return
+    const stop = () => {
+      clearTimeout(timer)
+      reject(state.reason)
     }
     const timer = setTimeout(() => {
-      wanted.onabort = null
+      state.offAbort(stop)
       resolve()
     }, ms)
-    wanted.onabort = () => {
-      clearTimeout(timer)
-      reject(wanted.reason)
-    }
+    if (state.aborted) stop()
+    else state.onAbort(stop)
   })
 }

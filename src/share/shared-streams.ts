@@ -307,7 +307,7 @@ export class SharedStreams {
     }
     const isAlone = entry.waiting.size === 1 && entry.waiting.has(opener)
     // Until somebody has it, it goes when all who want it have gone.
-    entry.controller.onabort = () => response.body.destroy()
+    entry.controller.onAbort(() => response.body.destroy())
     const collected = isAlone ? response.body : await collect(response.body, this.#options.limits.bodyBytes)
     this.#remove(entry)
     const guests = this.#takeWaiting(entry)

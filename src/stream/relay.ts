@@ -21,7 +21,7 @@ export function relay(
 ): void {
   const { body } = response
   writer.open(response)
-  signal.onabort = () => body.destroy()
+  signal.onAbort(() => body.destroy())
   writer.watch(writeMs, {
     onDrain: () => body.unpause(),
     onStall: () => {

@@ -132,7 +132,7 @@ class Attempt implements PassTaker {
       lastEventId: request.lastEventId,
     })
     describeBody(headers, body)
-    signal.onabort = this.#onAbort
+    signal.onAbort(this.#onAbort)
     this.#startWatchdog(context.connectMs, 'ERR_SSE_PROXY_CONNECT_TIMEOUT')
     context.proxy.pass(new StandInRequest(req, headers, body, this), this.#standIn)
   }
@@ -363,7 +363,7 @@ class Attempt implements PassTaker {
     this.#onSettled = undefined
     this.#watchdog?.stop()
     this.#watchdog = undefined
-    this.#order.request.signal.onabort = null
+    this.#order.request.signal.offAbort(this.#onAbort)
     for (const request of this.#redirected ?? []) request.destroy()
     return onSettled
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { Abort } from '../../src/abort.ts'
 import { Admission } from '../../src/admission.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { SseProxyOptions } from '../../src/options/options.ts'
@@ -272,9 +273,9 @@ class Visitor implements Guest {
   }
 
   #ownSignal(): OpenRequest['signal'] {
-    const controller = new AbortController()
-    this.#stop = () => controller.abort()
-    return controller.signal
+    const controller = new Abort()
+    this.#stop = () => controller.abort('over')
+    return controller
   }
 
   #read(bytes: Buffer): void {
@@ -309,11 +310,11 @@ class Ask implements UpstreamBody {
     this.number = asker.world.asks.length
     this.#resolve = resolve
     this.#reject = reject
-    signal.onabort = () => {
+    signal.onAbort(() => {
       if (this.isAnswered) return
       this.isOver = true
       reject(new Error('given up'))
-    }
+    })
   }
 
   answer(how: 'stream' | 'json' | 'large' | 'fail'): void {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { Abort } from '../../src/abort.ts'
 import { Cursor } from '../../src/events/cursor.ts'
 import { type ResumePolicy, Resumer, resumeDelay } from '../../src/stream/resume.ts'
 import type { OpenRequest, UpstreamResponse } from '../../src/upstream-response.ts'
@@ -71,7 +72,7 @@ test('a clean end is followed by a resume only where the app says so', () => {
 test('a stream whose client has gone is not resumed', () => {
   const { resumer, controller } = resumerOf({ lastEventId: '7' })
 
-  controller.abort()
+  controller.abort('over')
 
   assert.equal(resumer.shouldResume('lost'), false)
 })
@@ -300,13 +301,13 @@ interface Given {
 
 function resumerOf({ policy: given = policy, lastEventId = '', answers = [] }: Given = {}) {
   const cursor = new Cursor(lastEventId)
-  const controller = new AbortController()
+  const controller = new Abort()
   const asked: OpenRequest[] = []
   const tries: [string, number][] = []
   const resumer = new Resumer({
     policy: given,
     cursor,
-    signal: controller.signal,
+    signal: controller,
     onAttempt: (upstream, attempt) => void tries.push([upstream, attempt]),
     open: async (request) => {
       asked.push(request)

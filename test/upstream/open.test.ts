@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { Abort } from '../../src/abort.ts'
 import { UpstreamError } from '../../src/errors.ts'
 import { createAgents } from '../../src/upstream/agents.ts'
 import { createOpener } from '../../src/upstream/open.ts'
@@ -102,23 +103,23 @@ test('who watches is told of the upstream that failed, and of the attempt that c
 test('a client that leaves during a wait ends it at once', async (t) => {
   const forEver = { ...retryTwice, backoffMs: 3_600_000, maxBackoffMs: 3_600_000 }
   const played = play(t, { [a]: refuses }, { retry: forEver })
-  const controller = new AbortController()
+  const controller = new Abort()
   played.onRetry = () => controller.abort('client-left')
 
-  await assert.rejects(played.open({ signal: controller.signal }), UpstreamError)
+  await assert.rejects(played.open({ signal: controller }), UpstreamError)
 
   assert.deepEqual(played.asked, [a])
 })
 
 test('a client that has left is not tried again for', async (t) => {
-  const controller = new AbortController()
+  const controller = new Abort()
   const leaves: Behaviour = (res) => {
     controller.abort('client-left')
     refuses(res)
   }
   const played = play(t, { [a]: leaves, [b]: answers(200) }, { retry: retryTwice })
 
-  await assert.rejects(played.open({ signal: controller.signal }), UpstreamError)
+  await assert.rejects(played.open({ signal: controller }), UpstreamError)
 
   assert.deepEqual(played.asked, [a])
   assert.deepEqual(played.retries, [])
@@ -257,10 +258,10 @@ test('a stream that its client leaves early says nothing about the upstream', as
 })
 
 test('a client that leaves before the answer says nothing about the upstream', async (t) => {
-  const controller = new AbortController()
+  const controller = new Abort()
   const played = play(t, { [a]: isSilent, [b]: answers(200) })
 
-  const opening = played.open({ signal: controller.signal })
+  const opening = played.open({ signal: controller })
   controller.abort('client-left')
   await assert.rejects(opening, UpstreamError)
 
@@ -436,7 +437,7 @@ function play(
     failures: () => members.map((member) => member.health.failures),
     active: () => members.map((member) => member.active),
     open: (given: Partial<Parameters<OpenUpstream>[0]> = {}): Promise<UpstreamResponse> =>
-      open({ signal: new AbortController().signal, ...given }),
+      open({ signal: new Abort(), ...given }),
   }
   const req = Object.assign(request(), { headers: played.clientHeaders })
   const open = createOpener(
