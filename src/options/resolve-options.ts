@@ -6,7 +6,6 @@ import type { AdmissionPolicy } from '../admission.ts'
 import { asked, guardedLogger } from '../app-callback.ts'
 import { clientIp, subnetOf } from '../client-address.ts'
 import { ConfigError } from '../errors.ts'
-import type { ReplayPolicy } from '../share/event-log.ts'
 import type { ResumePolicy } from '../stream/resume.ts'
 import type { HpmOptions } from '../upstream/transport-httpxy.ts'
 import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuseNull, text, unexpected } from './check.ts'
@@ -57,7 +56,13 @@ export interface ResolvedShare {
   readonly lingerMs: number
   readonly maxBytes: number
   readonly transform: readonly TransformHook[]
-  readonly replay: ReplayPolicy & { readonly ids: 'upstream' | 'assign'; readonly initial: number }
+  readonly replay: {
+    readonly events: number
+    readonly bytes: number
+    readonly ageMs: number
+    readonly ids: 'upstream' | 'assign'
+    readonly initial: number
+  }
   readonly onGap: ShareOptions['onGap']
 }
 

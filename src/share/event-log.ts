@@ -1,161 +1,174 @@
-// The last events of a shared stream, bounded by number, bytes and age, and the places in it where clients stand.
+// What a shared stream keeps for clients that come late or come back: its last events, and where in them a client
+// stands. Publisher and followers reach it through the interface alone, so that the events may be kept elsewhere.
 
-import type { Kept, ReplayBudget } from './replay-budget.ts'
+import type { MemoryUser, ReplayBudget } from './replay-budget.ts'
 
-export interface ReplayPolicy {
-  readonly events: number
-  readonly bytes: number
-  readonly ageMs: number
-}
-
-/** A block of the stream. */
-export interface ReplayBlock {
+/** A block of the stream: an event, or an id without data. */
+export interface LogEntry {
   readonly bytes: Buffer
-  /** The id that it sets, if it does. */
+  /** The id that it sets; undefined where it sets none. */
   readonly id: string | undefined
   /** Whether it dispatches an event. */
   readonly isEvent: boolean
 }
 
-// What keeping any block takes beside its bytes and its id.
-const ENTRY_BYTES = 256
-// What keeping a block takes beside its bytes. An event's bytes are the app's affair; blocks that are no events count
-// for no more than their bytes otherwise, and could be many.
-const BLOCK_BYTES = 128
+/** The latest entries of one stream. Positions count all entries there ever were, so that they outlive what is dropped. */
+export interface EventLog {
+  /** The position of the next entry to come. */
+  readonly end: number
+  /** The position of the oldest entry kept. */
+  readonly first: number
+  /** The id of a client that has seen everything before `first`. */
+  readonly idBefore: string
+  /** Adds what one read of the upstream brought, and drops what is beyond the bounds then. */
+  append(entries: readonly LogEntry[], now: number): void
+  /** Where a client goes on that has seen everything up to this id; undefined where that is not known (any more). */
+  positionAfter(id: string): number | undefined
+  /** The position at which the last so many events begin. */
+  beforeLast(events: number): number
+  /** The entries from this position on, as far as they are kept. */
+  since(position: number): readonly LogEntry[]
+  /** How many of those are events. */
+  eventsSince(position: number): number
+  /** Drops what has become too old. */
+  trim(now: number): void
+  /** Gives up all that is kept: the stream is over. */
+  close(): void
+}
 
-interface Entry extends ReplayBlock {
+/** How much a log keeps. */
+export interface LogBounds {
+  readonly events: number
+  readonly bytes: number
+  readonly ageMs: number
+}
+
+// What an entry takes in memory beside its bytes and its id.
+const ENTRY_BYTES = 256
+// What a block without data counts in the app's own bound (`bytes`) beside its bytes: an upstream that sends nothing but
+// ids would fill the memory otherwise, since such blocks do not count as events.
+const BLOCK_BYTES = 128
+// Dropped entries leave the array together once there are more of them than this, and than of those kept.
+const DROPPED_ENTRIES = 64
+
+interface KeptEntry extends LogEntry {
   readonly at: number
 }
 
-export class Replay implements Kept {
-  /** What it takes in memory, as far as that is known. */
-  keptBytes = 0
-  readonly #policy: ReplayPolicy
-  readonly #budget: Pick<ReplayBudget, 'add'>
-  #entries: Entry[] = []
-  // The entries before this one are gone; they leave the array together, now and then.
+/** The log of this process's memory. */
+export class MemoryEventLog implements EventLog, MemoryUser {
+  /** What the log takes in memory, which the budget of all logs counts. */
+  memoryBytes = 0
+  readonly #bounds: LogBounds
+  readonly #budget: Pick<ReplayBudget, 'add' | 'enter' | 'leave'>
+  #entries: KeptEntry[] = []
+  // The index of the oldest entry kept. Those before it are dropped, and leave the array later, together.
   #head = 0
+  // The position of the oldest entry kept.
+  #first = 0
+  // Bytes and events of the entries kept, for the bounds.
   #bytes = 0
   #events = 0
-  // The position of the oldest entry kept: positions count all events there ever were.
-  #first = 0
-  // The id a client would have that has seen everything before the oldest entry, unless the last of that had none.
+  // The last id set by what has been dropped; at the start the id that the upstream was asked to go on from.
   #idBefore: string
+  // False when entries without an id were dropped after the one that set `#idBefore`: a client with that id has not seen
+  // them, and going on at `#first` would lose them in silence.
   #idBeforeIsExact = true
-  // Where each id was set last.
+  // The position at which each id kept was set last.
   readonly #positions = new Map<string, number>()
 
-  constructor(policy: ReplayPolicy, idBefore: string, budget: Pick<ReplayBudget, 'add'>) {
-    this.#policy = policy
-    this.#budget = budget
+  constructor(bounds: LogBounds, idBefore: string, budget: Pick<ReplayBudget, 'add' | 'enter' | 'leave'>) {
+    this.#bounds = bounds
     this.#idBefore = idBefore
+    this.#budget = budget
+    budget.enter(this)
   }
 
-  /** The position of the next event to come. */
   get end(): number {
     return this.#first + this.#entries.length - this.#head
   }
 
-  /** The position of the oldest event kept. */
   get first(): number {
     return this.#first
   }
 
-  /** The id a client has that has seen all that is gone. */
   get idBefore(): string {
     return this.#idBefore
   }
 
-  /** Keeps a block as long as the bounds allow; it may be less than no time. */
-  add(block: ReplayBlock, now: number): void {
-    if (block.id !== undefined) this.#positions.set(block.id, this.end)
-    // A copy, since what was read with it may be much larger.
-    this.#entries.push({ ...block, bytes: Buffer.from(block.bytes), at: now })
-    this.#bytes += sizeOf(block)
-    this.#noteKept(memoryOf(block))
-    if (block.isEvent) this.#events++
+  append(entries: readonly LogEntry[], now: number): void {
+    for (const entry of entries) {
+      if (entry.id !== undefined) this.#positions.set(entry.id, this.end)
+      // A copy, since the read that brought the bytes may be much larger, and would be kept as a whole.
+      this.#entries.push({ ...entry, bytes: Buffer.from(entry.bytes), at: now })
+      this.#count(entry, 1)
+    }
     this.trim(now)
   }
 
-  /** Where a client goes on that has seen everything up to this id; undefined where that is not known any more. */
   positionAfter(id: string): number | undefined {
     const position = this.#positions.get(id)
     if (position !== undefined) return position + 1
     return id === this.#idBefore && this.#idBeforeIsExact ? this.#first : undefined
   }
 
-  /** Where the last so many events begin. */
   beforeLast(events: number): number {
-    let position = this.end
-    for (let left = events; left > 0 && position > this.#first; position--) {
-      if (this.#entries[this.#head + position - 1 - this.#first]?.isEvent) left--
+    let index = this.#entries.length
+    for (let left = events; left > 0 && index > this.#head; index--) {
+      if (this.#entries[index - 1]?.isEvent) left--
     }
-    return position
+    return this.#first + index - this.#head
   }
 
-  /** What came from this position on, as far as it is kept. */
-  since(position: number): readonly ReplayBlock[] {
-    return this.#from(position)
-  }
-
-  /** How many of those are events. */
-  eventsSince(position: number): number {
-    return this.#from(position).filter(({ isEvent }) => isEvent).length
-  }
-
-  #from(position: number): Entry[] {
+  since(position: number): readonly LogEntry[] {
     return this.#entries.slice(this.#head + Math.max(position - this.#first, 0))
   }
 
+  eventsSince(position: number): number {
+    return this.since(position).filter(({ isEvent }) => isEvent).length
+  }
+
   trim(now: number): void {
-    const { events, bytes, ageMs } = this.#policy
-    for (;;) {
-      const oldest = this.#entries[this.#head]
-      if (!oldest) break
-      if (this.#events <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
+    const { events, bytes, ageMs } = this.#bounds
+    this.#dropWhile(({ at }) => this.#events > events || this.#bytes > bytes || now - at > ageMs)
+  }
+
+  trimTo(memoryBytes: number): void {
+    this.#dropWhile(() => this.memoryBytes > memoryBytes)
+  }
+
+  close(): void {
+    this.trimTo(0)
+    this.#budget.leave(this)
+  }
+
+  #dropWhile(isTooMuch: (oldest: KeptEntry) => boolean): void {
+    for (let oldest = this.#entries[this.#head]; oldest && isTooMuch(oldest); oldest = this.#entries[this.#head]) {
       this.#drop(oldest)
     }
-    this.#forgetDropped()
+    if (this.#head <= DROPPED_ENTRIES || this.#head * 2 <= this.#entries.length) return
+    this.#entries = this.#entries.slice(this.#head)
+    this.#head = 0
   }
 
-  trimTo(bytes: number): void {
-    for (let oldest = this.#entries[this.#head]; oldest && this.keptBytes > bytes; oldest = this.#entries[this.#head]) {
-      this.#drop(oldest)
-    }
-    this.#forgetDropped()
-  }
-
-  #noteKept(bytes: number): void {
-    this.keptBytes += bytes
-    this.#budget.add(bytes)
-  }
-
-  #forgetDropped(): void {
-    if (this.#head > 64 && this.#head * 2 > this.#entries.length) {
-      this.#entries = this.#entries.slice(this.#head)
-      this.#head = 0
-    }
-  }
-
-  #drop(entry: Entry): void {
-    const { id, isEvent } = entry
+  #drop(entry: KeptEntry): void {
+    const { id } = entry
     if (id !== undefined) {
       if (this.#positions.get(id) === this.#first) this.#positions.delete(id)
       this.#idBefore = id
     }
     this.#idBeforeIsExact = id !== undefined
-    this.#bytes -= sizeOf(entry)
-    this.#noteKept(-memoryOf(entry))
-    if (isEvent) this.#events--
+    this.#count(entry, -1)
     this.#head++
     this.#first++
   }
-}
 
-function sizeOf({ bytes, isEvent }: ReplayBlock): number {
-  return isEvent ? bytes.length : bytes.length + BLOCK_BYTES
-}
-
-function memoryOf({ bytes, id = '' }: ReplayBlock): number {
-  return bytes.length + id.length + ENTRY_BYTES
+  /** Adds an entry to the sums, or takes it out. */
+  #count({ bytes: { length }, id = '', isEvent }: LogEntry, sign: 1 | -1): void {
+    const memoryBytes = sign * (length + id.length + ENTRY_BYTES)
+    this.#bytes += sign * (isEvent ? length : length + BLOCK_BYTES)
+    if (isEvent) this.#events += sign
+    this.memoryBytes += memoryBytes
+    this.#budget.add(memoryBytes)
+  }
 }

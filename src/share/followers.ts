@@ -38,8 +38,8 @@ export class DirectFollower implements EventFlow, Follower {
   constructor(shared: SharedStream, session: Session, position: number) {
     this.#shared = shared
     this.#session = session
-    this.#waiting = [...shared.replay.since(position)]
-    this.#waitingEvents = shared.replay.eventsSince(position)
+    this.#waiting = [...shared.log.since(position)]
+    this.#waitingEvents = shared.log.eventsSince(position)
     shared.join(this)
   }
 
@@ -119,7 +119,7 @@ export class HookedFollower implements UpstreamBody, Follower {
 
   start(sink: BodySink): void {
     this.#sink = sink
-    const missed = this.#shared.replay.since(this.#position)
+    const missed = this.#shared.log.since(this.#position)
     this.#shared.join(this)
     for (const { bytes } of missed) sink.onData(bytes)
   }

@@ -18,7 +18,7 @@ import { resumerFor } from '../stream/resume.ts'
 import { StreamHandle } from '../stream/stream-handle.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
-import { Replay } from './event-log.ts'
+import type { EventLog, LogEntry } from './event-log.ts'
 import type { Follower } from './followers.ts'
 import type { ReplayBudget } from './replay-budget.ts'
 
@@ -36,7 +36,9 @@ export interface SharedStreamContext {
   open(): OpenUpstream
   readonly lastEventId: string
   readonly observer: SharedStreamObserver
-  /** What it keeps counts there. */
+  /** Keeps its events. Without ids of the upstream's it begins before the first. */
+  readonly log: EventLog
+  /** What it keeps beside them counts there. */
   readonly budget: ReplayBudget
   /** Takes its opener's place of the limits; `close` is called when that is needed. */
   readonly linger: (close: () => void) => Ticket
@@ -57,7 +59,7 @@ export class SharedStream implements PipelineSink {
   readonly context: SharedStreamContext
   readonly cursor: Cursor
   readonly handle: SseStream
-  readonly replay: Replay
+  readonly log: EventLog
   upstream = ''
   bytes = 0
   resumes = 0
@@ -79,9 +81,8 @@ export class SharedStream implements PipelineSink {
   constructor(context: SharedStreamContext) {
     this.context = context
     this.cursor = new Cursor(context.lastEventId)
-    const { replay } = context.share
-    this.replay = new Replay(replay, replay.ids === 'assign' ? '' : context.lastEventId, context.budget)
-    this.#lastId = this.replay.idBefore
+    this.log = context.log
+    this.#lastId = this.log.idBefore
     this.handle = new StreamHandle(this)
   }
 
@@ -129,7 +130,7 @@ export class SharedStream implements PipelineSink {
 
   /** Where a client stands that follows from this position on. */
   progressFrom(position: number, clientId: string): Progress {
-    return new SharedProgress(this, this.#events - this.replay.eventsSince(position), clientId)
+    return new SharedProgress(this, this.#events - this.log.eventsSince(position), clientId)
   }
 
   /** What clients have been sent: events, and the last id among them. */
@@ -225,10 +226,10 @@ export class SharedStream implements PipelineSink {
 
   #keep(bytes: Buffer): Buffer {
     const assign = this.context.share.replay.ids === 'assign'
-    const now = performance.now()
     const text = bytes.toString('latin1')
     const hasCr = text.includes('\r')
     const blocks: Buffer[] = []
+    const entries: LogEntry[] = []
     for (let from = 0, to = 0; from < bytes.length; from = to) {
       // A flood of blank lines is no flood of blocks.
       to = hasCr ? from : endOfBlankLines(bytes, from)
@@ -251,14 +252,15 @@ export class SharedStream implements PipelineSink {
         const withId = identified(block, assigned)
         blocks.push(withId)
         this.#lastId = assigned
-        this.replay.add({ bytes: withId, id: assigned, isEvent: true }, now)
+        entries.push({ bytes: withId, id: assigned, isEvent: true })
       } else if (!assign || id === undefined) {
         blocks.push(block)
         if (id !== undefined) this.#lastId = id
         // Comments are for those who are here.
-        if (hasData || id !== undefined) this.replay.add({ bytes: block, id, isEvent: hasData }, now)
+        if (hasData || id !== undefined) entries.push({ bytes: block, id, isEvent: hasData })
       }
     }
+    this.log.append(entries, performance.now())
     return assign ? Buffer.concat(blocks) : bytes
   }
 
@@ -276,7 +278,7 @@ export class SharedStream implements PipelineSink {
     this.#over = true
     clearTimeout(this.#keepaliveTimer)
     this.#stopLingering()
-    this.replay.trimTo(0)
+    this.log.close()
     this.#followers.clear()
     this.context.controller.abort(reason)
     this.context.onOver()

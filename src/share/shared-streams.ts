@@ -12,6 +12,7 @@ import { shareableAnswerHeaders, shareableHeaders, withGap } from '../stream/res
 import type { Session } from '../stream/session.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
 import { bodyOf, Collected, collect } from './collect.ts'
+import { MemoryEventLog } from './event-log.ts'
 import { ReplayBudget } from './replay-budget.ts'
 import { asksForStream, compactKey, isPersonal, ShareKeys, variedHeaders } from './share-key.ts'
 import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
@@ -81,11 +82,7 @@ export class SharedStreams {
   ) {
     this.#options = options
     this.#admission = admission
-    this.#budget = new ReplayBudget(
-      share.maxBytes,
-      () => [...this.#live].map(({ replay }) => replay),
-      () => admission.closeOldestLingering(),
-    )
+    this.#budget = new ReplayBudget(share.maxBytes, () => admission.closeOldestLingering())
     this.#share = share
     this.#observer = observer
     this.#nextId = nextId
@@ -179,6 +176,7 @@ export class SharedStreams {
       return
     }
     const assigns = this.#share.replay.ids === 'assign'
+    const lastEventId = assigns ? '' : eventIdOf(opener)
     const shared = new SharedStream({
       id: this.#nextId(),
       req: opener.req,
@@ -190,8 +188,9 @@ export class SharedStreams {
         const reopen = this.#reopener(entry, base, open)
         return assigns ? (request) => reopen({ ...request, lastEventId: request.lastEventId ?? '' }) : reopen
       },
-      lastEventId: assigns ? '' : eventIdOf(opener),
+      lastEventId,
       observer: this.#observer,
+      log: new MemoryEventLog(this.#share.replay, lastEventId, this.#budget),
       budget: this.#budget,
       linger: (close) => this.#admission.linger(entry.client, close),
       // Nobody can come back to one whose place another has taken.
@@ -274,21 +273,21 @@ export class SharedStreams {
   #letFollow(entry: Entry, guest: Guest, { shared, response }: NonNullable<Entry['stream']>): void {
     const own = guest === entry.opener
     const { req } = guest
-    const { replay } = shared
-    replay.trim(performance.now())
+    const { log } = shared
+    log.trim(performance.now())
     const requested = eventIdOf(guest)
-    const known = own && !requested ? replay.end : replay.positionAfter(requested)
-    const live = replay.beforeLast(this.#share.replay.initial)
+    const known = own && !requested ? log.end : log.positionAfter(requested)
+    const live = log.beforeLast(this.#share.replay.initial)
     const gap = requested !== '' && known === undefined
     const headers = own ? response.headers : shareableHeaders(response.headers, req)
     const session = guest.session()
     debug('%s follows the shared stream %s', session.handle.id, shared.handle.id)
     session.follow(
-      { ...(own ? response : withoutCookie(response)), headers: gap ? withGap(headers, replay.idBefore) : headers },
+      { ...(own ? response : withoutCookie(response)), headers: gap ? withGap(headers, log.idBefore) : headers },
       shared,
-      gap ? replay.first : requested === '' ? live : (known ?? live),
+      gap ? log.first : requested === '' ? live : (known ?? live),
     )
-    if (gap && !session.isOver) this.#tellGap(session, requested, replay.idBefore)
+    if (gap && !session.isOver) this.#tellGap(session, requested, log.idBefore)
   }
 
   #tellGap(session: Session, requested: string, before: string): void {

@@ -25,7 +25,6 @@ const knownCircular = [
   'observe -> share',
   'observe -> stream',
   'observe -> upstream',
-  'options -> share',
   'options -> stream',
   'options -> upstream',
   'share -> events',

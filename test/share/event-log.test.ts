@@ -2,115 +2,115 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import fc from 'fast-check'
-import { Replay, type ReplayBlock, type ReplayPolicy } from '../../src/share/event-log.ts'
+import { type EventLog, type LogBounds, type LogEntry, MemoryEventLog } from '../../src/share/event-log.ts'
 import { forAll } from '../stream/fixtures.ts'
 import { collectGarbage } from '../support/memory.ts'
 
-const wide: ReplayPolicy = { events: 1000, bytes: 1_000_000, ageMs: 1_000_000 }
+const wide: LogBounds = { events: 1000, bytes: 1_000_000, ageMs: 1_000_000 }
 
-const unbounded = { add() {} }
+const unbounded = { add() {}, enter() {}, leave() {} }
 
-function event(id: string | undefined, text = `data: ${id ?? ''}\n\n`): ReplayBlock {
+function event(id: string | undefined, text = `data: ${id ?? ''}\n\n`): LogEntry {
   return { bytes: Buffer.from(text), id, isEvent: true }
 }
 
-function texts(replay: Replay, position: number): string[] {
-  return replay.since(position).map(({ bytes }) => bytes.toString())
+function texts(log: EventLog, position: number): string[] {
+  return log.since(position).map(({ bytes }) => bytes.toString())
 }
 
 test('gives what came after an id, and nothing when that is the last', () => {
-  const replay = new Replay(wide, '', unbounded)
+  const log = new MemoryEventLog(wide, '', unbounded)
 
-  for (const id of ['1', '2', '3']) replay.add(event(id), 0)
+  for (const id of ['1', '2', '3']) log.append([event(id)], 0)
 
-  assert.deepEqual(texts(replay, replay.positionAfter('1')!), ['data: 2\n\n', 'data: 3\n\n'])
-  assert.deepEqual(texts(replay, replay.positionAfter('3')!), [])
+  assert.deepEqual(texts(log, log.positionAfter('1')!), ['data: 2\n\n', 'data: 3\n\n'])
+  assert.deepEqual(texts(log, log.positionAfter('3')!), [])
 })
 
 test('does not know an id that never came, nor one that is gone', () => {
-  const replay = new Replay({ ...wide, events: 2 }, '', unbounded)
+  const log = new MemoryEventLog({ ...wide, events: 2 }, '', unbounded)
 
-  for (const id of ['1', '2', '3', '4']) replay.add(event(id), 0)
+  for (const id of ['1', '2', '3', '4']) log.append([event(id)], 0)
 
-  assert.equal(replay.positionAfter('1'), undefined)
-  assert.equal(replay.positionAfter('9'), undefined)
-  assert.deepEqual(texts(replay, replay.positionAfter('2')!), ['data: 3\n\n', 'data: 4\n\n'])
-  assert.equal(replay.idBefore, '2')
+  assert.equal(log.positionAfter('1'), undefined)
+  assert.equal(log.positionAfter('9'), undefined)
+  assert.deepEqual(texts(log, log.positionAfter('2')!), ['data: 3\n\n', 'data: 4\n\n'])
+  assert.equal(log.idBefore, '2')
 })
 
 test('knows the id with which the stream began', () => {
-  const replay = new Replay(wide, '7', unbounded)
+  const log = new MemoryEventLog(wide, '7', unbounded)
 
-  replay.add(event('8'), 0)
+  log.append([event('8')], 0)
 
-  assert.deepEqual(texts(replay, replay.positionAfter('7')!), ['data: 8\n\n'])
+  assert.deepEqual(texts(log, log.positionAfter('7')!), ['data: 8\n\n'])
 })
 
 test('an id that came several times stands for its last place', () => {
-  const replay = new Replay(wide, '', unbounded)
+  const log = new MemoryEventLog(wide, '', unbounded)
 
-  for (const id of ['1', '2', '1', '3']) replay.add(event(id), 0)
+  for (const id of ['1', '2', '1', '3']) log.append([event(id)], 0)
 
-  assert.deepEqual(texts(replay, replay.positionAfter('1')!), ['data: 3\n\n'])
+  assert.deepEqual(texts(log, log.positionAfter('1')!), ['data: 3\n\n'])
 })
 
 test('an id whose first place is gone is still known by its last', () => {
-  const replay = new Replay({ ...wide, events: 2 }, '', unbounded)
+  const log = new MemoryEventLog({ ...wide, events: 2 }, '', unbounded)
 
-  for (const id of ['1', '2', '1', '3']) replay.add(event(id), 0)
+  for (const id of ['1', '2', '1', '3']) log.append([event(id)], 0)
 
-  assert.deepEqual(texts(replay, replay.positionAfter('1')!), ['data: 3\n\n'])
+  assert.deepEqual(texts(log, log.positionAfter('1')!), ['data: 3\n\n'])
 })
 
 test('after an event without an id was dropped, the id before it is no place to go on from', () => {
-  const replay = new Replay({ ...wide, events: 1 }, '', unbounded)
+  const log = new MemoryEventLog({ ...wide, events: 1 }, '', unbounded)
 
-  replay.add(event('1'), 0)
-  replay.add(event(undefined, 'data: lost\n\n'), 0)
-  replay.add(event(undefined, 'data: kept\n\n'), 0)
+  log.append([event('1')], 0)
+  log.append([event(undefined, 'data: lost\n\n')], 0)
+  log.append([event(undefined, 'data: kept\n\n')], 0)
 
-  assert.equal(replay.positionAfter('1'), undefined)
+  assert.equal(log.positionAfter('1'), undefined)
 })
 
 test('comments take no place among the events', () => {
-  const replay = new Replay({ ...wide, events: 2 }, '', unbounded)
+  const log = new MemoryEventLog({ ...wide, events: 2 }, '', unbounded)
 
   for (const id of ['1', '2', '3']) {
-    replay.add(event(id), 0)
+    log.append([event(id)], 0)
     for (let count = 0; count < 5; count += 1) {
-      replay.add({ bytes: Buffer.from(': ping\n\n'), id: undefined, isEvent: false }, 0)
+      log.append([{ bytes: Buffer.from(': ping\n\n'), id: undefined, isEvent: false }], 0)
     }
   }
 
-  const position = replay.positionAfter('1')
+  const position = log.positionAfter('1')
   assert.notEqual(position, undefined)
-  const kept = texts(replay, position!).filter((text) => text.startsWith('data'))
+  const kept = texts(log, position!).filter((text) => text.startsWith('data'))
   assert.deepEqual(kept, ['data: 2\n\n', 'data: 3\n\n'])
 })
 
 test('an event larger than all that may be kept passes without being kept', () => {
-  const replay = new Replay({ ...wide, bytes: 20 }, '', unbounded)
+  const log = new MemoryEventLog({ ...wide, bytes: 20 }, '', unbounded)
 
-  replay.add(event('1'), 0)
-  replay.add(event('2', `data: ${'x'.repeat(30)}\n\n`), 0)
+  log.append([event('1')], 0)
+  log.append([event('2', `data: ${'x'.repeat(30)}\n\n`)], 0)
 
-  assert.deepEqual(texts(replay, replay.first), [])
-  assert.equal(replay.idBefore, '2')
-  assert.deepEqual(texts(replay, replay.positionAfter('2')!), [])
-  assert.equal(replay.positionAfter('1'), undefined)
+  assert.deepEqual(texts(log, log.first), [])
+  assert.equal(log.idBefore, '2')
+  assert.deepEqual(texts(log, log.positionAfter('2')!), [])
+  assert.equal(log.positionAfter('1'), undefined)
 })
 
 test('an event is kept up to its age, and not longer', () => {
-  const replay = new Replay({ ...wide, ageMs: 100 }, '', unbounded)
-  replay.add(event('1'), 0)
-  replay.add(event('2'), 50)
+  const log = new MemoryEventLog({ ...wide, ageMs: 100 }, '', unbounded)
+  log.append([event('1')], 0)
+  log.append([event('2')], 50)
 
-  replay.trim(100)
-  assert.equal(texts(replay, replay.first).length, 2)
-  replay.trim(101)
+  log.trim(100)
+  assert.equal(texts(log, log.first).length, 2)
+  log.trim(101)
 
-  assert.deepEqual(texts(replay, replay.first), ['data: 2\n\n'])
-  assert.equal(replay.positionAfter('1'), replay.first)
+  assert.deepEqual(texts(log, log.first), ['data: 2\n\n'])
+  assert.equal(log.positionAfter('1'), log.first)
 })
 
 // Against everything that ever came, kept in an array, with the bounds applied anew each time.
@@ -131,7 +131,7 @@ const steps = fc.array(
   }),
   { maxLength: 60 },
 )
-const policies = fc.record({
+const someBounds = fc.record({
   events: fc.integer({ min: 1, max: 12 }),
   bytes: fc.integer({ min: 1, max: 250 }),
   ageMs: fc.integer({ min: 1, max: 120 }),
@@ -145,56 +145,56 @@ interface Past {
   readonly at: number
 }
 
-function blockOf({ id, isEvent, length }: Step, number: number): ReplayBlock {
+function blockOf({ id, isEvent, length }: Step, number: number): LogEntry {
   return { bytes: Buffer.from(`${number}:`.padEnd(length + 4, 'x')), id, isEvent }
 }
 
-function numbersSince(replay: Replay, position: number): number[] {
-  return replay.since(position).map(({ bytes }) => Number.parseInt(bytes.toString(), 10))
+function numbersSince(log: EventLog, position: number): number[] {
+  return log.since(position).map(({ bytes }) => Number.parseInt(bytes.toString(), 10))
 }
 
 test('property: what is kept is the end of what came, in order, within every bound, and as much as they allow', () => {
-  forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, 'start', unbounded)
+  forAll(fc.tuple(steps, someBounds), ([all, bounds]) => {
+    const log = new MemoryEventLog(bounds, 'start', unbounded)
     const past: Past[] = []
     let now = 0
     for (const [number, step] of all.entries()) {
       now += step.later
       const block = blockOf(step, number)
-      replay.add(block, now)
+      log.append([block], now)
       past.push({ number, id: step.id, isEvent: step.isEvent, size: block.bytes.length, at: now })
 
-      const kept = numbersSince(replay, replay.first)
+      const kept = numbersSince(log, log.first)
       const tail = past.slice(past.length - kept.length)
       assert.deepEqual(
         kept,
         tail.map((each) => each.number),
       )
-      assert.ok(tail.filter(({ isEvent }) => isEvent).length <= policy.events)
-      assert.ok(tail.reduce((sum, { size }) => sum + size, 0) <= policy.bytes)
-      assert.ok(tail.every(({ at }) => now - at <= policy.ageMs))
-      assert.equal(replay.end - replay.first, kept.length)
+      assert.ok(tail.filter(({ isEvent }) => isEvent).length <= bounds.events)
+      assert.ok(tail.reduce((sum, { size }) => sum + size, 0) <= bounds.bytes)
+      assert.ok(tail.every(({ at }) => now - at <= bounds.ageMs))
+      assert.equal(log.end - log.first, kept.length)
     }
   })
 })
 
 test('property: an id leads to exactly what came after it, or is said to be unknown; no event is lost in silence', () => {
-  forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, 'start', unbounded)
+  forAll(fc.tuple(steps, someBounds), ([all, bounds]) => {
+    const log = new MemoryEventLog(bounds, 'start', unbounded)
     const past: Past[] = []
     let now = 0
     for (const [number, step] of all.entries()) {
       now += step.later
       const block = blockOf(step, number)
-      replay.add(block, now)
+      log.append([block], now)
       past.push({ number, id: step.id, isEvent: step.isEvent, size: block.bytes.length, at: now })
 
       for (const id of ['a', 'b', 'c', 'd', 'e', 'start', 'never']) {
-        const position = replay.positionAfter(id)
+        const position = log.positionAfter(id)
         const at = past.findLastIndex((each) => each.id === id)
         if (position === undefined) continue
         assert.ok(at !== -1 || id === 'start', `${id} never came`)
-        const given = numbersSince(replay, position)
+        const given = numbersSince(log, position)
         const missed = past.slice(at + 1).filter(({ isEvent }) => isEvent)
         // Blocks that are no events may be gone, events may not.
         const givenEvents = given.filter((each) => past[each]!.isEvent)
@@ -210,73 +210,73 @@ test('property: an id leads to exactly what came after it, or is said to be unkn
 })
 
 test('property: an id is known as long as all the events that came after it are kept', () => {
-  forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, 'start', unbounded)
+  forAll(fc.tuple(steps, someBounds), ([all, bounds]) => {
+    const log = new MemoryEventLog(bounds, 'start', unbounded)
     const past: Past[] = []
     let now = 0
     for (const [number, step] of all.entries()) {
       now += step.later
       const block = blockOf(step, number)
-      replay.add(block, now)
+      log.append([block], now)
       past.push({ number, id: step.id, isEvent: step.isEvent, size: block.bytes.length, at: now })
     }
 
-    const first = numbersSince(replay, replay.first)[0] ?? past.length
+    const first = numbersSince(log, log.first)[0] ?? past.length
     for (const id of ['a', 'b', 'c', 'd', 'e']) {
       const at = past.findLastIndex((each) => each.id === id)
-      if (at >= first) assert.notEqual(replay.positionAfter(id), undefined, id)
+      if (at >= first) assert.notEqual(log.positionAfter(id), undefined, id)
     }
   })
 })
 
 test('property: the id before what is kept is the last that was set by what is gone', () => {
-  forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, 'start', unbounded)
+  forAll(fc.tuple(steps, someBounds), ([all, bounds]) => {
+    const log = new MemoryEventLog(bounds, 'start', unbounded)
     const past: Past[] = []
     let now = 0
     for (const [number, step] of all.entries()) {
       now += step.later
       const block = blockOf(step, number)
-      replay.add(block, now)
+      log.append([block], now)
       past.push({ number, id: step.id, isEvent: step.isEvent, size: block.bytes.length, at: now })
 
-      const kept = numbersSince(replay, replay.first).length
+      const kept = numbersSince(log, log.first).length
       const gone = past.slice(0, past.length - kept)
-      assert.equal(replay.idBefore, gone.findLast((each) => each.id !== undefined)?.id ?? 'start')
+      assert.equal(log.idBefore, gone.findLast((each) => each.id !== undefined)?.id ?? 'start')
     }
   })
 })
 
 test('property: events are counted from any place as they are given from it', () => {
-  forAll(fc.tuple(steps, policies), ([all, policy]) => {
-    const replay = new Replay(policy, '', unbounded)
-    for (const [number, step] of all.entries()) replay.add(blockOf(step, number), 0)
+  forAll(fc.tuple(steps, someBounds), ([all, bounds]) => {
+    const log = new MemoryEventLog(bounds, '', unbounded)
+    for (const [number, step] of all.entries()) log.append([blockOf(step, number)], 0)
 
-    for (let position = 0; position <= replay.end; position += 1) {
-      const given = numbersSince(replay, position)
-      assert.equal(replay.eventsSince(position), given.filter((number) => all[number]!.isEvent).length)
+    for (let position = 0; position <= log.end; position += 1) {
+      const given = numbersSince(log, position)
+      assert.equal(log.eventsSince(position), given.filter((number) => all[number]!.isEvent).length)
     }
   })
 })
 
 test('a place before the first kept gives all that is kept, and the place at the end nothing', () => {
-  const replay = new Replay({ ...wide, events: 3 }, '', unbounded)
+  const log = new MemoryEventLog({ ...wide, events: 3 }, '', unbounded)
 
-  for (let id = 0; id < 10; id += 1) replay.add(event(String(id)), 0)
+  for (let id = 0; id < 10; id += 1) log.append([event(String(id))], 0)
 
-  assert.equal(replay.since(0).length, 3)
-  assert.equal(replay.since(replay.first).length, 3)
-  assert.equal(replay.since(replay.end).length, 0)
+  assert.equal(log.since(0).length, 3)
+  assert.equal(log.since(log.first).length, 3)
+  assert.equal(log.since(log.end).length, 0)
 })
 
 test('what is kept stays small however much comes: entries, ids and bytes', async () => {
-  const replay = new Replay({ events: 10, bytes: 1000, ageMs: 1000 }, '', unbounded)
+  const log = new MemoryEventLog({ events: 10, bytes: 1000, ageMs: 1000 }, '', unbounded)
   const before = heapBytes()
 
-  for (let id = 0; id < 300_000; id += 1) replay.add(event(`an id that is not that short ${id}`), id)
+  for (let id = 0; id < 300_000; id += 1) log.append([event(`an id that is not that short ${id}`)], id)
 
-  assert.equal(replay.since(0).length, 10)
-  assert.equal(replay.positionAfter('an id that is not that short 299980'), undefined)
+  assert.equal(log.since(0).length, 10)
+  assert.equal(log.positionAfter('an id that is not that short 299980'), undefined)
   const grown = await settled(
     () => heapBytes() - before,
     (bytes) => bytes < 2_000_000,
@@ -284,15 +284,29 @@ test('what is kept stays small however much comes: entries, ids and bytes', asyn
   assert.ok(grown < 2_000_000, `${grown} bytes`)
 })
 
+test('what one read brought is kept as if it had come entry by entry', () => {
+  forAll(fc.tuple(steps, someBounds), ([all, bounds]) => {
+    const [together, oneByOne] = [new MemoryEventLog(bounds, '', unbounded), new MemoryEventLog(bounds, '', unbounded)]
+    const entries = all.map(blockOf)
+
+    together.append(entries, 0)
+    for (const entry of entries) oneByOne.append([entry], 0)
+
+    assert.deepEqual(together.since(0), oneByOne.since(0))
+    assert.deepEqual([together.first, together.idBefore], [oneByOne.first, oneByOne.idBefore])
+    for (const id of ['a', '', 'e']) assert.equal(together.positionAfter(id), oneByOne.positionAfter(id))
+  })
+})
+
 test('blocks that are no events are bounded as well', () => {
-  const replay = new Replay({ events: 10, bytes: 100_000, ageMs: 1000 }, '', unbounded)
+  const log = new MemoryEventLog({ events: 10, bytes: 100_000, ageMs: 1000 }, '', unbounded)
 
   for (let count = 0; count < 100_000; count += 1) {
-    replay.add({ bytes: Buffer.from('\n'), id: undefined, isEvent: false }, count)
-    replay.add({ bytes: Buffer.from(`id: ${count}\n\n`), id: String(count), isEvent: false }, count)
+    log.append([{ bytes: Buffer.from('\n'), id: undefined, isEvent: false }], count)
+    log.append([{ bytes: Buffer.from(`id: ${count}\n\n`), id: String(count), isEvent: false }], count)
   }
 
-  assert.ok(replay.since(0).length <= 100_000 / 128, String(replay.since(0).length))
+  assert.ok(log.since(0).length <= 100_000 / 128, String(log.since(0).length))
 })
 
 /** The memory of buffers is given back in the background, some time after the collection that found them unused. */

@@ -1,37 +1,30 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Replay } from '../../src/share/event-log.ts'
+import { MemoryEventLog } from '../../src/share/event-log.ts'
 import { commonSize, ReplayBudget } from '../../src/share/replay-budget.ts'
 
 const wide = { events: 1_000_000, bytes: 1_000_000_000, ageMs: 1_000_000 }
+const unbounded = { add() {}, enter() {}, leave() {} }
 const block = { bytes: Buffer.alloc(1000, 'x'), id: undefined, isEvent: true }
 
 test('what is kept counts until it is dropped', () => {
-  const budget = new ReplayBudget(
-    1_000_000,
-    () => [],
-    () => false,
-  )
-  const replay = new Replay({ ...wide, events: 2 }, '', budget)
+  const budget = new ReplayBudget(1_000_000, () => false)
+  const log = new MemoryEventLog({ ...wide, events: 2 }, '', budget)
 
-  for (let count = 0; count < 5; count++) replay.add(block, 0)
+  for (let count = 0; count < 5; count++) log.append([block], 0)
 
-  assert.equal(budget.bytes, replay.keptBytes)
+  assert.equal(budget.bytes, log.memoryBytes)
   assert.ok(budget.bytes > 2000 && budget.bytes < 3000, `${budget.bytes}`)
-  replay.trimTo(0)
+  log.close()
   assert.equal(budget.bytes, 0)
 })
 
 test('an event of one byte and an id count with what keeping them takes', () => {
-  const budget = new ReplayBudget(
-    1_000_000,
-    () => [],
-    () => false,
-  )
-  const replay = new Replay(wide, '', budget)
+  const budget = new ReplayBudget(1_000_000, () => false)
+  const log = new MemoryEventLog(wide, '', budget)
 
-  replay.add({ bytes: Buffer.from('\n'), id: 'x'.repeat(5000), isEvent: false }, 0)
+  log.append([{ bytes: Buffer.from('\n'), id: 'x'.repeat(5000), isEvent: false }], 0)
 
   assert.ok(budget.bytes > 5200, `${budget.bytes}`)
 })
@@ -40,18 +33,14 @@ test('past the bound streams that nobody follows are closed first, one after the
   const followed = filled(5)
   const unfollowed = [filled(5), filled(5), filled(5)]
   const closed: number[] = []
-  const budget = new ReplayBudget(
-    (11 * followed.keptBytes) / 5,
-    () => [followed, ...unfollowed],
-    () => {
-      const first = unfollowed.shift()
-      if (!first) return false
-      closed.push(first.keptBytes)
-      budget.add(-first.keptBytes)
-      return true
-    },
-  )
-  budget.add(4 * followed.keptBytes)
+  const budget = new ReplayBudget((11 * followed.memoryBytes) / 5, () => {
+    const first = unfollowed.shift()
+    if (!first) return false
+    closed.push(first.memoryBytes)
+    budget.add(-first.memoryBytes)
+    return true
+  })
+  budget.add(4 * followed.memoryBytes)
 
   budget.settle()
 
@@ -60,18 +49,14 @@ test('past the bound streams that nobody follows are closed first, one after the
 })
 
 test('then the largest lose their oldest events, and the small ones none', () => {
-  const replays: Replay[] = []
-  const size = filled(1).keptBytes
-  const budget = new ReplayBudget(
-    size * 30,
-    () => replays,
-    () => false,
-  )
-  for (const events of [2, 20, 30]) replays.push(filled(events, budget))
+  const logs: MemoryEventLog[] = []
+  const size = filled(1).memoryBytes
+  const budget = new ReplayBudget(size * 30, () => false)
+  for (const events of [2, 20, 30]) logs.push(filled(events, budget))
 
   budget.settle()
 
-  const [small, large, larger] = replays.map((replay) => replay.since(0).length)
+  const [small, large, larger] = logs.map((log) => log.since(0).length)
   assert.equal(small, 2)
   assert.equal(large, larger)
   assert.ok(budget.bytes <= size * 30)
@@ -90,8 +75,8 @@ test('the common size makes all fit, and is no smaller than it must be', () => {
   )
 })
 
-function filled(events: number, budget: Pick<ReplayBudget, 'add'> = { add() {} }): Replay {
-  const replay = new Replay(wide, '', budget)
-  for (let count = 0; count < events; count++) replay.add(block, 0)
-  return replay
+function filled(events: number, budget: Pick<ReplayBudget, 'add' | 'enter' | 'leave'> = unbounded): MemoryEventLog {
+  const log = new MemoryEventLog(wide, '', budget)
+  for (let count = 0; count < events; count++) log.append([block], 0)
+  return log
 }

@@ -7,6 +7,7 @@ import type { StreamError } from '../../src/errors.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { SseProxyOptions } from '../../src/options/options.ts'
 import { resolveOptions } from '../../src/options/resolve-options.ts'
+import { MemoryEventLog } from '../../src/share/event-log.ts'
 import type { Delivery, Follower } from '../../src/share/followers.ts'
 import { ReplayBudget } from '../../src/share/replay-budget.ts'
 import { SharedStream } from '../../src/share/shared-stream.ts'
@@ -65,9 +66,9 @@ test('what is replayed from any id of our own on is what the others got after it
 
     const { events } = interpret(listener.bytes)
     for (const [i, { lastEventId }] of events.entries()) {
-      const position = shared.replay.positionAfter(lastEventId)
+      const position = shared.log.positionAfter(lastEventId)
       assert.notEqual(position, undefined)
-      const rest = interpret(Buffer.concat(shared.replay.since(position!).map(({ bytes }) => bytes))).events
+      const rest = interpret(Buffer.concat(shared.log.since(position!).map(({ bytes }) => bytes))).events
       assert.deepEqual(
         rest.map(({ data, lastEventId: id }) => [data, id]),
         events.slice(i + 1).map(({ data, lastEventId: id }) => [data, id]),
@@ -84,7 +85,7 @@ test('a follower that joins at any moment gets each event exactly once, from its
     const later: { follower: Listener; missed: number }[] = []
     for (const piece of pieces) {
       const missed = interpret(first.bytes).events.length
-      const replayed = Buffer.concat(shared.replay.since(0).map(({ bytes }) => bytes))
+      const replayed = Buffer.concat(shared.log.since(0).map(({ bytes }) => bytes))
       assert.equal(interpret(replayed).events.length, missed)
       later.push({ follower: new Listener(shared), missed })
       await body.give(piece)
@@ -105,8 +106,8 @@ test('the place of a client is known from what it came with to what it has got',
   const { shared, body } = start()
   const follower = new Listener(shared)
   await body.give(Buffer.from('id: 1\ndata: a\n\ndata: b\n\n'))
-  const early = shared.progressFrom(shared.replay.first, 'own')
-  const late = shared.progressFrom(shared.replay.end, 'own')
+  const early = shared.progressFrom(shared.log.first, 'own')
+  const late = shared.progressFrom(shared.log.end, 'own')
 
   assert.deepEqual([early.lastEventId, early.events], ['1', 2])
   assert.deepEqual([late.lastEventId, late.events], ['own', 0])
@@ -301,6 +302,7 @@ function start(share: Share = {}) {
   const body = new Body()
   const over: unknown[] = []
   const controller = new Abort()
+  const budget = new ReplayBudget(1_000_000, () => false)
   let lingers = true
   const shared = new SharedStream({
     id: '1',
@@ -312,11 +314,8 @@ function start(share: Share = {}) {
     open: () => () => Promise.reject(new Error('not again')),
     lastEventId: '',
     observer: { stats, resuming() {}, resumed() {}, failed() {} },
-    budget: new ReplayBudget(
-      1_000_000,
-      () => [],
-      () => false,
-    ),
+    log: new MemoryEventLog(options.share.replay, '', budget),
+    budget,
     linger: () => ({ client: undefined, giveBack() {} }),
     lingers: () => lingers,
     onOver: () => over.push(controller.reason),

@@ -263,7 +263,7 @@ class Visitor implements Guest {
           onClosed: () => visitor.#over(),
           onFailed: () => visitor.#over(),
         }
-        const missed = shared.replay.since(position)
+        const missed = shared.log.since(position)
         shared.join(follower)
         for (const { bytes } of missed) visitor.#read(bytes)
         visitor.#stop = () => shared.leave(follower)
