@@ -117,6 +117,17 @@ export class StreamError extends SseProxyError {
   }
 }
 
+/** Why a stream is over. */
+export type CloseReason =
+  | 'client-left'
+  | 'upstream-ended'
+  | 'upstream-lost'
+  | 'slow-client'
+  | 'drained'
+  | 'expired'
+  | 'hook-failed'
+  | 'closed'
+
 const FAULTS_OF_UPSTREAMS: ReadonlySet<SseProxyErrorCode> = new Set<SseProxyErrorCode>([
   'ERR_SSE_PROXY_UNREACHABLE',
   'ERR_SSE_PROXY_BAD_ANSWER',

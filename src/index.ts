@@ -4,6 +4,7 @@ export type { DrainOptions, DrainResult } from './drain.ts'
 export {
   AdmissionError,
   type AdmissionErrorCode,
+  type CloseReason,
   ConfigError,
   SseProxyError,
   type SseProxyErrorCode,
@@ -12,6 +13,7 @@ export {
   UpstreamError,
   type UpstreamErrorCode,
 } from './errors.ts'
+export type { HookResult, SseStream, StreamEvent, TransformHook } from './events/event.ts'
 export type {
   CloseMessage,
   EjectMessage,
@@ -25,9 +27,7 @@ export type { ProxyStats, RefusalReason, SharedStats, UpstreamStats } from './ob
 export type {
   BalanceCandidate,
   BalanceFunction,
-  CloseReason,
   HealthOptions,
-  HookResult,
   KeepaliveOptions,
   LimitOptions,
   ReplayOptions,
@@ -35,13 +35,10 @@ export type {
   RetryOptions,
   ShareOptions,
   SseProxyOptions,
-  SseStream,
   StickyOptions,
-  StreamEvent,
   StreamGap,
   Target,
   TimeoutOptions,
-  TransformHook,
   WeightedTarget,
 } from './options/options.ts'
 export { type SseProxy, sseProxy } from './sse-proxy.ts'

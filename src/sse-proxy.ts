@@ -3,9 +3,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { DrainOptions, DrainResult } from './drain.ts'
+import type { SseStream } from './events/event.ts'
 import { Middleware } from './middleware.ts'
 import type { ProxyStats } from './observe/stats.ts'
-import type { SseProxyOptions, SseStream } from './options/options.ts'
+import type { SseProxyOptions } from './options/options.ts'
 import { resolveOptions } from './options/resolve-options.ts'
 
 type Next = (error?: unknown) => void

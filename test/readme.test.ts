@@ -268,7 +268,7 @@ describe('the options', () => {
   test('the reasons are those of the type', () => {
     const told = /^Reasons: (.*)$/m.exec(section('Options'))?.[1] ?? ''
 
-    assert.deepEqual(spans(told), literalsIn(/export type CloseReason =\n((?: {2}\| .*\n)+)/, 'options/options.ts'))
+    assert.deepEqual(spans(told), literalsIn(/export type CloseReason =\n((?: {2}\| .*\n)+)/, 'errors.ts'))
   })
 })
 
@@ -279,7 +279,7 @@ describe('the hooks and the observers', () => {
     const told = /`stream` is `\{([^}]+)\}/.exec(text.replaceAll('\n', ' '))?.[1] ?? ''
     const names = told.split(',').map((name) => name.trim().replace(/\(.*/, ''))
 
-    assert.deepEqual(names.sort(), membersOf('options/options.ts', 'SseStream'))
+    assert.deepEqual(names.sort(), membersOf('events/event.ts', 'SseStream'))
   })
 
   test('the channels are those of the sources', () => {

@@ -1,7 +1,7 @@
 // Events as values: out of their bytes for hooks, and back into bytes where a hook or the app made new ones.
 
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
-import type { StreamEvent } from '../options/options.ts'
+import type { StreamEvent } from './event.ts'
 
 const LF = 10
 const CR = 13

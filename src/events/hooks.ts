@@ -4,7 +4,7 @@
 import { isAscii } from 'node:buffer'
 import { asError, isThenable } from '../app-callback.ts'
 import { StreamError } from '../errors.ts'
-import type { HookResult, SseStream, StreamEvent, TransformHook } from '../options/options.ts'
+import type { HookResult, SseStream, StreamEvent, TransformHook } from './event.ts'
 import { checkEvent, createBlockParser, type ParsedBlock, serializeEvent, serializeId } from './event-text.ts'
 import { endOfBlankLines, nextBoundary } from './framer.ts'
 

@@ -4,8 +4,8 @@
 
 import { channel } from 'node:diagnostics_channel'
 import type { IncomingMessage } from 'node:http'
-import type { SseProxyError } from '../errors.ts'
-import type { CloseReason, SseStream } from '../options/options.ts'
+import type { CloseReason, SseProxyError } from '../errors.ts'
+import type { SseStream } from '../events/event.ts'
 
 /** On `sse-proxy:open`: a stream's upstream has answered. */
 export interface OpenMessage {

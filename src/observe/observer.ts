@@ -4,8 +4,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
 import { type ReportFailure, tell } from '../app-callback.ts'
-import { isUpstreamsFault, type SseProxyError, type SseProxyErrorCode, UpstreamError } from '../errors.ts'
-import type { CloseReason, SseStream } from '../options/options.ts'
+import {
+  type CloseReason,
+  isUpstreamsFault,
+  type SseProxyError,
+  type SseProxyErrorCode,
+  UpstreamError,
+} from '../errors.ts'
+import type { SseStream } from '../events/event.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { SharedStreamObserver } from '../share/shared-stream.ts'
 import type { Session } from '../stream/session.ts'

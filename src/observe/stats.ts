@@ -1,8 +1,7 @@
 // What one proxy has done since it was created. Whoever does a thing raises its number here; `proxy.stats()` and the
 // Prometheus metrics read them. Only numbers that nobody else holds are kept: what is open now is asked for.
 
-import type { SseProxyErrorCode } from '../errors.ts'
-import type { CloseReason } from '../options/options.ts'
+import type { CloseReason, SseProxyErrorCode } from '../errors.ts'
 import { Histogram, type HistogramSnapshot } from './histogram.ts'
 
 /** Why a request was not let in, or found nobody to serve it. */

@@ -2,8 +2,8 @@
 // down fails every request. Says where it is, what the system says, and what to look at.
 
 import type { SseProxyError } from '../errors.ts'
+import type { HpmOptions } from '../hpm.ts'
 import { codeOf, systemError } from '../system-error.ts'
-import type { HpmOptions } from '../upstream/transport-httpxy.ts'
 
 const QUIET_MS = 60_000
 // A router may know more upstreams than are worth remembering.

@@ -3,10 +3,10 @@
 
 import { asError, isThenable, promised, tell } from '../app-callback.ts'
 import { jittered } from '../backoff.ts'
-import { type SseProxyError, StreamError } from '../errors.ts'
+import { type CloseReason, type SseProxyError, StreamError } from '../errors.ts'
 import { Cursor, type Progress } from '../events/cursor.ts'
+import type { SseStream, StreamEvent, TransformHook } from '../events/event.ts'
 import { checkEvent, serializeEvent, serializeRetry } from '../events/event-text.ts'
-import type { CloseReason, SseStream, StreamEvent, TransformHook } from '../options/options.ts'
 import { type Delivery, DirectFollower, HookedFollower } from '../share/followers.ts'
 import type { SharedStream } from '../share/shared-stream.ts'
 import type { UpstreamBody, UpstreamResponse } from '../upstream-response.ts'

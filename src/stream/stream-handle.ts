@@ -1,8 +1,9 @@
 // The face of a session that hooks, observers and the app see: nothing of the machinery, and nothing they can break.
 
 import type { Abort } from '../abort.ts'
+import type { CloseReason } from '../errors.ts'
 import type { Progress } from '../events/cursor.ts'
-import type { CloseReason, SseStream, StreamEvent } from '../options/options.ts'
+import type { SseStream, StreamEvent } from '../events/event.ts'
 
 /** What has a handle: a client's session, or a shared stream, which hooks see in its place. */
 export interface HandleSubject {

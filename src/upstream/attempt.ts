@@ -5,6 +5,7 @@ import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:h
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
+import type { HpmOptions, HpmTarget } from '../hpm.ts'
 import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
 import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
@@ -14,7 +15,7 @@ import { type RequestFacts, requestHeaders, withoutHopByHop } from './request-he
 import { type OnOver, ResponseBody } from './response-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
-import type { HpmOptions, HpmTarget, HttpProxy } from './transport-httpxy.ts'
+import type { HttpProxy } from './transport-httpxy.ts'
 
 const debug = createDebug('sse-proxy:upstream')
 

@@ -1,7 +1,7 @@
 // What a client asks for is joined to the target's path, which is a boundary: no reading of the joined path that a server
 // may choose leads out of it. Where the app's own rules look at the path, they see what the upstream will.
 
-import type { HpmOptions } from './transport-httpxy.ts'
+import type { HpmOptions } from '../hpm.ts'
 
 type Rules = Pick<HpmOptions, 'ignorePath' | 'pathFilter' | 'pathRewrite' | 'router'>
 

@@ -5,10 +5,10 @@ import { EventEmitter } from 'node:events'
 import { type ClientRequest, IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
+import type { HpmOptions, HpmTarget } from '../hpm.ts'
 import type { Header } from '../upstream-response.ts'
 import { originForm } from './path-boundary.ts'
 import { type RequestBody, sendBody } from './request-body.ts'
-import type { HpmOptions, HpmTarget } from './transport-httpxy.ts'
 
 /** What an attempt decides about its pass and wants to know of it. */
 export interface PassTaker {

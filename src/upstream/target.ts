@@ -1,6 +1,6 @@
 // Upstreams as http-proxy-middleware takes them, a URL or its parts, and what is derived from them.
 
-import type { HpmOptions, HpmTarget } from './transport-httpxy.ts'
+import type { HpmOptions, HpmTarget } from '../hpm.ts'
 
 type Target = HpmTarget | undefined
 

@@ -4,21 +4,19 @@
 import { ClientRequest, IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { createProxyMiddleware, type Options, type Plugin, proxyEventsPlugin } from 'http-proxy-middleware'
 import { asError, awaited, isThenable, promised, type ReportFailure, tell } from '../app-callback.ts'
 import { UpstreamError } from '../errors.ts'
+import {
+  createProxyMiddleware,
+  type HpmOptions,
+  type HpmTarget,
+  type Options,
+  type Plugin,
+  proxyEventsPlugin,
+} from '../hpm.ts'
 import { logLines } from './log-lines.ts'
 import { originForm, PathBoundary } from './path-boundary.ts'
 import { StandInRequest, StandInResponse } from './stand-ins.ts'
-
-/** http-proxy-middleware's own options. */
-export type HpmOptions<
-  TReq extends IncomingMessage = IncomingMessage,
-  TRes extends ServerResponse = ServerResponse,
-> = Options<TReq, TRes>
-
-/** An upstream as http-proxy-middleware takes it: a URL or its parts. */
-export type HpmTarget = NonNullable<HpmOptions['target']>
 
 export type ProxyServer = Parameters<Plugin>[0]
 type ErrorListener = (error: Error, req?: IncomingMessage, res?: ServerResponse, target?: HpmTarget) => unknown

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import type { StreamEvent } from '../../src/events/event.ts'
 import {
   checkEvent,
   createBlockParser,
@@ -8,7 +9,6 @@ import {
   serializeId,
   serializeRetry,
 } from '../../src/events/event-text.ts'
-import type { StreamEvent } from '../../src/options/options.ts'
 import { BOM, boundaries, everyMix, fixtures, forAll, meanings, randomStream } from '../stream/fixtures.ts'
 import { interpret } from '../support/oracle.ts'
 

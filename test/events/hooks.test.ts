@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { StreamError } from '../../src/errors.ts'
+import type { HookResult, SseStream, StreamEvent, TransformHook } from '../../src/events/event.ts'
 import { EventFramer } from '../../src/events/framer.ts'
 import { HookRunner } from '../../src/events/hooks.ts'
-import type { HookResult, SseStream, StreamEvent, TransformHook } from '../../src/options/options.ts'
 import {
   BOM,
   cutsOf,

@@ -4,6 +4,7 @@ import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { StreamError, UpstreamError } from '../../src/errors.ts'
+import type { SseStream } from '../../src/events/event.ts'
 import {
   publishClose,
   publishEject,
@@ -12,7 +13,6 @@ import {
   publishResume,
   publishRetry,
 } from '../../src/observe/channels.ts'
-import type { SseStream } from '../../src/options/options.ts'
 
 const req = new IncomingMessage(new Socket())
 const stream: SseStream = {

@@ -2,8 +2,8 @@
 
 import type { IncomingMessage } from 'node:http'
 import { UpstreamError } from '../../errors.ts'
+import type { HpmTarget } from '../../hpm.ts'
 import type { BalanceCandidate } from '../../options/options.ts'
-import type { HpmTarget } from '../transport-httpxy.ts'
 import type { Balance } from './balance.ts'
 import { Health, type HealthPolicy } from './health.ts'
 import { type KeyMemory, type ReadKey, rank, type StickyCookie } from './sticky.ts'

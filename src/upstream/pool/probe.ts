@@ -3,9 +3,9 @@
 
 import http from 'node:http'
 import https from 'node:https'
+import type { HpmOptions } from '../../hpm.ts'
 import { Watchdog } from '../../watchdog.ts'
 import { isSecure } from '../target.ts'
-import type { HpmOptions } from '../transport-httpxy.ts'
 import type { ProbePolicy } from './health.ts'
 import type { Member } from './pool.ts'
 
