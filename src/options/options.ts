@@ -65,7 +65,10 @@ export interface LimitOptions<TReq = IncomingMessage> {
   eventBytes?: number | undefined
   /** What may wait for one client before `stream.send()` refuses. @defaultValue 1 MiB */
   bufferBytes?: number | undefined
-  /** How much of a request's body is kept for another attempt. @defaultValue 1 MiB */
+  /**
+   * How much of a request's body is kept for another attempt; with `share` also the largest ordinary answer, by its
+   * Content-Length, that goes to all who waited for it. @defaultValue 1 MiB
+   */
   bodyBytes?: number | undefined
 }
 

@@ -11,7 +11,7 @@ import { decodedBody } from '../stream/decode.ts'
 import { shareableAnswerHeaders, shareableHeaders, withGap } from '../stream/response-headers.ts'
 import type { Session } from '../stream/session.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
-import { bodyOf, Collected, collect } from './collect.ts'
+import { bodyOf, collect, lengthOf } from './collect.ts'
 import { MemoryEventLog } from './event-log.ts'
 import { ReplayBudget } from './replay-budget.ts'
 import { asksForStream, compactKey, isPersonal, ShareKeys, variedHeaders } from './share-key.ts'
@@ -296,28 +296,44 @@ export class SharedStreams {
     )
   }
 
-  /** An answer that is no stream is for all who waited for it. */
+  /** An answer that is no stream, for all who waited for it where it is short, for the opener alone otherwise. */
   async #answerAll(entry: Entry, base: string, response: UpstreamResponse): Promise<void> {
-    const { opener } = entry
+    const { opener, waiting, controller } = entry
     this.#setApart(entry, base, response)
-    if (entry.waiting.size === 0) {
-      this.#remove(entry)
-      return response.body.destroy()
+    const isAlone = waiting.size === 0 || (waiting.size === 1 && waiting.has(opener))
+    const length = lengthOf(response)
+    if (isAlone || length === undefined || length > this.#options.limits.bodyBytes) {
+      return this.#answerOpener(entry, response)
     }
-    const isAlone = entry.waiting.size === 1 && entry.waiting.has(opener)
-    // Until somebody has it, it goes when all who want it have gone.
-    entry.controller.onAbort(() => response.body.destroy())
-    const collected = isAlone ? response.body : await collect(response.body, this.#options.limits.bodyBytes)
+    // Until all of it is here it goes when all who wait for it have gone.
+    controller.onAbort(() => response.body.destroy())
+    const collected = await collect(response.body, length).catch(
+      (error) => new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, error),
+    )
+    this.#remove(entry)
+    for (const guest of this.#takeWaiting(entry)) {
+      if (collected instanceof UpstreamError) guest.refuse(collected)
+      else this.#answer(guest, answerFor(guest, guest === opener, response, collected))
+    }
+  }
+
+  #answerOpener(entry: Entry, response: UpstreamResponse): void {
     this.#remove(entry)
     const guests = this.#takeWaiting(entry)
+    if (!guests.includes(entry.opener)) response.body.destroy()
     for (const guest of guests) {
-      try {
-        answerFrom(guest, guest === opener, response, collected)
-      } catch (error) {
-        guest.refuse(error)
-      }
+      if (guest !== entry.opener) guest.alone()
+      else this.#answer(guest, response)
     }
-    if (!(collected instanceof Error || collected instanceof Collected || guests.includes(opener))) collected.destroy()
+  }
+
+  #answer(guest: Guest, response: UpstreamResponse): void {
+    try {
+      guest.answer(response)
+    } catch (error) {
+      // What is wrong with one of them is nothing to the others.
+      guest.refuse(error)
+    }
   }
 
   #takeWaiting(entry: Entry): Guest[] {
@@ -345,20 +361,10 @@ function eventIdOf({ req }: Guest): string {
   return clientEventId(req.headers, req.url ?? '')
 }
 
-/** Gives a guest its part of an answer that is no stream; the body itself, where there was too much of it, is its opener's. */
-function answerFrom(
-  guest: Guest,
-  own: boolean,
-  response: UpstreamResponse,
-  collected: UpstreamBody | Collected | Error,
-): void {
-  if (collected instanceof Error) {
-    guest.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, collected))
-  } else if (collected instanceof Collected) {
-    const headers = own ? response.headers : shareableAnswerHeaders(response.headers, guest.req)
-    guest.answer({ ...(own ? response : withoutCookie(response)), headers, body: bodyOf(collected.bytes) })
-  } else if (own) guest.answer({ ...response, body: collected })
-  else guest.alone()
+/** Its part of an answer that is no stream. */
+function answerFor(guest: Guest, own: boolean, response: UpstreamResponse, bytes: Buffer): UpstreamResponse {
+  const headers = own ? response.headers : shareableAnswerHeaders(response.headers, guest.req)
+  return { ...(own ? response : withoutCookie(response)), headers, body: bodyOf(bytes) }
 }
 
 function withoutCookie({ cookie: _, ...response }: UpstreamResponse): UpstreamResponse {

@@ -9,7 +9,7 @@ import { certificate } from '../support/certificate.ts'
 import type { Headers } from '../support/client.ts'
 import { clientCertificate } from '../support/client-certificate.ts'
 import type { SseProxyOptions } from '../support/proxied.ts'
-import { apartFrom, ask, asked, moments, type Room, shared } from '../support/sharing.ts'
+import { apartFrom, ask, asked, lengthOf, moments, type Room, shared } from '../support/sharing.ts'
 import { until } from '../support/waiting.ts'
 
 // Answers that are for one client.
@@ -87,7 +87,7 @@ test('an answer that is no stream and sets a cookie is not given to others who w
   await room.arrivals(2)
 
   const json = { 'content-type': 'application/json', 'set-cookie': 'session=1' }
-  first.answer(200, json, '"the balance of the first"')
+  first.answer(200, { ...json, ...lengthOf('"the balance of the first"') }, '"the balance of the first"')
   ;(await room.upstream.next()).answer(200, json, '"the balance of the second"')
 
   const bodies = await Promise.all(clients.map((client) => client.whole()))

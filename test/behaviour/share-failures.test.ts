@@ -8,6 +8,7 @@ import { watchLeftovers } from '../support/leftovers.ts'
 import { type Arrangement, type Proxied, proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
 import { chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
 import { refusingUrl, several } from '../support/several-upstreams.ts'
+import { lengthOf } from '../support/sharing.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
 import { gate, until, within } from '../support/waiting.ts'
 
@@ -33,7 +34,7 @@ for (const host of hostsByProtocol) {
       await room.arrivals(5)
 
       const headers = { ...(type && { 'content-type': type }), ...(status === 302 && { location: '/login' }) }
-      exchange.answer(status, { ...headers, 'content-language': 'de' }, body)
+      exchange.answer(status, { ...headers, ...(status !== 204 && lengthOf(body)), 'content-language': 'de' }, body)
 
       for (const client of clients) {
         await client.ended()
@@ -57,7 +58,7 @@ test('a client that comes while the answer is on its way gets it whole', async (
   const clients = [room.front.request(), room.front.request()]
   const { res } = await room.upstream.next()
   await room.arrivals(2)
-  res.writeHead(403, { 'content-type': 'text/plain' })
+  res.writeHead(403, { 'content-type': 'text/plain', ...lengthOf('you may not') })
   res.write('you may ')
   clients.push(room.front.request())
   await room.arrivals(3)
@@ -76,7 +77,7 @@ test('an answer larger than limits.bodyBytes is for the one who asked, and the o
   await room.arrivals(4)
   const body = (mark: string): string => mark.repeat(100_000)
 
-  first.answer(200, { 'content-type': 'text/plain' }, body('a'))
+  first.answer(200, { 'content-type': 'text/plain', ...lengthOf(body('a')) }, body('a'))
   for (const mark of ['b', 'c', 'd'])
     (await room.upstream.next()).answer(200, { 'content-type': 'text/plain' }, body(mark))
 
@@ -91,7 +92,7 @@ test('an answer of exactly limits.bodyBytes is shared', async (t) => {
   const first = await room.upstream.next()
   await room.arrivals(2)
 
-  first.answer(200, { 'content-type': 'text/plain' }, 'a'.repeat(1000))
+  first.answer(200, { 'content-type': 'text/plain', ...lengthOf('a'.repeat(1000)) }, 'a'.repeat(1000))
 
   for (const client of clients) assert.equal(await client.whole(), 'a'.repeat(1000))
   assert.equal(room.upstream.exchanges.length, 1)
@@ -115,6 +116,23 @@ test('an answer that breaks in the middle is a 502 for all who waited, and no pa
   }
 })
 
+test('an answer that does not say how long it is reaches the one who asked at once, and the others ask for themselves', async (t) => {
+  const room = await shared(t)
+  const leader = room.front.request()
+  const first = await room.upstream.next()
+  const waiting = room.front.request()
+  await room.arrivals(2)
+
+  first.res.writeHead(200, { 'content-type': 'text/plain' })
+  first.res.write('a part')
+
+  await leader.waitFor('a part')
+  ;(await room.upstream.next()).answer(200, {}, 'another')
+  assert.equal(await waiting.whole(), 'another')
+  first.res.end(' and the rest')
+  assert.equal(await leader.whole(), 'a part and the rest')
+})
+
 test('the upstream of an endless answer is let go when its only client leaves', async (t) => {
   const room = await shared(t)
   const client = room.front.request()
@@ -134,7 +152,7 @@ test('the upstream of an answer that was too large to share is let go when its c
   const first = await room.upstream.next()
   const waiting = room.front.request()
   await room.arrivals(2)
-  first.res.writeHead(200, { 'content-type': 'text/plain' })
+  first.res.writeHead(200, { 'content-type': 'text/plain', 'content-length': '100' })
   first.res.write('more than ten bytes')
   await opener.waitFor('bytes')
   const second = await room.upstream.next()
@@ -155,7 +173,7 @@ test('an answer that is too large is let go when the one who asked for it has go
   opener.close()
   await room.departures(1)
 
-  first.res.writeHead(200, { 'content-type': 'text/plain' })
+  first.res.writeHead(200, { 'content-type': 'text/plain', 'content-length': '100' })
   first.res.write('more than ten bytes')
   const second = await room.upstream.next()
   second.answer(200, {}, 'short')
@@ -169,7 +187,7 @@ test('an answer is not waited for any more when all who wanted it have gone', as
   const clients = [room.front.request(), room.front.request()]
   const exchange = await room.upstream.next()
   await room.arrivals(2)
-  exchange.res.writeHead(200, { 'content-type': 'text/plain' })
+  exchange.res.writeHead(200, { 'content-type': 'text/plain', 'content-length': '100' })
   exchange.res.write('a part')
   await sent(exchange.res)
 
@@ -830,7 +848,7 @@ test('with openAfterMs an answer that is no stream breaks those who have had the
   const exchange = await room.upstream.next()
   for (const client of clients) await client.head()
 
-  exchange.answer(401, { 'content-type': 'text/plain' }, 'who are you?')
+  exchange.answer(401, { 'content-type': 'text/plain', ...lengthOf('who are you?') }, 'who are you?')
 
   for (const client of clients) {
     assert.equal(await client.ended(), 'broken')

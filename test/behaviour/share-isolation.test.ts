@@ -7,7 +7,7 @@ import { sseProxy } from 'sse-proxy-middleware'
 import type { Client, Headers } from '../support/client.ts'
 import type { SseProxyOptions } from '../support/proxied.ts'
 import { several } from '../support/several-upstreams.ts'
-import { type Asked, apartFrom, ask, asked, joined, moments, shared } from '../support/sharing.ts'
+import { type Asked, apartFrom, ask, asked, joined, lengthOf, moments, shared } from '../support/sharing.ts'
 import { until } from '../support/waiting.ts'
 
 interface Case {
@@ -349,7 +349,8 @@ for (const vary of ['X-Api-Key', '*']) {
     const bob = ask(room, asked({ 'x-api-key': 'bob' }))
     await room.arrivals(2)
 
-    first.answer(200, { 'content-type': 'application/json', vary }, '"the balance of alice"')
+    const balance = '"the balance of alice"'
+    first.answer(200, { 'content-type': 'application/json', vary, ...lengthOf(balance) }, balance)
     const second = await room.upstream.next()
     second.answer(200, { 'content-type': 'application/json', vary }, '"the balance of bob"')
 
@@ -492,7 +493,7 @@ for (const { name, method = 'GET', headers = {}, body } of [
 
     const usual = ask(room, asked({}))
     const second = await room.upstream.next()
-    first.answer(200, { 'content-type': 'application/json' }, '{}')
+    first.answer(200, { 'content-type': 'application/json', ...lengthOf('{}') }, '{}')
     const stream = second.stream()
     const another = ask(room, { options: { method, headers, ...(body === undefined ? {} : { body }) } })
     const third = await room.upstream.next()
@@ -721,6 +722,7 @@ test('a cookie and a permission in an answer that is no stream reach the one who
       'x-csrf-token': 'secret',
       'access-control-allow-origin': 'http://a.example',
       'www-authenticate': 'Bearer',
+      ...lengthOf('who are you?'),
     },
     'who are you?',
   )

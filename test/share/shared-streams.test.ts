@@ -31,10 +31,12 @@ interface Person {
   readonly id: number
 }
 
+type How = 'stream' | 'json' | 'large' | 'endless' | 'fail'
+
 type Step =
   | { readonly do: 'come'; readonly who: Person }
   | { readonly do: 'leave'; readonly which: number }
-  | { readonly do: 'answer'; readonly which: number; readonly how: 'stream' | 'json' | 'large' | 'fail' }
+  | { readonly do: 'answer'; readonly which: number; readonly how: How }
   | { readonly do: 'event'; readonly which: number }
   | { readonly do: 'end'; readonly which: number; readonly how: 'clean' | 'broken' }
 
@@ -47,10 +49,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc
-      .tuple(
-        which,
-        fc.constantFrom('stream' as const, 'stream' as const, 'json' as const, 'large' as const, 'fail' as const),
-      )
+      .tuple(which, fc.constantFrom<How>('stream', 'stream', 'json', 'large', 'endless', 'fail'))
       .map(([number, how]) => ({ do: 'answer' as const, which: number, how })),
   },
   { weight: 3, arbitrary: which.map((number) => ({ do: 'event' as const, which: number })) },
@@ -317,26 +316,29 @@ class Ask implements UpstreamBody {
     })
   }
 
-  answer(how: 'stream' | 'json' | 'large' | 'fail'): void {
+  answer(how: How): void {
     this.isAnswered = true
     if (how === 'fail') {
       this.isOver = true
       return this.#reject(new Error('refused'))
     }
     const type = how === 'stream' ? 'text/event-stream' : 'application/json'
+    const text = `<${this.number}>`.padEnd(how === 'large' ? 200 : 0)
+    const hasLength = how === 'json' || how === 'large'
     this.#resolve({
       status: 200,
       statusMessage: '',
       headers: [
         ['Content-Type', type],
         ['Vary', this.asker.world.vary],
+        ...(hasLength ? [['Content-Length', String(text.length)] as const] : []),
       ],
       upstream: 'http://localhost',
       body: this,
       delimited: true,
     })
     if (how === 'stream') return
-    this.#give((sink) => sink.onData(Buffer.from(`<${this.number}>`.padEnd(how === 'large' ? 200 : 0))))
+    this.#give((sink) => sink.onData(Buffer.from(text)))
     if (how === 'json') this.end('clean')
   }
 

@@ -17,6 +17,11 @@ export interface Asked {
 
 export const asked = (headers: Headers, path: string = ''): Asked => ({ path, options: { headers } })
 
+/** The header that says how long a body is: an answer with it goes to all who waited. */
+export const lengthOf = (body: string): Record<string, string> => ({
+  'content-length': String(Buffer.byteLength(body)),
+})
+
 export interface Room extends Proxied<Upstream> {
   /** Resolves when so many requests have reached the middleware and it has dealt with them. */
   arrivals(count: number): Promise<void>
