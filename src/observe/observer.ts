@@ -21,6 +21,7 @@ import type { Exchange } from '../upstream/attempt.ts'
 import type { OpenerObserver } from '../upstream/open.ts'
 import type { Member } from '../upstream/pool/pool.ts'
 import { publishClose, publishEject, publishError, publishOpen, publishResume, publishRetry } from './channels.ts'
+import { Meter } from './meter.ts'
 import { type RefusalReason, Stats } from './stats.ts'
 import { UpstreamLog } from './upstream-log.ts'
 
@@ -58,6 +59,10 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     this.callbackFailed = callbackFailed
     this.stats = new Stats(options.name)
     this.#log = options.hpm.logger && new UpstreamLog(options.hpm.logger, options.name)
+  }
+
+  meter(startedAt: number): Meter {
+    return new Meter(this.stats, startedAt)
   }
 
   opened(session: Session): void {

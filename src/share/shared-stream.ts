@@ -15,6 +15,7 @@ import type { Stats } from '../observe/stats.ts'
 import type { ResolvedOptions, ResolvedShare } from '../options/resolve-options.ts'
 import { Pipeline, type PipelineSink } from '../stream/pipeline.ts'
 import { resumerFor } from '../stream/resume.ts'
+import type { StreamMeter } from '../stream/session-context.ts'
 import { StreamHandle } from '../stream/stream-handle.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
@@ -50,6 +51,8 @@ export interface SharedStreamContext {
 
 export interface SharedStreamObserver {
   readonly stats: Stats
+  /** @param startedAt as `performance.now()` */
+  meter(startedAt: number): StreamMeter
   resuming(stream: SseStream, upstream: string, attempt: number): void
   resumed(stream: SseStream, attempt: number): void
   failed(error: StreamError, stream: SseStream, res: ServerResponse): void

@@ -12,10 +12,29 @@ import type { ClientWriter } from './client-writer.ts'
 import type { KeepaliveClock } from './keepalive.ts'
 import type { Session } from './session.ts'
 
+/** Counts and times what passes through one stream. */
+export interface StreamMeter {
+  /** From an upstream, where no other stream counts it. */
+  received(bytes: number, events: number): void
+  /**
+   * Events of one read came together; the silence was before the first of them.
+   * @param now as `performance.now()`
+   */
+  timed(events: number, now: number): void
+  /** Events that go to the client. */
+  sent(events: number): void
+  /** Bytes that go to the client, those of keepalives included. */
+  wrote(bytes: number): void
+  /** A keepalive went to the client. */
+  keptAlive(): void
+}
+
 /** Who counts, publishes and reports what becomes of sessions. */
 export interface SessionObserver {
   readonly stats: Stats
   readonly callbackFailed: ReportFailure
+  /** @param startedAt when the request came, as `performance.now()` */
+  meter(startedAt: number): StreamMeter
   opened(session: Session): void
   resuming(stream: SseStream, upstream: string, attempt: number): void
   resumed(stream: SseStream, attempt: number): void

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Abort } from '../../src/abort.ts'
 import type { StreamError } from '../../src/errors.ts'
+import { Meter } from '../../src/observe/meter.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { SseProxyOptions } from '../../src/options/options.ts'
 import { resolveOptions } from '../../src/options/resolve-options.ts'
@@ -313,7 +314,7 @@ function start(share: Share = {}) {
     share: options.share,
     open: () => () => Promise.reject(new Error('not again')),
     lastEventId: '',
-    observer: { stats, resuming() {}, resumed() {}, failed() {} },
+    observer: { stats, meter: (at) => new Meter(stats, at), resuming() {}, resumed() {}, failed() {} },
     log: new MemoryEventLog(options.share.replay, '', budget),
     budget,
     linger: () => ({ client: undefined, giveBack() {} }),

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Abort } from '../../src/abort.ts'
 import { Admission } from '../../src/admission.ts'
+import { Meter } from '../../src/observe/meter.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { SseProxyOptions } from '../../src/options/options.ts'
 import { resolveOptions } from '../../src/options/resolve-options.ts'
@@ -136,7 +137,8 @@ class World {
       share: given,
     })
     if (!options.share) throw new Error('not shared')
-    const observer = { stats: new Stats('test'), resuming() {}, resumed() {}, failed() {} }
+    const stats = new Stats('test')
+    const observer = { stats, meter: (at: number) => new Meter(stats, at), resuming() {}, resumed() {}, failed() {} }
     let ids = 0
     this.shares = new SharedStreams(
       options,
