@@ -3,7 +3,7 @@
 // with LF. Whatever else comes it gives back, to be parsed and framed in the ordinary way.
 
 import { type Cursor, isId, isNumber } from '../events/cursor.ts'
-import { hexDigit, MAX_DIGITS } from './chunk-size.ts'
+import { ChunkWalker } from './http-chunks.ts'
 
 const LF = 10
 const CR = 13
@@ -84,7 +84,7 @@ export class ChunkFramer {
   }
 
   #walk(bytes: Buffer): Taken {
-    const walk = new Walk(bytes.toString('latin1'))
+    const walk = new Walk(bytes)
     while (walk.next()) {}
     const { cut, data, events, lastId, retryMs } = walk
     this.#cursor.passed(events, lastId, retryMs)
@@ -95,12 +95,12 @@ export class ChunkFramer {
     return { chunks, bytes: data, events, back }
   }
 
-  #mayHold(rest: Buffer, { mayWait, cut, chunkStart, chunkEnd }: Walk): boolean {
-    const bytes = Math.max(rest.length, chunkEnd - cut)
+  #mayHold(rest: Buffer, { mayWait, cut, chunkStart, missingBytes }: Walk): boolean {
+    const bytes = rest.length + missingBytes
     if (!mayWait || bytes > this.#eventBytes) return false
     // A copy lets go of the rest of the read, which may be much larger.
     if (bytes <= LARGE_BYTES) this.#hold([Buffer.from(rest)], 0)
-    else if (chunkStart === cut && chunkEnd > cut) this.#hold([rest], bytes)
+    else if (chunkStart === cut && missingBytes > 0) this.#hold([rest], bytes)
     else return false
     return true
   }
@@ -162,10 +162,13 @@ class Walk {
   retryMs: number | undefined
   /** Whether what is left after that may wait for what follows it: no event is whole in it, and all of it is plain. */
   mayWait = true
-  /** The chunk that is not whole. */
+  /** Where the chunk begins that is not whole, and how much of it is known to be missing. */
   chunkStart = 0
-  chunkEnd = 0
+  missingBytes = 0
+  readonly #bytes: Buffer
+  // A character for each byte, which is the cheaper one to search.
   readonly #text: string
+  readonly #walker = new ChunkWalker()
   #at = 0
   // Since the cut.
   #data = 0
@@ -175,33 +178,26 @@ class Walk {
   #blockId: string | undefined
   #retryMs: number | undefined
 
-  constructor(text: string) {
-    this.#text = text
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+    this.#text = bytes.toString('latin1')
   }
 
   /** Goes past one chunk; false when there is none, or none that is known here. */
   next(): boolean {
-    const text = this.#text
-    const { length } = text
-    const chunk = this.#at
-    let at = chunk
-    let size = 0
-    for (let digit = hexDigit(text.charCodeAt(at)); digit !== -1; digit = hexDigit(text.charCodeAt(++at))) {
-      size = size * 16 + digit
-    }
-    if (at - chunk > MAX_DIGITS) return this.#refuse()
-    if (at + 1 >= length) return this.#stop(chunk, at < length && text.charCodeAt(at) !== CR)
-    if (size === 0 || text.charCodeAt(at) !== CR || text.charCodeAt(at + 1) !== LF) return this.#refuse()
-    const start = at + 2
-    const end = start + size
-    if (end + 2 > length) return this.#stop(chunk, this.#endsInside(start), end + 2)
-    if (text.indexOf('\r', start) !== end || text.charCodeAt(end + 1) !== LF) return this.#refuse()
-    const isBoundary = this.#lines(start, end)
+    const walker = this.#walker
+    const end = walker.next(this.#bytes, this.#at)
+    if (walker.isForeign) return this.#refuse()
+    const { dataStart, dataEnd } = walker
+    if (!walker.isBetweenChunks) return this.#stop(dataStart)
+    // A CR in the data is found before the chunk's own.
+    if (this.#text.indexOf('\r', dataStart) !== dataEnd) return this.#refuse()
+    const isBoundary = this.#lines(dataStart, dataEnd)
     if (isBoundary === undefined) return this.#refuse()
-    this.#data += size
-    this.#at = end + 2
-    if (isBoundary) this.#commit(end + 2)
-    return this.#at < length
+    this.#data += dataEnd - dataStart
+    this.#at = end
+    if (isBoundary) this.#commit(end)
+    return end < this.#bytes.length
   }
 
   /** Reads whole lines; whether the last one is blank, or undefined where they are not whole. */
@@ -266,10 +262,10 @@ class Walk {
     return text.charCodeAt(start) === LF || text.indexOf('\r', start) !== -1 || text.indexOf('\n\n', start) !== -1
   }
 
-  #stop(chunk: number, hasEnd: boolean, chunkEnd = chunk): false {
-    this.chunkStart = chunk
-    this.chunkEnd = chunkEnd
-    if (hasEnd) this.mayWait = false
+  #stop(dataStart: number): false {
+    this.chunkStart = this.#at
+    this.missingBytes = this.#walker.missingBytes
+    if (this.#endsInside(dataStart)) this.mayWait = false
     return false
   }
 

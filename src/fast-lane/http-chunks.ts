@@ -1,11 +1,127 @@
-// HTTP/1.1 chunks made here, where Node would make them with three writes and a string for each client. RFC 9112,
-// section 7.1: the size in hexadecimal, CR LF, the bytes, CR LF.
+// The chunks of an HTTP/1.1 body (RFC 9112, section 7.1: the size in hexadecimal, CR LF, the data, CR LF): the one walker
+// that reads them and the one writer that makes them. Both know plain chunks alone; a last chunk, an extension and all
+// else is foreign, and for Node's parser to judge.
 
+const CR = 13
+const LF = 10
 const CR_LF = Buffer.from('\r\n')
-// Larger ones are not copied for the sake of a few bytes around them.
+// RFC 9112 sets no bound. A chunk with more digits is larger than any that may be held.
+const MAX_DIGITS = 7
+// Data above this size is written as it is, between two small buffers, rather than copied.
 const COPIED_BYTES = 16_384
 
-/** The bytes as one chunk, in as many buffers as it takes not to copy much. */
+// What the next byte of a body belongs to.
+const SIZE = 0
+const SIZE_LF = 1
+const DATA = 2
+const DATA_CR = 3
+const DATA_LF = 4
+const FOREIGN = 5
+
+/** Walks from chunk to chunk, through bytes that may be cut anywhere. */
+export class ChunkWalker {
+  /** Where the data of the last step lies in the bytes that it was given. */
+  dataStart = 0
+  dataEnd = 0
+  // Once it is FOREIGN it stays so.
+  #part = SIZE
+  // How many digits of a size have come.
+  #digits = 0
+  // Data of the chunk that is still to come.
+  #left = 0
+
+  /** Whether all that was walked ends where a chunk ends. */
+  get isBetweenChunks(): boolean {
+    return this.#part === SIZE && this.#digits === 0
+  }
+
+  /** Whether something has come that is no plain chunk. */
+  get isForeign(): boolean {
+    return this.#part === FOREIGN
+  }
+
+  /** How many bytes there are up to the end of the chunk; 0 until its size is known. */
+  get missingBytes(): number {
+    if (this.#part === DATA) return this.#left + 2
+    return this.#part === DATA_CR ? 2 : this.#part === DATA_LF ? 1 : 0
+  }
+
+  /** Goes on to the end of the chunk, or of the bytes; returns where it has come to. Of what is foreign, that is their end. */
+  next(bytes: Buffer, from: number): number {
+    const { length } = bytes
+    let at = from
+    let part = this.#part
+    if (part === SIZE) {
+      at = this.#passSize(bytes, from)
+      part = this.#part
+    }
+    if (part === SIZE_LF && at < length) part = bytes[at++] === LF ? DATA : FOREIGN
+    this.dataStart = at
+    if (part === DATA) {
+      const passed = Math.min(this.#left, length - at)
+      at += passed
+      this.#left -= passed
+      if (this.#left === 0) part = DATA_CR
+    }
+    this.dataEnd = at
+    if (part === DATA_CR && at < length) part = bytes[at++] === CR ? DATA_LF : FOREIGN
+    if (part === DATA_LF && at < length) part = bytes[at++] === LF ? SIZE : FOREIGN
+    this.#part = part
+    return part === FOREIGN ? length : at
+  }
+
+  #passSize(bytes: Buffer, from: number): number {
+    const { length } = bytes
+    let at = from
+    let size = this.#left
+    let digits = this.#digits
+    let part = SIZE
+    while (at < length) {
+      const byte = bytes[at++] ?? 0
+      const digit = hexDigit(byte)
+      if (digit === -1 || digits === MAX_DIGITS) {
+        // A size of nothing is the last chunk's.
+        part = byte === CR && size > 0 ? SIZE_LF : FOREIGN
+        digits = 0
+        break
+      }
+      size = size * 16 + digit
+      digits++
+    }
+    this.#part = part
+    this.#left = size
+    this.#digits = digits
+    return at
+  }
+}
+
+/** The value of a character, -1 where it is no digit. */
+function hexDigit(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48
+  const lower = code | 32
+  return lower >= 97 && lower <= 102 ? lower - 87 : -1
+}
+
+/** The data of the whole chunks that these bytes begin with, moved together where it lies, and what comes after them. */
+export function takeData(bytes: Buffer): { data: Buffer; rest: Buffer } {
+  const walker = new ChunkWalker()
+  let from = 0
+  let to = 0
+  let at = 0
+  while (at < bytes.length) {
+    const end = walker.next(bytes, at)
+    if (!walker.isBetweenChunks) break
+    const { dataStart, dataEnd } = walker
+    // The first one stays where it is.
+    if (to === 0) from = to = dataStart
+    else bytes.copyWithin(to, dataStart, dataEnd)
+    to += dataEnd - dataStart
+    at = end
+  }
+  return { data: bytes.subarray(from, to), rest: bytes.subarray(at) }
+}
+
+/** The bytes as one chunk, in as many buffers as it takes not to copy much. Node would make three writes and a string. */
 export function chunkOf(bytes: Buffer): readonly Buffer[] {
   // A chunk of no bytes would be the last one.
   if (bytes.length === 0) return []
@@ -22,6 +138,7 @@ export function chunkOf(bytes: Buffer): readonly Buffer[] {
 /** Bytes that go to many clients: made into a chunk once, for those who take chunks. */
 export class SharedBytes {
   readonly bytes: Buffer
+  // Undefined until a client asks for it.
   #chunk: readonly Buffer[] | undefined
 
   constructor(bytes: Buffer) {

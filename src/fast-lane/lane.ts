@@ -10,7 +10,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { joined } from '../bytes.ts'
 import type { BodySink } from '../upstream-response.ts'
-import { ChunkTrack, takeData } from './chunk-track.ts'
+import { ChunkWalker, takeData } from './http-chunks.ts'
 
 /** Whose body it is. */
 export interface LaneOwner {
@@ -48,12 +48,13 @@ export class ChunkLane {
   readonly #answer: IncomingMessage
   readonly #socket: Socket
   readonly #parser: (read: Buffer) => void
-  // Where the parser is; undefined while it stands between two chunks, and everything goes past it.
-  #track: ChunkTrack | undefined = new ChunkTrack()
-  // How much data there was for the parser to bring.
+  // Where the parser is in its chunk; undefined while it stands between two, and everything goes past it.
+  #parsed: ChunkWalker | undefined = new ChunkWalker()
+  // How much data the parser has to bring of what it was given. Anything else ends the lane.
   #dataBytes = 0
+  // Whether `pause` has stopped the connection.
   #isPaused = false
-  // Whether the parser is back in its place.
+  // Whether the parser is back in its place, for good.
   #isOver = false
 
   private constructor(owner: LaneOwner, answer: IncomingMessage, parser: (read: Buffer) => void) {
@@ -78,13 +79,12 @@ export class ChunkLane {
     // Somebody else wants to see what comes, here or there.
     if (!parser || others.length > 0 || hasOtherReaders(answer)) return undefined
     const lane = new ChunkLane(owner, answer, parser as (read: Buffer) => void)
-    lane.#dataBytes = lane.#track?.pass(start) ?? Number.NaN
-    if (lane.#isInStep) return lane
-    lane.#leave()
-    return undefined
+    lane.#walk(start, false)
+    if (!lane.#isInStep) lane.#leave()
+    return lane.#isOver ? undefined : lane
   }
 
-  /** Beside the answer, which pauses what comes through the parser. */
+  /** Stops the connection too: the answer's own pause stops what comes through the parser. */
   pause(): void {
     // The connection may be another answer's by now.
     if (this.#isOver) return
@@ -98,11 +98,11 @@ export class ChunkLane {
   }
 
   readonly #onRead = (read: Buffer): void => {
-    if (!this.#track) return this.#offer(read)
+    if (!this.#parsed) return this.#offer(read)
     if (!this.#isInStep) this.#leave()
     // The chunk that the parser has begun is its own. Before the first one nothing is known of it.
     const isKnown = this.#dataBytes > 0 && !this.#isOver
-    const end = isKnown ? this.#track.endOfChunk(read) : read.length
+    const end = this.#walk(read, isKnown)
     if (end > 0) this.#parse(end < read.length ? read.subarray(0, end) : read)
     if (end < read.length) this.#offer(end > 0 ? read.subarray(end) : read)
   }
@@ -117,17 +117,30 @@ export class ChunkLane {
     const back = sink.takesChunks && sink.onChunks ? sink.onChunks(read) : [read]
     const { data, rest } = takeData(joined(back))
     if (data.length > 0) this.#owner.sink?.onData(data)
+    if (rest.length === 0) {
+      this.#parsed = undefined
+      return
+    }
+    this.#walk(rest, false)
     // At once: behind the end of a body there is no parser any more.
-    if (rest.length > 0) this.#parse(rest)
-    else this.#track = undefined
+    this.#parse(rest)
+  }
+
+  /** Follows the parser through what it is given, to the end of its chunk or of all; returns where that is. */
+  #walk(bytes: Buffer, toEndOfChunk: boolean): number {
+    this.#parsed ??= new ChunkWalker()
+    const walker = this.#parsed
+    let at = 0
+    while (at < bytes.length && !(toEndOfChunk && walker.isBetweenChunks)) {
+      at = walker.next(bytes, at)
+      this.#dataBytes += walker.dataEnd - walker.dataStart
+    }
+    // The end of the body, or nothing that is known here.
+    if (walker.isForeign) this.#leave()
+    return at
   }
 
   #parse(bytes: Buffer): void {
-    this.#track ??= new ChunkTrack()
-    const data = this.#track.pass(bytes)
-    this.#dataBytes += data ?? 0
-    // The end of the body, or nothing that is known here.
-    if (data === undefined) this.#leave()
     if (!this.#socket.destroyed) this.#parser.call(this.#socket, bytes)
   }
 
