@@ -1,9 +1,9 @@
 // What tells shared streams apart: a key out of the request, or the app's own, and what answers have been seen to
 // depend on. Clients make keys up, so that all that is remembered of them is bounded, in number and in bytes.
 
-import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { inspect } from 'node:util'
+import { digestOf } from '../digest.ts'
 import { endToEndHeaders } from '../end-to-end.ts'
 import { UpstreamError } from '../errors.ts'
 import { withoutEventId } from '../events/event-id.ts'
@@ -90,7 +90,7 @@ export class ShareKeys {
 
 /** What stands for a key where it is kept: the key itself, or, where clients have made it long, its digest. */
 export function compactKey(key: string): string {
-  return key.length <= MAX_KEY_LENGTH ? `=${key}` : `#${createHash('sha256').update(key).digest('base64')}`
+  return key.length <= MAX_KEY_LENGTH ? `=${key}` : `#${digestOf(key)}`
 }
 
 /** Where two requests differ in this, they may be two users'. */

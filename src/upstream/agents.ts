@@ -21,8 +21,8 @@ export function createAgents(): Agents {
   const plain = withIdleGuard(new LeanAgent())
   const plainMirroring = withIdleGuard(lean(new http.Agent(kept)))
   const secured = withIdleGuard(lean(new https.Agent(kept)))
-  const plainOnce = new http.Agent({ keepAlive: false })
-  const securedOnce = new https.Agent({ keepAlive: false })
+  const plainOnce = usedOnce(new http.Agent(kept))
+  const securedOnce = usedOnce(new https.Agent(kept))
   return {
     pooled: (secure) => (secure ? secured : plain),
     mirroring: (secure) => (secure ? secured : plainMirroring),
@@ -31,6 +31,14 @@ export function createAgents(): Agents {
       for (const agent of [plain, plainMirroring, secured, plainOnce, securedOnce]) agent.destroy()
     },
   }
+}
+
+/**
+ * Closes a connection after its first answer. The request does not say so: an upstream that knows closes as soon as it
+ * has answered, and where that is before it has read all of a body, the reset overtakes the answer.
+ */
+function usedOnce(agent: http.Agent): http.Agent {
+  return Object.assign(agent, { keepSocketAlive: () => false })
 }
 
 /** Where all of a connection is Node's affair, it keeps less of the request's options at least. */

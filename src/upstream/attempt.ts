@@ -10,7 +10,7 @@ import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
 import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
 import type { Agents } from './agents.ts'
-import { describeBody, isReplayable, openBody, type RequestBody, readableOf } from './request-body.ts'
+import { describeBody, isReplayable, isStreaming, openBody, type RequestBody, readableOf } from './request-body.ts'
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './request-headers.ts'
 import { type OnOver, ResponseBody } from './response-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
@@ -48,9 +48,11 @@ export interface Exchange {
 
 /** Opens an upstream for a request; a dead pooled connection is no failure of the upstream's. */
 export function openTarget(order: Order): Promise<Outcome> {
-  const { body } = order.exchange
+  const { body, req } = order.exchange
+  // What comes in chunks does not go where another request will follow: httpxy would have the upstream close.
+  const isChunked = isStreaming(body) && req.headers['content-length'] === undefined
   // What can be sent once only does not go where the connection may turn out dead when it has been sent.
-  const mayReuse = order.mayArriveTwice && body.kind !== 'stream'
+  const mayReuse = order.mayArriveTwice && body.kind !== 'stream' && !isChunked
   return new Promise((resolve) => {
     new Attempt(order, !mayReuse, (outcome, diedOnReuse) => {
       const mayRepeat = order.mayArriveTwice || (outcome instanceof UpstreamError && !outcome.mayHaveArrived)
@@ -180,6 +182,9 @@ class Attempt implements PassTaker {
       request.destroy()
       return
     }
+    // httpxy closes what carries a body in chunks, so that nothing follows it. Nothing does; see the agent for why that is
+    // not said.
+    if (this.#fresh && this.#hasOwnAgent && !request.headersSent) request.setHeader('connection', 'keep-alive')
     // A redirect may lead to another protocol, which takes another agent.
     if (this.#hasOwnAgent && options.followRedirects) options.agent = undefined
     if (this.#request && this.#request.host !== request.host) request.removeHeader('last-event-id')

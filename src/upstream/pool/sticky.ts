@@ -3,6 +3,7 @@
 
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { digestOf } from '../../digest.ts'
 
 /** What is ranked. */
 export interface Rankable {
@@ -44,6 +45,7 @@ export function cookieOf(req: IncomingMessage, name: string): string | undefined
 /** What a client's key was given last; it stays so for a while, whatever becomes of the others. Times are `performance.now()`. */
 export class KeyMemory {
   readonly #ttlMs: number
+  // By the digest of the key.
   readonly #entries = new Map<string, { url: string; expiresAt: number }>()
 
   constructor(ttlMs: number) {
@@ -51,14 +53,15 @@ export class KeyMemory {
   }
 
   recall(key: string, now: number): string | undefined {
-    const entry = this.#entries.get(key)
+    const entry = this.#entries.get(digestOf(key))
     return entry && entry.expiresAt > now ? entry.url : undefined
   }
 
   keep(key: string, url: string, now: number): void {
     // Keys come from clients; the ones that were not used for longest go first.
-    this.#entries.delete(key)
-    this.#entries.set(key, { url, expiresAt: now + this.#ttlMs })
+    const id = digestOf(key)
+    this.#entries.delete(id)
+    this.#entries.set(id, { url, expiresAt: now + this.#ttlMs })
     for (const [oldest, { expiresAt }] of this.#entries) {
       if (expiresAt > now && this.#entries.size <= MAX_KEYS) break
       this.#entries.delete(oldest)

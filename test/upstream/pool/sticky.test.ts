@@ -8,6 +8,7 @@ import { leastStreams } from '../../../src/upstream/pool/balance.ts'
 import { Member, Pool, type StickyPolicy } from '../../../src/upstream/pool/pool.ts'
 import { cookieOf, KeyMemory, type Rankable, rank, StickyCookie } from '../../../src/upstream/pool/sticky.ts'
 import { setWallClock } from '../../support/fake-clock.ts'
+import { heapUsed } from '../../support/memory.ts'
 
 const keys = Array.from({ length: 10_000 }, (_, i) => `user-${i}`)
 const secret = 'a secret of the tests'
@@ -361,3 +362,17 @@ function cookiePair(member: Rankable, at: number = now, given: string = secret):
 function decoded(part: string, coding: string): string {
   return Buffer.from(part, coding as BufferEncoding).toString('latin1')
 }
+
+test('20,000 keys that are parts of long headers take no more memory than short ones', () => {
+  const memory = new KeyMemory(60_000)
+  const before = heapUsed()
+
+  for (let count = 0; count < 20_000; count++) {
+    const header = `session=${count}-${'x'.repeat(8_000)}; other=${'y'.repeat(8_000)}`
+    memory.keep(header.slice(8, 8_000), 'http://one', 0)
+  }
+
+  const grown = heapUsed() - before
+  assert.ok(grown < 16 * 2 ** 20, `${grown} bytes`)
+  assert.equal(memory.recall(`19999-${'x'.repeat(7_986)}`, 0), 'http://one')
+})
