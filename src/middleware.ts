@@ -11,8 +11,8 @@ import { AdmissionError } from './errors.ts'
 import type { SseStream } from './events/event.ts'
 import { Observer } from './observe/observer.ts'
 import type { ProxyStats, UpstreamStats } from './observe/stats.ts'
-import { group, integer, MAX_MS } from './options/check.ts'
-import { type ResolvedOptions, resolveRange } from './options/resolve-options.ts'
+import { group, integer, MAX_MS, range } from './options/check.ts'
+import type { ResolvedOptions } from './options/resolve-options.ts'
 import { type Next, type ProxyContext, ProxyRequest } from './request.ts'
 import { SharedStreams } from './share/shared-streams.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
@@ -113,9 +113,9 @@ export class Middleware {
 
   async close(options: DrainOptions = {}): Promise<DrainResult> {
     const { withinMs, retryMs } = group('close', options, ['withinMs', 'retryMs'])
-    const range = drainRange(retryMs, this.#options.clientRetryMs)
+    const retryRange = drainRange(retryMs, this.#options.clientRetryMs)
     const ms = integer('close.withinMs', withinMs ?? DEFAULT_DRAIN_MS, 0, MAX_MS)
-    this.#closing ??= this.#drain(ms, range)
+    this.#closing ??= this.#drain(ms, retryRange)
     return this.#closing
   }
 
@@ -174,8 +174,8 @@ function serverOf({ socket }: IncomingMessage): EventEmitter | undefined {
 
 function drainRange(value: unknown, otherwise: readonly [number, number]): readonly [number, number] {
   if (value === undefined) return otherwise
-  const range = resolveRange('close.retryMs', value)
-  return typeof value === 'number' ? [Math.round(value / 2), Math.round(value * 1.5)] : range
+  const [min, max] = range('close.retryMs', value)
+  return typeof value === 'number' ? [Math.round(value / 2), Math.round(value * 1.5)] : [min, max]
 }
 
 function upstreamStats({ url, active, requests, weight, healthy, health, ejectedUntil }: Member): UpstreamStats {

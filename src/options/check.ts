@@ -41,20 +41,44 @@ export function text(path: string, value: unknown, pattern: RegExp, expected: st
   return unexpected(path, expected, value)
 }
 
-export function callable<T>(path: string, value: T, expected = 'a function'): T & ((...args: never[]) => unknown) {
-  return isFunction(value) ? value : unexpected(path, expected, value)
+export function callable<T>(path: string, value: T, expected = 'a function'): T {
+  return typeof value === 'function' ? value : unexpected(path, expected, value)
 }
 
-function isFunction<T>(value: T): value is T & ((...args: never[]) => unknown) {
-  return typeof value === 'function'
+/** One function or several, as a list. */
+export function callables<T>(path: string, value: T | readonly T[] | undefined): readonly T[] {
+  if (isList(value)) return Object.freeze(value.map((each, i) => callable(`${path}[${i}]`, each)))
+  return Object.freeze(value === undefined ? [] : [callable(path, value, 'a function or an array of functions')])
 }
 
-export function isObject(value: unknown): value is Record<string, unknown> {
+/** A function, or undefined where none is given. */
+export function callableOrNone<T>(path: string, value: T): T {
+  if (value !== undefined) callable(path, value)
+  return value
+}
+
+/** A number of ms, or the range that it is drawn from. */
+export function range(path: string, value: unknown): readonly [min: number, max: number] {
+  if (typeof value === 'number') {
+    const only = integer(path, value, 0, MAX_MS, ' or [min, max]')
+    return Object.freeze([only, only] as const)
+  }
+  if (!Array.isArray(value) || value.length !== 2) return unexpected(path, 'a number of ms or [min, max]', value)
+  const min = integer(`${path}[0]`, value[0], 0, MAX_MS)
+  const max = integer(`${path}[1]`, value[1], min, MAX_MS)
+  return Object.freeze([min, max] as const)
+}
+
+export function isObject<T>(value: T): value is T & Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Refuses keys that nobody reads, naming the nearest one that somebody does. */
-export function group(path: string, value: unknown, known: readonly string[], orElse = ''): Record<string, unknown> {
+export function isList<T>(value: T | readonly T[]): value is readonly T[] {
+  return Array.isArray(value)
+}
+
+/** An object whose keys are all known; an unknown one is refused with the nearest known name. */
+export function group<T>(path: string, value: T, known: readonly string[], orElse = ''): T & Record<string, unknown> {
   if (!isObject(value)) return unexpected(path || 'options', `an object${orElse}`, value)
   for (const key of Object.keys(value)) {
     if (value[key] === undefined) continue

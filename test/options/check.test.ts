@@ -1,13 +1,25 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { callable, flag, group, integer, isObject, MAX_MS, oneOf, text, unexpected } from '../../src/options/check.ts'
+import {
+  callable,
+  callables,
+  flag,
+  group,
+  integer,
+  isObject,
+  MAX_MS,
+  oneOf,
+  range,
+  text,
+  unexpected,
+} from '../../src/options/check.ts'
 
 function refuses(check: () => unknown, message: string): void {
   assert.throws(check, { name: 'ConfigError', code: 'ERR_SSE_PROXY_OPTION', message })
   assert.throws(check, TypeError)
 }
 
-describe('refuse: the path, what was expected, what was given and of which type', () => {
+describe('unexpected: the path, what was expected, what was given and of which type', () => {
   for (const [got, shown] of [
     [undefined, 'undefined'],
     [null, 'null'],
@@ -82,6 +94,32 @@ test('callable: any function', () => {
   assert.equal(typeof callable('c', class {}), 'function')
   refuses(() => callable('c', {}), 'c: expected a function, got {} (object)')
   refuses(() => callable('c', 'x', 'a hook'), "c: expected a hook, got 'x' (string)")
+})
+
+test('callables: one function, several, or none, as a list that cannot be changed', () => {
+  const [one, other] = [() => 1, () => 2]
+
+  for (const [given, list] of [
+    [undefined, []],
+    [one, [one]],
+    [
+      [one, other],
+      [one, other],
+    ],
+  ] as const) {
+    assert.deepEqual(callables('c', given), list)
+    assert.ok(Object.isFrozen(callables('c', given)))
+  }
+  refuses(() => callables('c', 'x'), "c: expected a function or an array of functions, got 'x' (string)")
+  refuses(() => callables('c', [one, 5]), 'c[1]: expected a function, got 5 (number)')
+})
+
+test('range: a number of ms, or the least and the most', () => {
+  assert.deepEqual(range('r', 5), [5, 5])
+  assert.deepEqual(range('r', [0, 5]), [0, 5])
+  refuses(() => range('r', -1), 'r: expected an integer from 0 to 2147483647 or [min, max], got -1 (number)')
+  refuses(() => range('r', [5]), 'r: expected a number of ms or [min, max], got [ 5 ] (array)')
+  refuses(() => range('r', [5, 4]), 'r[1]: expected an integer from 5 to 2147483647, got 4 (number)')
 })
 
 test('isObject: objects, and neither null nor arrays', () => {

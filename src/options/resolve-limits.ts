@@ -1,0 +1,45 @@
+// The option `limits`: how many streams there may be, and how much of anything is held.
+
+import type { AdmissionPolicy } from '../admission.ts'
+import { asked } from '../app-callback.ts'
+import { clientIp, subnetOf } from '../client-address.ts'
+import { ConfigError } from '../errors.ts'
+import { callable, group, integer, MAX_MS } from './check.ts'
+import type { LimitOptions } from './options.ts'
+
+/** See the option `limits`. */
+export interface ResolvedLimits extends AdmissionPolicy {
+  readonly eventBytes: number
+  readonly bufferBytes: number
+  readonly bodyBytes: number
+}
+
+const MIB = 1_048_576
+const DEFAULTS = { eventBytes: MIB, bufferBytes: MIB, bodyBytes: MIB } as const
+const IPV6_SUBNET = 64
+const KEYS = ['streams', 'streamsPerClient', 'clientKey', 'ipv6Subnet', ...Object.keys(DEFAULTS)]
+
+export function resolveLimits(value: LimitOptions): ResolvedLimits {
+  const given = group('limits', value, KEYS)
+  const bytes = (key: keyof typeof DEFAULTS) =>
+    integer(`limits.${key}`, given[key] ?? DEFAULTS[key], 1, Number.MAX_SAFE_INTEGER)
+  const count = (key: 'streams' | 'streamsPerClient') =>
+    given[key] === undefined ? 0 : integer(`limits.${key}`, given[key], 1, MAX_MS)
+  return Object.freeze({
+    streams: count('streams'),
+    streamsPerClient: count('streamsPerClient'),
+    clientKey: resolveClientKey(given),
+    eventBytes: bytes('eventBytes'),
+    bufferBytes: bytes('bufferBytes'),
+    bodyBytes: bytes('bodyBytes'),
+  })
+}
+
+function resolveClientKey({ clientKey, ipv6Subnet }: LimitOptions): AdmissionPolicy['clientKey'] {
+  const bits = integer('limits.ipv6Subnet', ipv6Subnet ?? IPV6_SUBNET, 1, 128)
+  if (clientKey === undefined) return (req) => subnetOf(clientIp(req), bits)
+  if (ipv6Subnet !== undefined) {
+    throw new ConfigError('limits.ipv6Subnet: cannot be used with limits.clientKey, which tells clients apart itself')
+  }
+  return asked('limits.clientKey', callable('limits.clientKey', clientKey))
+}

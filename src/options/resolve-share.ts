@@ -1,0 +1,68 @@
+// The option `share`: which clients get one upstream stream, and what is kept of it for those that come back.
+
+import type { IncomingMessage } from 'node:http'
+import { asked } from '../app-callback.ts'
+import { ConfigError } from '../errors.ts'
+import type { TransformHook } from '../events/event.ts'
+import { callable, callableOrNone, callables, group, integer, MAX_MS, oneOf } from './check.ts'
+import type { ReplayOptions, ShareOptions, SseProxyOptions } from './options.ts'
+
+/** See the option `share`. */
+export interface ResolvedShare {
+  readonly key: ((req: IncomingMessage) => string | undefined) | undefined
+  /** Whether it declares a parameter, so that what it returns may depend on the request. */
+  readonly keyTakesRequest: boolean
+  readonly lingerMs: number
+  readonly maxBytes: number
+  readonly transform: readonly TransformHook[]
+  readonly replay: ResolvedReplay
+  readonly onGap: ShareOptions['onGap']
+}
+
+/** See the option `share.replay`. */
+export interface ResolvedReplay {
+  readonly events: number
+  readonly bytes: number
+  readonly ageMs: number
+  readonly ids: 'upstream' | 'assign'
+  readonly initial: number
+}
+
+const MIB = 1_048_576
+const DEFAULTS = { lingerMs: 10_000, maxBytes: 64 * MIB } as const
+const REPLAY_DEFAULTS = { events: 1000, bytes: MIB, ageMs: 300_000, ids: 'upstream', initial: 0 } as const
+const KEYS = ['key', ...Object.keys(DEFAULTS), 'transform', 'replay', 'onGap']
+
+export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes'): ResolvedShare | false {
+  const { share = false, router, pathRewrite } = options
+  if (share === false) return false
+  if (framing === 'bytes') throw new ConfigError("framing: 'bytes' cannot be used with share, which keeps whole events")
+  const given = group('share', share === true ? {} : share, KEYS, ', true or false')
+  const replay = resolveReplay(given.replay ?? {})
+  const { key } = given
+  if (key === undefined && (typeof router === 'function' || typeof pathRewrite === 'function')) {
+    throw new ConfigError('share.key: required where router or pathRewrite is a function, which may tell clients apart')
+  }
+  return Object.freeze({
+    key: key && asked('share.key', callable('share.key', key)),
+    keyTakesRequest: typeof key === 'function' && key.length > 0,
+    lingerMs: integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS),
+    maxBytes: integer('share.maxBytes', given.maxBytes ?? DEFAULTS.maxBytes, 1, Number.MAX_SAFE_INTEGER),
+    transform: callables('share.transform', given.transform),
+    replay,
+    onGap: callableOrNone('share.onGap', given.onGap),
+  })
+}
+
+function resolveReplay(value: ReplayOptions): ResolvedReplay {
+  const given = group('share.replay', value, Object.keys(REPLAY_DEFAULTS))
+  const bound = (key: Exclude<keyof typeof REPLAY_DEFAULTS, 'ids'>, min: number, max: number) =>
+    integer(`share.replay.${key}`, given[key] ?? REPLAY_DEFAULTS[key], min, max)
+  return Object.freeze({
+    events: bound('events', 1, MAX_MS),
+    bytes: bound('bytes', 1, Number.MAX_SAFE_INTEGER),
+    ageMs: bound('ageMs', 1, MAX_MS),
+    ids: oneOf('share.replay.ids', given.ids ?? REPLAY_DEFAULTS.ids, ['upstream', 'assign']),
+    initial: bound('initial', 0, MAX_MS),
+  })
+}
