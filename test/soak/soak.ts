@@ -12,6 +12,7 @@ import type { ProxyStats } from 'sse-proxy-middleware'
 import { type Child, startChild } from '../support/processes/child.ts'
 import { NumberedReader, numberAfter, numberedEvent, type Tally } from '../support/processes/numbered-events.ts'
 import type { Held } from '../support/processes/soaked-proxy.ts'
+import { seeded } from '../support/seeded.ts'
 import { until } from '../support/waiting.ts'
 
 const { values } = parseArgs({
@@ -38,7 +39,7 @@ const writeMs = 3000
 const allowedHeapBytes = 4 * 2 ** 20
 
 /** The same choices for the same seed, as far as the network lets them fall on the same streams. */
-const random = mulberry32(Number(values.seed))
+const random = seeded(Number(values.seed))
 
 const counts = { opened: 0, left: 0, ended: 0, slow: 0, broken: 0, refused: 0, deaths: 0, outages: 0, events: 0 }
 const tally: Tally = { lost: 0, doubled: 0, damaged: 0 }
@@ -372,16 +373,6 @@ function some<T>(all: ReadonlySet<T>, count: number): T[] {
   let index = 0
   for (const one of all) if (indexes.has(index++)) chosen.push(one)
   return chosen
-}
-
-function mulberry32(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
-  }
 }
 
 function inMiB(bytes: number): string {
