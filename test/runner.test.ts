@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { runFiles } from './support/runner/run-files.ts'
 import { lineOf, summary } from './support/runner/summary.ts'
@@ -125,25 +125,47 @@ test('a file finds its neighbours where it was written', async (t) => {
   assert.deepEqual([outcome?.passed, outcome?.failed], [1, []])
 })
 
+test('the processes that tests start are there in compiled form as well', async (t) => {
+  const helper = 'test/support/processes/helper'
+  const [outcome] = await outcomesOf(t, {
+    [`${helper}.ts`]: `process.send?.('here' satisfies string)`,
+    'forks.test.ts': `${start}
+      import { fork } from 'node:child_process'
+      import { once } from 'node:events'
+      test('forks', async () => console.log(await once(fork(process.env.TEST_COMPILED + '/${helper}.mjs'), 'message')))`,
+  })
+
+  assert.match(outcome?.output ?? '', /'here'/)
+})
+
 test('as many files as are allowed run at once, and no more', async (t) => {
   const body = `${start}
-    import { readdirSync, rmSync, writeFileSync } from 'node:fs'
+    import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
     import { setTimeout } from 'node:timers/promises'
-    const running = new URL('running/', import.meta.url)
-    test('is one of few', async () => {
-      const own = new URL(String(process.pid), running)
-      writeFileSync(own, '')
-      await setTimeout(100)
-      console.log('together', readdirSync(running).length)
-      rmSync(own)
+    const here = (name) => new URL(name, import.meta.url)
+    test('is one of two', async () => {
+      writeFileSync(here('running/' + process.pid), '')
+      // The first two are through once they have met.
+      writeFileSync(here(existsSync(here('one')) ? 'two' : 'one'), '')
+      while (!existsSync(here('two'))) await setTimeout(10)
+      // Time for one too many to show itself.
+      await setTimeout(200)
+      console.log('together', readdirSync(here('running/')).length)
+      rmSync(here('running/' + process.pid))
     })`
   const names = ['a', 'b', 'c', 'd', 'e'].map((name) => `${name}.test.ts`)
 
-  const outcomes = await outcomesOf(t, Object.fromEntries(names.map((name) => [name, body])))
+  const outcomes = await outcomesOf(t, Object.fromEntries(names.map((name) => [name, body])), 30_000)
 
   const together = outcomes.map(({ output }) => Number(/together (\d+)/.exec(output)?.[1]))
-  assert.deepEqual(outcomes.map(({ file }) => file).sort(), names)
-  assert.equal(Math.max(...together), 2)
+  assert.deepEqual(
+    outcomes.map(({ file, passed }) => [file, passed]).sort(),
+    names.map((name) => [name, 1]),
+  )
+  assert.ok(
+    together.every((count) => count <= 2),
+    `${together} at once`,
+  )
 })
 
 test('nothing of the run is left in the repository', async (t) => {
@@ -211,19 +233,23 @@ test('the line of a file that failed has its errors and what it printed under it
   ])
 })
 
-async function outcomesOf(t: TestContext, files: Record<string, string>): Promise<Outcome[]> {
-  return await run(await folderWith(t, files), Object.keys(files))
+async function outcomesOf(t: TestContext, files: Record<string, string>, oneFileMs?: number): Promise<Outcome[]> {
+  const names = Object.keys(files).filter((name) => name.endsWith('.test.ts'))
+  return await run(await folderWith(t, files), names, oneFileMs)
 }
 
-function run(root: string, files: string[]): Promise<Outcome[]> {
-  return runFiles({ root, files, filesAtOnce: 2, oneFileMs: 3000 })
+function run(root: string, files: string[], oneFileMs = 3000): Promise<Outcome[]> {
+  return runFiles({ root, files, filesAtOnce: 2, oneFileMs })
 }
 
 async function folderWith(t: TestContext, files: Record<string, string>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'runner-'))
   t.after(() => rm(folder, { recursive: true, force: true }))
   await mkdir(join(folder, 'running'))
-  for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text)
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(dirname(join(folder, name)), { recursive: true })
+    await writeFile(join(folder, name), text)
+  }
   return folder
 }
 

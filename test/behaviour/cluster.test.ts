@@ -6,9 +6,9 @@ import { once } from 'node:events'
 import { Agent, type IncomingMessage, request } from 'node:http'
 import { type AddressInfo, createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { AggregatorRegistry } from 'prom-client'
 import { readScrape, type Scrape } from '../observe/prometheus-text.ts'
+import { scriptOf } from '../support/processes/child.ts'
 import { NumberedReader, numberAfter, numberedEvent } from '../support/processes/numbered-events.ts'
 import { type Exchange, startUpstream, type Upstream } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
@@ -163,10 +163,8 @@ async function startNumbered(t: TestContext): Promise<Upstream> {
 async function startCluster(t: TestContext, upstreams: Upstream[]): Promise<{ port: number; workers: Worker[] }> {
   // Workers that accept by themselves: the primary would hand connections to a dead one until it knew of its death.
   cluster.schedulingPolicy = cluster.SCHED_NONE
-  cluster.setupPrimary({
-    exec: fileURLToPath(new URL('../support/processes/cluster-worker.ts', import.meta.url)),
-    execArgv: ['--import', 'tsx'],
-  })
+  const { path, execArgv } = scriptOf('cluster-worker.ts')
+  cluster.setupPrimary({ exec: path, execArgv })
   const port = await freePort()
   const env = { TARGETS: upstreams.map(({ url }) => url).join(' '), PORT: `${port}`, NODE_OPTIONS: '' }
   const workers = [1, 2, 3, 4].map(() => cluster.fork(env))

@@ -1,6 +1,7 @@
 // A helper process: started with what it needs to know, asked over its own channel, ended by its pid.
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { within } from '../waiting.ts'
@@ -53,12 +54,24 @@ export class Child {
   }
 }
 
+/** How a file of this folder is run: compiled already, where the runner has started the test. */
+export function scriptOf(file: string): { path: string; execArgv: string[] } {
+  const compiled = process.env.TEST_COMPILED
+  if (compiled !== undefined) {
+    return {
+      path: join(compiled, 'test/support/processes', file.replace(/\.ts$/, '.mjs')),
+      execArgv: ['--enable-source-maps'],
+    }
+  }
+  return { path: fileURLToPath(new URL(file, import.meta.url)), execArgv: ['--import', 'tsx'] }
+}
+
 /** Starts the process in `file`, a name in this folder, and waits until it answers. */
 export async function startChild(file: string, options: ChildOptions = {}): Promise<Child> {
-  const path = fileURLToPath(new URL(file, import.meta.url))
+  const { path, execArgv } = scriptOf(file)
   const child = new Child(
     fork(path, [JSON.stringify(options.setup ?? {})], {
-      execArgv: ['--import', 'tsx', ...(options.execArgv ?? [])],
+      execArgv: [...execArgv, ...(options.execArgv ?? [])],
       env: { ...process.env, NODE_OPTIONS: '', ...options.env },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     }),

@@ -1,11 +1,13 @@
 // Test files as plain JavaScript, one bundle each: a TypeScript loader in each of more than a hundred processes, and what
 // it adds to every function, is a quarter of what all tests take together.
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { build, type Plugin } from 'esbuild'
 
 export interface Compiled {
+  /** Has the tree of the repository, `.mjs` for `.ts`. */
+  folder: string
   /** Where the compiled form of a file is. */
   pathOf(file: string): string
   /** Whether the file, or what it imports of this repository, imports the module. */
@@ -15,7 +17,12 @@ export interface Compiled {
 
 const recorder = fileURLToPath(new URL('record.ts', import.meta.url))
 
-/** Compiles files, named relative to `root`, into a folder of their own below it: their packages are looked up from there. */
+const processes = 'test/support/processes'
+
+/**
+ * Compiles files, named relative to `root`, and the helper processes that they start, into a folder of their own below it:
+ * their packages are looked up from there.
+ */
 export async function compile(root: string, files: readonly string[]): Promise<Compiled> {
   // A folder of this name is neither committed nor linted.
   const parent = join(root, 'test', 'dist')
@@ -25,7 +32,10 @@ export async function compile(root: string, files: readonly string[]): Promise<C
 
   try {
     const { metafile } = await build({
-      entryPoints: [...files, recorder].map((file) => ({ in: resolve(root, file), out: outputName(root, file) })),
+      entryPoints: [...files, ...(await helpersIn(root)), recorder].map((file) => ({
+        in: resolve(root, file),
+        out: outputName(root, file),
+      })),
       absWorkingDir: root,
       outdir: folder,
       bundle: true,
@@ -45,6 +55,7 @@ export async function compile(root: string, files: readonly string[]): Promise<C
     )
     const pathOf = (file: string): string => join(folder, `${outputName(root, file)}.mjs`)
     return {
+      folder,
       pathOf,
       reaches: (file, module) => inputs.get(pathOf(file))?.includes(module) ?? false,
       remove,
@@ -58,6 +69,11 @@ export async function compile(root: string, files: readonly string[]): Promise<C
 /** The compiled recorder, for whoever has a compiled file. */
 export function recorderOf(compiled: Compiled): string {
   return compiled.pathOf(recorder)
+}
+
+async function helpersIn(root: string): Promise<string[]> {
+  const names = await readdir(join(root, processes)).catch(() => [])
+  return names.map((name) => `${processes}/${name}`)
 }
 
 function outputName(root: string, file: string): string {

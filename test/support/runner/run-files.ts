@@ -32,7 +32,7 @@ export async function runFiles({ root, files, filesAtOnce, oneFileMs, onOutcome,
         path: compiled.pathOf(file),
         recorder: recorderOf(compiled),
         timeoutMs: oneFileMs,
-        env: { ...process.env, ...(await browser.envFor(file)) },
+        env: { ...process.env, TEST_COMPILED: compiled.folder, ...(await browser.envFor(file)) },
       })
       outcomes.push(outcome)
       onOutcome?.(outcome)
