@@ -1,8 +1,8 @@
-// What happens to streams, told on node:diagnostics_channel to whoever listens: tracers, loggers, tests. A message
-// is made only where somebody listens. Subscribers run at once, in the middle of the proxy's work; what one of them
-// throws, Node itself makes an uncaught exception of the process, after that work.
+// The lifecycle of streams on node:diagnostics_channel, for tracers, loggers and tests. A channel without subscribers costs
+// a look. Subscribers run synchronously, in the middle of the proxy's work; Node reports what one of them throws as an
+// uncaught exception of the process, after that work.
 
-import { channel } from 'node:diagnostics_channel'
+import { type Channel, channel } from 'node:diagnostics_channel'
 import type { IncomingMessage } from 'node:http'
 import type { CloseReason, SseProxyError } from '../errors.ts'
 import type { SseStream } from '../events/event.ts'
@@ -60,7 +60,7 @@ export interface ErrorMessage {
   readonly req?: IncomingMessage
 }
 
-/** On `sse-proxy:eject`: an upstream is left alone for a while. */
+/** On `sse-proxy:eject`: an upstream is not used for a while. */
 export interface EjectMessage {
   /** The option `name`. */
   readonly proxy: string
@@ -72,53 +72,24 @@ export interface EjectMessage {
   readonly failures: number
 }
 
-// Kept here because a channel that nobody refers to may be collected, and its subscribers with it.
-const open = channel('sse-proxy:open')
-const close = channel('sse-proxy:close')
-const retry = channel('sse-proxy:retry')
-const resume = channel('sse-proxy:resume')
-const failure = channel('sse-proxy:error')
-const eject = channel('sse-proxy:eject')
+/** A channel of the package's own, and what its messages carry. */
+export class Topic<Message> {
+  // Held on to, because a channel without references may be collected, and its subscribers with it.
+  readonly #channel: Channel
 
-export function publishOpen(proxy: string, stream: SseStream): void {
-  if (!open.hasSubscribers) return
-  open.publish({ proxy, stream } satisfies OpenMessage)
+  constructor(name: string) {
+    this.#channel = channel(`sse-proxy:${name}`)
+  }
+
+  /** `message` is called only where the channel has subscribers. */
+  publish(message: () => Message): void {
+    if (this.#channel.hasSubscribers) this.#channel.publish(message())
+  }
 }
 
-export function publishClose(proxy: string, stream: SseStream, reason: CloseReason): void {
-  if (!close.hasSubscribers) return
-  close.publish({ proxy, stream, reason } satisfies CloseMessage)
-}
-
-export function publishRetry(
-  proxy: string,
-  req: IncomingMessage,
-  upstream: string,
-  error: SseProxyError,
-  attempt: number,
-  delayMs: number,
-): void {
-  if (!retry.hasSubscribers) return
-  retry.publish({ proxy, req, upstream, error, attempt, delayMs } satisfies RetryMessage)
-}
-
-export function publishResume(
-  proxy: string,
-  stream: SseStream,
-  upstream: string,
-  lastEventId: string,
-  attempt: number,
-): void {
-  if (!resume.hasSubscribers) return
-  resume.publish({ proxy, stream, upstream, lastEventId, attempt } satisfies ResumeMessage)
-}
-
-export function publishError(proxy: string, error: SseProxyError, stream?: SseStream, req?: IncomingMessage): void {
-  if (!failure.hasSubscribers) return
-  failure.publish({ proxy, error, ...(stream && { stream }), ...(req && { req }) } satisfies ErrorMessage)
-}
-
-export function publishEject(proxy: string, upstream: string, untilMs: number, failures: number): void {
-  if (!eject.hasSubscribers) return
-  eject.publish({ proxy, upstream, untilMs, failures } satisfies EjectMessage)
-}
+export const opens: Topic<OpenMessage> = new Topic('open')
+export const closes: Topic<CloseMessage> = new Topic('close')
+export const retries: Topic<RetryMessage> = new Topic('retry')
+export const resumes: Topic<ResumeMessage> = new Topic('resume')
+export const failures: Topic<ErrorMessage> = new Topic('error')
+export const ejections: Topic<EjectMessage> = new Topic('eject')

@@ -20,7 +20,7 @@ import { systemError } from '../system-error.ts'
 import type { Exchange } from '../upstream/attempt.ts'
 import type { OpenerObserver } from '../upstream/open.ts'
 import type { Member } from '../upstream/pool/pool.ts'
-import { publishClose, publishEject, publishError, publishOpen, publishResume, publishRetry } from './channels.ts'
+import { closes, ejections, failures, opens, resumes, retries } from './channels.ts'
 import { Meter } from './meter.ts'
 import { type RefusalReason, Stats } from './stats.ts'
 import { UpstreamLog } from './upstream-log.ts'
@@ -70,7 +70,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     this.sessions.add(session)
     this.stats.opened++
     this.stats.timeToHeaders.observe((performance.now() - context.startedAt) / 1000)
-    publishOpen(this.stats.name, handle)
+    opens.publish(() => ({ proxy: this.#options.name, stream: handle }))
     // Asked first, since what would be written has a price of its own.
     if (debugStream.enabled) {
       debugStream('%s opened: %s %s from %s', handle.id, context.req.method, pathOf(context.req), handle.upstream)
@@ -87,7 +87,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     if (debugStream.enabled) {
       debugStream('%s closed: %s after %d events, %d bytes', handle.id, reason, handle.events, handle.bytes)
     }
-    publishClose(this.stats.name, handle, reason)
+    closes.publish(() => ({ proxy: this.#options.name, stream: handle, reason }))
     tell('onClose', () => this.#options.onClose?.(handle, reason), this.callbackFailed)
   }
 
@@ -95,7 +95,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
   failed(error: SseProxyError, stream: SseStream, res: ServerResponse): void {
     this.stats.countError(error.code)
     debugError('%s %s: %s %s', stream.id, error.code, error.message, causeOf(error))
-    publishError(this.stats.name, error, stream, stream.req)
+    failures.publish(() => ({ proxy: this.#options.name, error, stream, req: stream.req }))
     if (isUpstreamsFault(error)) this.#log?.failed(stream.upstream, error)
     void this.#report(error, stream.req, res, stream.upstream)
   }
@@ -112,7 +112,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     if (reason) this.stats.refused[reason]++
     this.stats.countError(error.code)
     debugError('%s %s %s: %s: %s %s', id, req.method, pathOf(req), error.code, error.message, causeOf(error))
-    publishError(this.stats.name, error, undefined, req)
+    failures.publish(() => ({ proxy: this.#options.name, error, req }))
   }
 
   /** An attempt failed, whether there is another one or not. */
@@ -126,22 +126,16 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
 
   retried({ id, req }: Exchange, error: UpstreamError, attempt: number, delayMs: number): void {
     this.stats.retries++
-    debugUpstream(
-      '%s %s %s failed at %s (%s), attempt %d in %d ms',
-      id,
-      req.method,
-      pathOf(req),
-      error.upstream,
-      error.code,
-      attempt,
-      delayMs,
-    )
-    publishRetry(this.stats.name, req, error.upstream ?? '', error, attempt, delayMs)
+    const { upstream = '', code } = error
+    const request = `${id} ${req.method} ${pathOf(req)}`
+    debugUpstream('%s failed at %s (%s), attempt %d in %d ms', request, upstream, code, attempt, delayMs)
+    retries.publish(() => ({ proxy: this.#options.name, req, upstream, error, attempt, delayMs }))
   }
 
   ejected({ url, health, ejectedUntil }: Member): void {
     debugUpstream('%s is left alone after %d failures', url, health.failures)
-    publishEject(this.stats.name, url, ejectedUntil, health.failures)
+    const { failures } = health
+    ejections.publish(() => ({ proxy: this.#options.name, upstream: url, untilMs: ejectedUntil, failures }))
   }
 
   resuming(stream: SseStream, upstream: string, attempt: number): void {
@@ -151,7 +145,8 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
   resumed(stream: SseStream, attempt: number): void {
     this.stats.resumes++
     debugStream('%s goes on with %s', stream.id, stream.upstream)
-    publishResume(this.stats.name, stream, stream.upstream, stream.lastEventId, attempt)
+    const { upstream, lastEventId } = stream
+    resumes.publish(() => ({ proxy: this.#options.name, stream, upstream, lastEventId, attempt }))
   }
 }
 
