@@ -5,92 +5,102 @@ import type { CloseReason } from '../errors.ts'
 import type { SseStream, TransformHook } from '../events/event.ts'
 import type { HpmOptions } from '../hpm.ts'
 
-/** Comments that keep a silent connection open. */
+/** Comments that are sent while a stream is silent, so that no proxy or load balancer on the way closes it. */
 export interface KeepaliveOptions {
   /** Silence before a comment is sent, in ms, 10 or more. @defaultValue 15000 */
   intervalMs?: number | undefined
   /** The comment's text, without line breaks. @defaultValue 'keepalive' */
   comment?: string | undefined
   /**
-   * Answer 200 and start keepalives when the upstream has not answered within this many ms. Whatever it answers
-   * after that, other than an event stream, can only be told as a broken transfer. @defaultValue off
+   * Sends status 200 and starts keepalives when the upstream has not answered within this many ms. From then on any answer
+   * but an event stream reaches the client as a broken transfer, since the status cannot be changed. @defaultValue off
    */
   openAfterMs?: number | undefined
 }
 
 /**
- * Limits in time; 0 means none. A wait may last an eighth longer. Time in which this process itself was not there (its event
- * loop stood still, the machine slept) is no silence of the other side: the wait begins anew, three times at most.
+ * Timeouts in ms; 0 turns one off. A timeout may fire up to an eighth late. When the event loop was blocked or the machine
+ * slept, the timeout starts again, three times at most, because the peer was not silent then.
  */
 export interface TimeoutOptions<TReq = IncomingMessage> {
-  /** To a connection with the upstream, TLS and any wait for a socket of a limited agent included. @defaultValue 10000 */
+  /** Until a connection to the upstream is open: DNS, TLS and waiting for a free socket of the option `agent` included. @defaultValue 10000 */
   connectMs?: number | undefined
   /**
-   * From the connection, or the last byte of the request's body, to the response headers. A client that sends less than
-   * 4 KiB of its body in that time is answered 408. @defaultValue 120000
+   * From the open connection, or the last byte of the request body, to the upstream's response headers. A client that sends
+   * less than 4 KiB of its body in that time gets status 408. @defaultValue 120000
    */
   responseMs?: number | undefined
   /**
-   * Silence of an open stream's upstream before it counts as lost. Without it, TCP keepalive finds a machine that is gone
-   * (after 25 s), and nothing finds a process that hangs. @defaultValue 0
+   * How long the upstream of an open stream may send nothing before it counts as lost; its own comments count as activity.
+   * When off, TCP keepalive still detects an unreachable machine (after 25 s), but not a process that hangs. @defaultValue 0
    */
   idleMs?: number | undefined
   /**
-   * Age at which a stream is ended, with a `retry:` so that the client comes back. A negative number from the function
-   * means at once; an async function is refused, and one that throws breaks the stream off. @defaultValue 0
+   * Maximum age of a stream. It then ends cleanly, with a `retry:` so that the client reconnects. A function may choose for
+   * each request: a negative number ends the stream at once, a throw breaks it off, an async function is refused at creation.
+   * @defaultValue 0
    */
   lifetimeMs?: number | ((req: TReq) => number) | undefined
-  /** How long a client may take nothing of what waits for it before it is let go. @defaultValue 60000 */
+  /** How long a client may read nothing of what is buffered for it before it is disconnected. @defaultValue 60000 */
   writeMs?: number | undefined
 }
 
-/** Bounds in size and number. */
+/** Limits in number and size. */
 export interface LimitOptions<TReq = IncomingMessage> {
-  /** Streams, those that go on without their client too, and requests on their way to one, at a time; 503 past it. @defaultValue none */
+  /**
+   * Streams at a time, with those that outlive their client and requests that have no answer yet; any more get status 503.
+   * @defaultValue none
+   */
   streams?: number | undefined
-  /** The same for each client; 429 past it. @defaultValue none */
+  /** The same for each client; any more get status 429. @defaultValue none */
   streamsPerClient?: number | undefined
   /**
-   * What tells clients apart: a string, at once. An async function is refused, and whatever else comes is an error of
-   * the app's for that request.
-   * @defaultValue the client's IP address, as Express knows it where it trusts a proxy; of an IPv6 address its network
+   * Returns the key that identifies a client, synchronously: an async function is refused at creation. A request for which it
+   * throws or returns something other than a string gets the app's error handling.
+   * @defaultValue the client's IP address (`req.ip` where Express sets it), for IPv6 its network
    */
   clientKey?: ((req: TReq) => string) | undefined
   /**
-   * How many bits of an IPv6 address stand for one client: a household or a machine has the rest to choose from. IPv4
-   * addresses count whole, also where they are written as IPv6. Refused beside `clientKey`. @defaultValue 64
+   * Length in bits of the IPv6 prefix that counts as one client, since a single host can use any address of its network. IPv4
+   * addresses, IPv4-mapped ones too, count whole. Cannot be used with `clientKey`. @defaultValue 64
    */
   ipv6Subnet?: number | undefined
-  /** Size up to which an unfinished event is held back. A larger one is streamed as it comes, or, when a hook needs it whole, an error. @defaultValue 1 MiB */
+  /**
+   * How much of an incomplete event is buffered. A larger event is forwarded as it arrives; where a hook needs it whole, the
+   * stream is broken off. @defaultValue 1 MiB
+   */
   eventBytes?: number | undefined
-  /** What may wait for one client before `stream.send()` refuses. @defaultValue 1 MiB */
+  /**
+   * How much is buffered for one client that does not read. Past it `stream.send()` returns false, and a client of a shared
+   * stream is disconnected; unshared streams apply backpressure to their upstream before that. @defaultValue 1 MiB
+   */
   bufferBytes?: number | undefined
   /**
-   * How much of a request's body is kept for another attempt; with `share` also the largest ordinary answer, by its
-   * Content-Length, that goes to all who waited for it. @defaultValue 1 MiB
+   * How much of a request body is buffered so that a retry can send it again. With `share` also the largest non-SSE response,
+   * by its Content-Length, that is sent to all clients that waited for it. @defaultValue 1 MiB
    */
   bodyBytes?: number | undefined
 }
 
-/** An upstream among which `balance` chooses. */
+/** An upstream that `balance` may choose. */
 export interface BalanceCandidate {
   /** The upstream's URL without credentials. */
   readonly url: string
   readonly weight: number
-  /** Requests that it is serving. */
+  /** Requests it is serving now. */
   readonly active: number
   readonly healthy: boolean
 }
 
-/** Chooses one of the candidates: those that may be asked, never none. At once: an async function is refused. */
+/** Returns one of the candidates, of which there is at least one, synchronously: an async function is refused at creation. */
 export type BalanceFunction<TReq = IncomingMessage> = (
   candidates: readonly BalanceCandidate[],
   req: TReq,
 ) => BalanceCandidate
 
 /**
- * Ties clients to upstreams: by something they bring, or by a signed cookie for those who bring nothing. `'ip'` is the
- * whole address, IPv6 too: it says where a client goes, not how much it may have.
+ * Session affinity: sends a client to the same upstream each time, by a key of its request or by a signed cookie that the
+ * proxy sets. `'ip'` uses the whole address, for IPv6 too.
  */
 export type StickyOptions<TReq = IncomingMessage> =
   | 'ip'
@@ -99,33 +109,36 @@ export type StickyOptions<TReq = IncomingMessage> =
       | { header: string }
       | { cookie: string }
       | { query: string }
-      /** At once: an async function is refused. */
+      /** Synchronous: an async function is refused at creation. */
       | { key: (req: TReq) => string | undefined }
     ) & {
-      /** How long a key stays where it was after its last use, although the targets have changed. @defaultValue 0 */
+      /**
+       * How long after its last use a key keeps its upstream although the list of upstreams, or their health, has changed; 0
+       * follows such changes at once. @defaultValue 0
+       */
       ttlMs?: number | undefined
     })
   | {
       /** The name of the cookie. */
       issueCookie: string
-      /** Signs it: 16 characters or more, the same in all processes. */
+      /** The key of its signature: 16 characters or more, the same in all processes. */
       secret: string
-      /** How long it holds. @defaultValue 1 day */
+      /** How long the cookie is valid. @defaultValue 1 day */
       ttlMs?: number | undefined
     }
 
-/** When an upstream is left alone for a while. */
+/** When the proxy stops using a failing upstream, and for how long. */
 export interface HealthOptions {
   /** Failures in a row that eject it. @defaultValue 3 */
   failures?: number | undefined
-  /** How long the first time; each time after that twice as long. @defaultValue 10000 */
+  /** How long the first ejection lasts; doubles with each further one in a row. @defaultValue 10000 */
   ejectMs?: number | undefined
-  /** The longest. @defaultValue 300000 */
+  /** The longest ejection. @defaultValue 300000 */
   maxEjectMs?: number | undefined
-  /** Requests of the package's own that find out. @defaultValue none */
+  /** Active health checks, beside the passive ones. @defaultValue none */
   probe?:
     | {
-        /** What is asked for; an answer below 400 passes. */
+        /** The path that is requested; a status below 400 passes. */
         path: string
         /** @defaultValue 10000 */
         intervalMs?: number | undefined
@@ -139,78 +152,82 @@ export interface HealthOptions {
     | undefined
 }
 
-/** Further attempts before the client has headers, by default of what can be sent twice without doing anything twice. */
+/** Retries until headers are sent to the client; by default only of requests that are safe to send twice. */
 export interface RetryOptions {
   /** Attempts after the first. @defaultValue the other targets once each, at most 3 */
   attempts?: number | undefined
-  /** Wait before an upstream is asked again; doubles each time, with jitter. Another upstream is asked at once. @defaultValue 100 */
+  /** Delay before the same upstream is tried again; doubles each time, with jitter. Another upstream is tried at once. @defaultValue 100 */
   backoffMs?: number | undefined
   /** The longest wait, also where a Retry-After asks for more. @defaultValue 2000 */
   maxBackoffMs?: number | undefined
   /** Answers that are worth another attempt. @defaultValue [502, 503, 504] */
   statuses?: readonly number[] | undefined
   /**
-   * Methods of requests that may be sent again although an upstream may have got them: after one of `statuses`, or when
-   * no answer came. Any other request is sent again only when it has certainly reached no upstream, and has a connection
-   * of its own, since one that was kept alive may turn out dead. A body is sent again up to `limits.bodyBytes`.
+   * Methods that are retried although an upstream may have received the request: after one of `statuses`, or when no answer
+   * came. Any other request is retried only when it certainly reached no upstream, and never uses a kept-alive connection,
+   * since that may turn out to be closed. A body is sent again up to `limits.bodyBytes`.
    * @defaultValue ['GET', 'HEAD']
    */
   methods?: readonly string[] | undefined
 }
 
-/** Going on with another upstream connection in the same client response. */
+/** Reconnects to an upstream mid-stream, within the same client response. GET only; events need ids, see `withoutIds`. */
 export interface ResumeOptions {
   /** Tries in a row without a new id, or, in a stream without ids, a new event. @defaultValue 10 */
   attempts?: number | undefined
-  /** Wait before the first try, unless the upstream set a `retry:`, which counts as 100 ms at least; doubles each time, with jitter. @defaultValue 100 */
+  /**
+   * Delay before the first try; doubles each time, with jitter. A `retry:` of the upstream's takes its place, as 100 ms at
+   * least. @defaultValue 100
+   */
   delayMs?: number | undefined
-  /** The longest wait. @defaultValue 5000 */
+  /** The longest delay. @defaultValue 5000 */
   maxDelayMs?: number | undefined
-  /** Whether a clean end is followed by a resume too. @defaultValue false */
+  /** Whether to reconnect after a clean end too. @defaultValue false */
   onEnd?: boolean | undefined
   /**
-   * Whether streams without ids are resumed, although events may be missed. One that is lost before its first event begins
-   * anew in any case, as its client would ask for it. @defaultValue false
+   * Whether to resume streams without ids, where events may be missed. A stream that is lost before its first event is opened
+   * again in any case, as its client would do itself. @defaultValue false
    */
   withoutIds?: boolean | undefined
 }
 
-/** One upstream stream for all clients that ask for the same. Only for GET; events are forwarded whole. */
+/** Fan-out: one upstream stream for all clients that request the same. GET only; events are forwarded whole. */
 export interface ShareOptions<TReq = IncomingMessage> {
   /**
-   * What tells streams apart; undefined keeps a request unshared. Needed at once: an async function is refused. It must
-   * hold all that an answer depends on, the user too: one that returns the URL alone for a request with credentials is
-   * warned of once, through `logger`. An answer is for all of its key, whatever the upstream says of it.
+   * Requests with the same key share a stream; undefined keeps a request unshared. Synchronous: an async function is refused
+   * at creation. The key must cover everything that the answer depends on, the user too: when it is the URL alone for a
+   * request with credentials, `logger` warns once. Every client of a key gets the answer, whatever its headers say.
    *
-   * By default a request that names a caller or a session (X-Api-Key, Mcp-Session-Id, a client certificate and the like)
-   * is never joined, and an answer with Set-Cookie, `Cache-Control: private` or `Vary: *` is its opener's alone: for a
-   * minute nobody waits for the next one. `no-store` does not say so.
+   * By default a request that identifies a caller or a session (X-Api-Key, Mcp-Session-Id, a client certificate and the like)
+   * is never shared, and an answer with Set-Cookie, `Cache-Control: private` or `Vary: *` goes to its leader alone, and for a
+   * minute requests like it do not wait for each other. `no-store` has no such effect.
    * @defaultValue URL, host, what the upstream's Vary names, and every header that is not known to be harmless
    */
   key?: ((req: TReq) => string | undefined) | undefined
   /**
-   * How long the upstream is kept when the last client has left. Until then it holds a place of `limits.streams`, and one
-   * of its opener's `limits.streamsPerClient`; when a place is needed, the one that nobody has followed for longest is
-   * closed, before anybody is refused. @defaultValue 10000
+   * How long the upstream stream stays open after its last client has left. It counts towards `limits.streams` and its
+   * leader's `limits.streamsPerClient` meanwhile; at a limit, the one that has been without clients for longest is closed
+   * before a request is refused. @defaultValue 10000
    */
   lingerMs?: number | undefined
   /**
-   * What all streams of the proxy keep for clients that come back, together. Past it, streams that nobody follows are
-   * closed, the one left longest ago first; then those that keep most lose their oldest events. @defaultValue 64 MiB
+   * Size of all replay buffers of the proxy together. Past it, streams without clients are closed, the one that was left first
+   * to begin with; then the largest buffers drop their oldest events. @defaultValue 64 MiB
    */
   maxBytes?: number | undefined
-  /** Hooks that run for each client, with its own request, after those of `transform`, which run once. @defaultValue none */
+  /** Hooks that run for each client, with its own request, after the option `transform`, which runs once for all. @defaultValue none */
   transform?: TransformHook<TReq> | readonly TransformHook<TReq>[] | undefined
-  /** What is kept for clients that come back; whatever comes first bounds it. */
+  /** The replay buffer for clients that reconnect; the bound that is reached first counts. */
   replay?: ReplayOptions | undefined
   /**
-   * Told when a client asks to go on from an id that is not kept any more. Nobody waits for a promise; a throw or a
-   * rejection breaks that client's stream off.
+   * Called when a client reconnects with an id that is not in the replay buffer. The whole buffer is sent then; the response
+   * header `Last-Event-ID` says where it starts. A promise is not awaited; a throw or a rejection breaks that client's stream
+   * off.
    */
   onGap?: ((stream: SseStream<TReq>, gap: StreamGap) => void | PromiseLike<void>) | undefined
 }
 
-/** The last events of a shared stream. */
+/** The replay buffer of a shared stream: its latest events. */
 export interface ReplayOptions {
   /** @defaultValue 1000 */
   events?: number | undefined
@@ -218,13 +235,13 @@ export interface ReplayOptions {
   bytes?: number | undefined
   /** @defaultValue 300000 */
   ageMs?: number | undefined
-  /** `'assign'` gives every event an id of the package's own, for upstreams that have none. @defaultValue 'upstream' */
+  /** `'assign'` gives each event an id of the proxy's own, for upstreams that send none. @defaultValue 'upstream' */
   ids?: 'upstream' | 'assign' | undefined
-  /** How many of them a client gets that names no id. @defaultValue 0 */
+  /** How many of them a client without a Last-Event-ID gets. @defaultValue 0 */
   initial?: number | undefined
 }
 
-/** What a client has missed for good: everything between these two. */
+/** What a client has missed for good: the events between these two. */
 export interface StreamGap {
   readonly requestedId: string
   /** The id before the first event it gets, also in the response header `Last-Event-ID`. */
@@ -236,21 +253,21 @@ type HpmOwned = 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | '
 /** An upstream: a URL, or http-proxy-middleware's object form (for unix sockets and TLS files). */
 export type Target = NonNullable<HpmOptions['target']>
 
-/** One of several upstreams. */
+/** One of several upstreams, with its weight. */
 export interface WeightedTarget {
   url: Target
-  /** Its share, relative to the others'. @defaultValue 1 */
+  /** Its share of the requests, relative to the others. @defaultValue 1 */
   weight?: number | undefined
 }
 
-/** All options of `sseProxy()`: those of http-proxy-middleware beside the package's own. */
+/** All options of `sseProxy()`: the package's own beside those of http-proxy-middleware. */
 export interface SseProxyOptions<
   TReq extends IncomingMessage = IncomingMessage,
   TRes extends ServerResponse = ServerResponse,
 > extends Omit<HpmOptions<TReq, TRes>, HpmOwned> {
   /** The upstream, or several. Required unless `router` is given. */
   target?: Target | WeightedTarget | readonly (Target | WeightedTarget)[] | undefined
-  /** Which of several upstreams takes a request. @defaultValue 'least-streams' */
+  /** How one of several upstreams is chosen. @defaultValue 'least-streams' */
   balance?: 'least-streams' | 'round-robin' | 'random' | BalanceFunction<TReq> | undefined
   /** @see StickyOptions @defaultValue off */
   sticky?: StickyOptions<TReq> | undefined
@@ -262,7 +279,7 @@ export interface SseProxyOptions<
   resume?: boolean | ResumeOptions | undefined
   /** Keepalive comments: the interval in ms, `false` for none, or an object. @defaultValue 15000 */
   keepalive?: number | false | KeepaliveOptions | undefined
-  /** `'event'` forwards whole events only; `'bytes'` whatever has come. @defaultValue 'event' */
+  /** `'event'` forwards whole events only; `'bytes'` forwards each read as it is. @defaultValue 'event' */
   framing?: 'event' | 'bytes' | undefined
   /** Hooks that see, change, drop or add events. @defaultValue none */
   transform?: TransformHook<TReq> | readonly TransformHook<TReq>[] | undefined
@@ -273,28 +290,31 @@ export interface SseProxyOptions<
   /** @see ShareOptions @defaultValue off */
   share?: boolean | ShareOptions<TReq> | undefined
   /**
-   * What a client's leaving does to its upstream: end it, let it go on for a while, or let it finish. What goes on holds
-   * its client's place of `limits` until it is over, and may finish while the proxy closes. @defaultValue 'abort'
+   * What happens to the upstream request when its client disconnects: `'abort'` ends it, `graceMs` gives it that long, and
+   * `'drain'` lets it finish. It counts towards `limits` until it is over. @defaultValue 'abort'
    */
   onDisconnect?: 'abort' | 'drain' | { graceMs: number } | undefined
-  /** `'reconnect'` answers an EventSource that cannot be served with 200, `retry:` and the end, instead of a status it gives up on. @defaultValue 'status' */
+  /**
+   * The reply when no upstream is available or a limit is hit. `'reconnect'` sends status 200, a `retry:` and the end to a GET
+   * that accepts event streams, because an EventSource never reconnects after an error status. @defaultValue 'status'
+   */
   unavailable?: 'status' | 'reconnect' | undefined
-  /** The `retry:` value in ms, or the range it is drawn from, sent where a client must be made to come back. @defaultValue [1000, 5000] */
+  /** The `retry:` value in ms, or the range it is drawn from, wherever the proxy itself makes a client reconnect. @defaultValue [1000, 5000] */
   clientRetryMs?: number | readonly [min: number, max: number] | undefined
   /** The pseudonym in the `Via` request header; `false` sends none. @defaultValue 'sse-proxy-middleware' */
   via?: string | false | undefined
   /** A label for metrics and debug output. @defaultValue 'sse-proxy' */
   name?: string | undefined
   /**
-   * Called when the stream is open; a promise holds the events back until it settles, its client leaves or its time is
-   * over. A throw or a rejection breaks the stream off.
+   * Called when the stream is open. A promise holds the events back until it settles, or until the client has left or
+   * `lifetimeMs` is over. A throw or a rejection breaks the stream off.
    */
   onOpen?: ((stream: SseStream<TReq>) => void | PromiseLike<void>) | undefined
   /**
-   * Called when the upstream has ended cleanly, before the client's response ends; a promise holds that back, as with
+   * Called when the upstream has ended cleanly, before the client's response ends. A promise holds that end back, as in
    * `onOpen`. A throw or a rejection breaks the stream off.
    */
   onEnd?: ((stream: SseStream<TReq>) => void | PromiseLike<void>) | undefined
-  /** Called once when the stream is over. Nobody waits for a promise; what it fails with is reported through `logger`. */
+  /** Called once when the stream is over. A promise is not awaited; a throw or a rejection is reported through `logger`. */
   onClose?: ((stream: SseStream<TReq>, reason: CloseReason) => void | PromiseLike<void>) | undefined
 }
