@@ -128,6 +128,12 @@ export type CloseReason =
   | 'hook-failed'
   | 'closed'
 
+/** Why a stream is over that this breaks off. An event that is too large for the hooks is the upstream's doing. */
+export function closeReasonOf({ code }: SseProxyError): CloseReason {
+  if (code === 'ERR_SSE_PROXY_SLOW_CLIENT') return 'slow-client'
+  return code === 'ERR_SSE_PROXY_HOOK' ? 'hook-failed' : 'upstream-lost'
+}
+
 const FAULTS_OF_UPSTREAMS: ReadonlySet<SseProxyErrorCode> = new Set<SseProxyErrorCode>([
   'ERR_SSE_PROXY_UNREACHABLE',
   'ERR_SSE_PROXY_BAD_ANSWER',

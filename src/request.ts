@@ -8,21 +8,24 @@ import type { Admission, Ticket } from './admission.ts'
 import { asError, tell } from './app-callback.ts'
 import { sendError } from './error-response.ts'
 import { SseProxyError, UpstreamError } from './errors.ts'
+import { Cursor } from './events/cursor.ts'
 import { clientEventId } from './events/event-id.ts'
 import type { Observer } from './observe/observer.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
 import type { Guest, SharedStreams } from './share/shared-streams.ts'
 import { onClientGone } from './stream/client-gone.ts'
+import { createClientPipeline } from './stream/client-pipeline.ts'
 import { ClientWriter } from './stream/client-writer.ts'
-import { decodedBody } from './stream/decode.ts'
+import { eventStreamOf } from './stream/event-stream.ts'
 import type { KeepaliveClock } from './stream/keepalive.ts'
 import { relay } from './stream/relay.ts'
 import { eventStreamHeaders } from './stream/response-headers.ts'
+import { resumable } from './stream/resume.ts'
 import { Session } from './stream/session.ts'
 import type { SessionContext } from './stream/session-context.ts'
 import { createOpener, type OpenerContext } from './upstream/open.ts'
 import { readEmptyBody, requestBody } from './upstream/request-body.ts'
-import { isEventStream, type OpenUpstream, type UpstreamResponse } from './upstream-response.ts'
+import type { OpenUpstream, UpstreamBody, UpstreamResponse } from './upstream-response.ts'
 import { Watchdog } from './watchdog.ts'
 
 const debug = createDebug('sse-proxy:request')
@@ -176,12 +179,9 @@ export class ProxyRequest implements Guest, SessionContext {
       response.body.destroy()
       return
     }
-    const body = isEventStream(response) ? decodedBody(response) : undefined
+    const body = eventStreamOf(response, this.options.timeouts.idleMs)
     if (body && this.req.method !== 'HEAD') {
-      this.session().start(response, body)
-      // Only a resume asks again.
-      if (!this.options.resume) this.#open = undefined
-      return
+      return this.#stream(response, body)
     }
     if (this.#session) {
       // 200 and an event stream have been promised.
@@ -199,6 +199,17 @@ export class ProxyRequest implements Guest, SessionContext {
         setImmediate(() => void this.observer.refused(error, this.id, this.req, this.res))
       },
     })
+  }
+
+  #stream(response: UpstreamResponse, plain: UpstreamBody): void {
+    const { hooks, resume } = this.options
+    const { upstream, delimited } = response
+    const session = this.session()
+    const cursor = new Cursor(this.lastEventId)
+    const body = resumable(this, { body: plain, upstream, cursor, stream: session.handle })
+    session.start(response, createClientPipeline(session, { body, delimited, cursor, hooks, isShared: false }))
+    // Only a resume asks again.
+    if (!resume) this.#open = undefined
   }
 
   /** Tells the client, or lets the app tell it, that there is no answer. */
@@ -231,7 +242,7 @@ export class ProxyRequest implements Guest, SessionContext {
 
   async #refuse(error: SseProxyError): Promise<void> {
     const { observer, options } = this
-    if (this.#session) return this.#session.fail(error, 'upstream-lost')
+    if (this.#session) return this.#session.onFailed(error)
     if (this.isOver) return
     if (this.res.headersSent) {
       // What has left cannot be taken back.

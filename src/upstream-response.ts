@@ -16,17 +16,25 @@ export interface BodySink {
   onEnd(): void
   /** The body stopped before its end. */
   onBroken(cause: Error): void
+  /** After `reconnect`: another connection's bytes follow. */
+  onReconnected?(response: UpstreamResponse, attempt: number): void
 }
 
 /** An answer's body, pushed into one sink. Nothing is read before `start`. */
 export interface UpstreamBody {
   /** Whether any of it is here already, so that it can leave together with the head. */
-  readonly hasBegun?: boolean
+  readonly hasBegun?: boolean | undefined
   start(sink: BodySink): void
   pause(): void
   unpause(): void
   /** Gives the connection up, because nobody wants it or because it is silent; the sink hears nothing more. */
   destroy(why?: 'given-up' | 'silent'): void
+  /**
+   * Asked when the body is over, all that came has passed, and the client stands at a boundary. True where another
+   * connection is tried: its bytes follow, `onReconnected` first, or, where there is none to be had, `onEnd` or
+   * `onBroken` once more. Absent on bodies that cannot.
+   */
+  reconnect?(outcome: 'complete' | Error): boolean
 }
 
 /** A header as it goes to the client: the name as the upstream wrote it where that was asked for. */

@@ -1,7 +1,9 @@
 // The two ways in which a client follows a shared stream: taking its bytes as they are, or through hooks of its own.
 
-import type { StreamError } from '../errors.ts'
+import { closeReasonOf, type StreamError } from '../errors.ts'
+import { Cursor, type Progress } from '../events/cursor.ts'
 import type { SharedBytes } from '../fast-lane/http-chunks.ts'
+import { createClientPipeline } from '../stream/client-pipeline.ts'
 import type { EventFlow } from '../stream/event-flow.ts'
 import type { Session } from '../stream/session.ts'
 import type { BodySink, UpstreamBody } from '../upstream-response.ts'
@@ -25,22 +27,42 @@ export interface Follower {
   onFailed(error: StreamError): void
 }
 
-/** A client that takes the bytes as they are. */
+/** The events of a shared stream from this position on, for one client. */
+export function followerOf(shared: SharedStream, session: Session, position: number): EventFlow {
+  const { transform } = shared.context.share
+  if (transform.length === 0) return new DirectFollower(shared, session, position)
+  return createClientPipeline(session, {
+    body: new HookedFollower(shared, session, position),
+    delimited: true,
+    cursor: new Cursor(session.context.lastEventId),
+    hooks: transform,
+    isShared: true,
+  })
+}
+
+/** A client that takes the bytes as they are. It is not waited for: past its bound it is let go. */
 export class DirectFollower implements EventFlow, Follower {
+  readonly isShared = true
+  readonly hasBegun = undefined
+  readonly progress: Progress
   readonly #shared: SharedStream
   readonly #session: Session
-  // Until the client is ready: what it has missed, what has come since, and how it ended.
+  readonly #position: number
+  // From `start` to `release`: what the client has missed, and what has come since.
   #waiting: { readonly bytes: Buffer }[] | undefined
+  #waitingEvents = 0
+  // What of that has come since `start`, which is bounded.
   #waitingBytes = 0
-  #waitingEvents: number
+  // How it ended meanwhile.
   #outcome: (() => void) | undefined
+  // What the client has missed is no sign that it is slow, however much that is; until it has taken what waits for it.
+  #allowance = 0
 
   constructor(shared: SharedStream, session: Session, position: number) {
     this.#shared = shared
     this.#session = session
-    this.#waiting = [...shared.log.since(position)]
-    this.#waitingEvents = shared.log.eventsSince(position)
-    shared.join(this)
+    this.#position = position
+    this.progress = shared.progressFrom(position, session.context.lastEventId)
   }
 
   get atBoundary(): boolean {
@@ -51,10 +73,21 @@ export class DirectFollower implements EventFlow, Follower {
     return this.#shared.isOver
   }
 
+  start(): void {
+    const { log } = this.#shared
+    this.#waiting = [...log.since(this.#position)]
+    this.#waitingEvents = log.eventsSince(this.#position)
+    this.#shared.join(this)
+  }
+
   release(): void {
-    const waiting = this.#waiting ?? []
+    const missed = (this.#waiting ?? []).map(({ bytes }) => bytes)
     this.#waiting = undefined
-    if (waiting.length > 0) this.#session.catchUp(waiting, this.#waitingEvents)
+    if (missed.length > 0) {
+      this.#allowance = missed.reduce((sum, { length }) => sum + length, 0)
+      this.#session.onReceived(0, this.#waitingEvents)
+      this.#session.onEvents(missed, this.#waitingEvents)
+    }
     this.#outcome?.()
   }
 
@@ -62,13 +95,19 @@ export class DirectFollower implements EventFlow, Follower {
     this.#shared.leave(this)
   }
 
-  onEvents(delivery: Delivery): void {
-    if (!this.#waiting) return this.#session.onShared(delivery)
-    const { shared, events } = delivery
-    this.#waiting.push(shared)
-    this.#waitingEvents += events
-    this.#waitingBytes += shared.bytes.length
-    if (this.#waitingBytes > this.#shared.context.options.limits.bufferBytes) this.#session.onStall()
+  onEvents({ shared, events, now }: Delivery): void {
+    const { bufferBytes } = this.#shared.context.options.limits
+    if (this.#waiting) {
+      this.#waiting.push(shared)
+      this.#waitingEvents += events
+      this.#waitingBytes += shared.bytes.length
+      if (this.#waitingBytes > bufferBytes) this.#session.onStall()
+      return
+    }
+    const { writer } = this.#session.context
+    // What has been waiting counts, not what has just come.
+    if (writer.isBehind && writer.waitingBytes > bufferBytes + this.#allowance) return this.#session.onStall()
+    this.#session.onShared(shared, events, now)
   }
 
   onKeepalive(comment: Buffer): void {
@@ -83,8 +122,9 @@ export class DirectFollower implements EventFlow, Follower {
     this.#conclude(() => this.#session.end('closed'))
   }
 
+  /** It is reported once for all. */
   onFailed(error: StreamError): void {
-    this.#conclude(() => this.#session.onSharedFailed(error))
+    this.#conclude(() => this.#session.abort(closeReasonOf(error)))
   }
 
   #conclude(outcome: () => void): void {
@@ -92,10 +132,14 @@ export class DirectFollower implements EventFlow, Follower {
     else outcome()
   }
 
-  // Nobody waits for a single client: what it does not take it loses, see `Session.onShared`.
+  /** The client has taken all that waited for it. */
+  unpause(): void {
+    this.#allowance = 0
+  }
+
+  // Others read the same events, so nothing holds them up.
   hold(): void {}
   pause(): void {}
-  unpause(): void {}
   flush(): void {}
   cutAtBoundary(): void {}
 }

@@ -5,7 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Abort } from '../abort.ts'
 import type { Ticket } from '../admission.ts'
 import { joined } from '../bytes.ts'
-import type { CloseReason, StreamError } from '../errors.ts'
+import { type CloseReason, closeReasonOf, type StreamError } from '../errors.ts'
 import { Cursor, idOf, type Progress } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
@@ -15,7 +15,7 @@ import type { Stats } from '../observe/stats.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
 import { Pipeline, type PipelineSink } from '../stream/pipeline.ts'
-import { resumerFor } from '../stream/resume.ts'
+import { resumable } from '../stream/resume.ts'
 import type { StreamMeter } from '../stream/session-context.ts'
 import { StreamHandle } from '../stream/stream-handle.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
@@ -108,9 +108,11 @@ export class SharedStream implements PipelineSink {
     return this.#followers.size
   }
 
-  start(response: UpstreamResponse, body: UpstreamBody): void {
+  start({ upstream, delimited }: UpstreamResponse, plain: UpstreamBody): void {
     const { options } = this.context
-    this.upstream = response.upstream
+    const { cursor, handle: stream } = this
+    this.upstream = upstream
+    const body = resumable(this.context, { body: plain, upstream, cursor, stream })
     this.#feed = new Pipeline(
       {
         wholeEvents: true,
@@ -118,16 +120,16 @@ export class SharedStream implements PipelineSink {
         eventBytes: options.limits.eventBytes,
         // Late clients get events whole or not at all.
         failsOversize: true,
-        idleMs: options.timeouts.idleMs,
-        stream: this.handle,
-        cursor: this.cursor,
+        stream,
+        cursor,
         // Whoever comes later is in the middle of it.
         client: { wroteBody: true, takesChunks: false },
-        resumer: resumerFor(this.context, this.cursor, this.handle),
+        isShared: true,
       },
+      { body, delimited },
       this,
     )
-    this.#feed.start(response, body)
+    this.#feed.start()
     this.#keepAlive()
     this.#feed.release()
   }
@@ -192,7 +194,7 @@ export class SharedStream implements PipelineSink {
     this.context.budget.settle()
   }
 
-  onResumed({ upstream }: UpstreamResponse, attempt: number): void {
+  onReconnected({ upstream }: UpstreamResponse, attempt: number): void {
     this.upstream = upstream
     this.resumes++
     this.context.observer.resumed(this.handle, attempt)
@@ -206,7 +208,7 @@ export class SharedStream implements PipelineSink {
 
   onFailed(error: StreamError): void {
     const followers = [...this.#followers]
-    this.#finish(error.code === 'ERR_SSE_PROXY_HOOK' ? 'hook-failed' : 'upstream-lost')
+    this.#finish(closeReasonOf(error))
     for (const follower of followers) follower.onFailed(error)
     setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
   }

@@ -8,12 +8,13 @@ import { StreamError, UpstreamError } from '../errors.ts'
 import { clientEventId } from '../events/event-id.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
-import { decodedBody } from '../stream/decode.ts'
+import { eventStreamOf } from '../stream/event-stream.ts'
 import { shareableAnswerHeaders, shareableHeaders, withGap } from '../stream/response-headers.ts'
 import type { Session } from '../stream/session.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
 import { bodyOf, collect, lengthOf } from './collect.ts'
 import { MemoryEventLog } from './event-log.ts'
+import { followerOf } from './followers.ts'
 import { ReplayBudget } from './replay-budget.ts'
 import { asksForStream, compactKey, isPersonal, ShareKeys, variedHeaders } from './share-key.ts'
 import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
@@ -163,7 +164,7 @@ export class SharedStreams {
   }
 
   #opened(entry: Entry, base: string, open: OpenUpstream, response: UpstreamResponse): void {
-    const body = isEventStream(response) ? decodedBody(response) : undefined
+    const body = eventStreamOf(response, this.#options.timeouts.idleMs)
     if (body) this.#startShared(entry, base, open, response, body)
     else void this.#answerAll(entry, base, response)
   }
@@ -283,10 +284,10 @@ export class SharedStreams {
     const headers = own ? response.headers : shareableHeaders(response.headers, req)
     const session = guest.session()
     debug('%s follows the shared stream %s', session.handle.id, shared.handle.id)
-    session.follow(
+    const position = gap ? log.first : requested === '' ? live : (known ?? live)
+    session.start(
       { ...(own ? response : withoutCookie(response)), headers: gap ? withGap(headers, log.idBefore) : headers },
-      shared,
-      gap ? log.first : requested === '' ? live : (known ?? live),
+      followerOf(shared, session, position),
     )
     if (gap && !session.isOver) this.#tellGap(session, requested, log.idBefore)
   }

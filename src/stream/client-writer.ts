@@ -76,6 +76,11 @@ export class ClientWriter {
     return this.#connection !== undefined
   }
 
+  /** Whether it has more than it can take; `onDrain` follows. */
+  get isBehind(): boolean {
+    return this.#isBehind
+  }
+
   get waitingBytes(): number {
     return this.#res.writableLength
   }

@@ -68,6 +68,10 @@ class DecodedBody implements UpstreamBody, BodySink {
     this.#create = create
   }
 
+  get hasBegun(): boolean | undefined {
+    return this.#coded.hasBegun
+  }
+
   start(sink: BodySink): void {
     this.#sink = sink
     this.#coded.start(this)

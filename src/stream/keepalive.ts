@@ -23,6 +23,7 @@ export class KeepaliveClock {
   }
 
   add(stream: KeptAlive): void {
+    if (this.#streams.has(stream)) return
     // The tick that is under way does not count.
     stream.silentTicks = -1
     this.#streams.add(stream)

@@ -1,17 +1,15 @@
 // From an upstream's bytes to whole events that are ready for a client: joined as they were read, framed, counted,
-// through the hooks. It knows nothing of clients; whoever takes the events can pause it.
+// through the hooks. It knows nothing of clients; its sink can pause it.
 
 import { joined } from '../bytes.ts'
 import { StreamError } from '../errors.ts'
-import type { Cursor } from '../events/cursor.ts'
+import type { Cursor, Progress } from '../events/cursor.ts'
 import type { SseStream, TransformHook } from '../events/event.ts'
 import { EventFramer, type FramerOptions } from '../events/framer.ts'
 import { HookRunner } from '../events/hooks.ts'
 import { ChunkFramer } from '../fast-lane/chunk-framer.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
-import { Watchdog } from '../watchdog.ts'
 import type { EventFlow } from './event-flow.ts'
-import type { Resumed, Resumer } from './resume.ts'
 
 /** Where events go. After `onEnd` or `onFailed` nothing more comes. */
 export interface PipelineSink {
@@ -21,53 +19,56 @@ export interface PipelineSink {
   onEvents(pieces: readonly Buffer[], events: number): void
   /** The same for whole HTTP chunks with so many bytes of data in them. Only where the client takes chunks. */
   onChunks?(chunks: readonly Buffer[], bytes: number, events: number): void
-  /** Another upstream goes on. */
-  onResumed(response: UpstreamResponse, attempt: number): void
+  /** Another connection's events follow. */
+  onReconnected(response: UpstreamResponse, attempt: number): void
   onEnd(): void
   onFailed(error: StreamError): void
 }
 
 export interface PipelineOptions extends FramerOptions {
-  /** Silence after which the upstream counts as lost; 0 for none. */
-  readonly idleMs: number
   readonly hooks: readonly TransformHook[]
+  /** What the hooks see of the stream. */
   readonly stream: SseStream
+  /** Moves with what passes. */
   readonly cursor: Cursor
   /** Who reads this: a byte order mark may not come after something else, and HTTP chunks only where they go as such. */
   readonly client: { readonly wroteBody: boolean; readonly takesChunks: boolean }
-  /** Finds another upstream when one is lost; undefined where resume is off. */
-  readonly resumer: Resumer | undefined
+  /** See `EventFlow`. */
+  readonly isShared: boolean
 }
 
+/** Frames one body after the other, as long as the body knows how to reconnect. */
 export class Pipeline implements BodySink, EventFlow {
   readonly #options: PipelineOptions
   readonly #sink: PipelineSink
   readonly #framer: EventFramer
   readonly #hooks: HookRunner | undefined
-  // Made when the first chunks come as such.
-  #chunks: ChunkFramer | undefined
+  // Undefined when it is over: nothing more comes, and nothing more leaves.
   #body: UpstreamBody | undefined
-  #upstream = ''
-  #delimited = true
-  // What one read of the upstream's socket brought; looked at together when the read is done.
+  // Whether the body says where it ends; one that does not may have been cut.
+  #delimited: boolean
+  // Made when the first chunks come as such; anew for each connection.
+  #chunks: ChunkFramer | undefined
+  // What one read of the upstream's socket brought; looked at together when the read is done, or is not held any more.
   #parts: Buffer[] | undefined
-  #scheduled = false
-  // What may leave, collected while events are looked at.
+  // What the hooks let through, until it is delivered.
   #out: Buffer[] | undefined
-  #collecting = false
-  // A hook is at work, or whoever holds the feed is: nothing may overtake the event it has.
+  // Before `release`, and while a hook is pending: nothing may overtake the event it has.
   #held = true
-  // `hold` has stopped the reading as well.
-  #stopped = false
-  // The one who takes the events cannot take more for now.
+  // Backpressure of the sink; the body stays paused although a hook is done.
   #paused = false
+  // How the body ended. Acted on when all that came before has passed.
   #outcome: 'complete' | Error | undefined
-  #over = false
-  #idleWatchdog: Watchdog | undefined
 
-  constructor(options: PipelineOptions, sink: PipelineSink) {
+  constructor(
+    options: PipelineOptions,
+    { body, delimited }: Pick<UpstreamResponse, 'body' | 'delimited'>,
+    sink: PipelineSink,
+  ) {
     this.#options = options
     this.#sink = sink
+    this.#body = body
+    this.#delimited = delimited
     const { hooks, stream, eventBytes, client } = options
     // Hooks need every event whole. They let go of bytes later, and look after the mark themselves.
     const forHooks = hooks.length > 0 && { ...options, failsOversize: true, client: { wroteBody: false } }
@@ -76,39 +77,40 @@ export class Pipeline implements BodySink, EventFlow {
     this.#hooks = new HookRunner({ hooks, stream, eventBytes, client, emit: (bytes) => this.#emit(bytes) })
   }
 
-  /** Whether something else may be sent now without cutting an event in two. */
+  get progress(): Progress {
+    return this.#options.cursor
+  }
+
+  get isShared(): boolean {
+    return this.#options.isShared
+  }
+
+  get hasBegun(): boolean | undefined {
+    return this.#body?.hasBegun
+  }
+
   get atBoundary(): boolean {
     return this.#framer.atBoundary
   }
 
-  /** Whether the upstream has ended for good. */
   get isOver(): boolean {
-    return this.#over
+    return this.#body === undefined
   }
 
-  /** Reads this answer's body, in plain; events are held until `release`. */
-  start({ upstream, delimited }: UpstreamResponse, body: UpstreamBody): void {
-    this.#body = body
-    this.#upstream = upstream
-    this.#delimited = delimited
-    this.#watchIdle()
-    body.start(this)
+  start(): void {
+    this.#body?.start(this)
   }
 
-  /** Stops reading until `release`. */
   hold(): void {
     this.#body?.pause()
-    this.#stopped = true
   }
 
-  /** Lets the events go that `start` holds. */
   release(): void {
     this.#held = false
-    if (this.#stopped && !this.#paused) this.#body?.unpause()
+    if (!this.#paused) this.#body?.unpause()
     this.#work()
   }
 
-  /** Makes the events end at a boundary, where they may be in the middle of one. */
   cutAtBoundary(): void {
     this.#framer.holdBack()
   }
@@ -121,27 +123,21 @@ export class Pipeline implements BodySink, EventFlow {
   unpause(): void {
     this.#paused = false
     if (!this.#held) this.#body?.unpause()
-    this.#idleWatchdog?.reset()
   }
 
-  /** Gives the upstream up; nothing more comes. */
   stop(): void {
     this.#body?.destroy()
     this.#close()
   }
 
-  /** Sends on what is through the hooks, so that something else can follow it. */
   flush(): void {
     this.#hooks?.flush()
     this.#deliver()
   }
 
   onData(chunk: Buffer): void {
-    if (this.#parts) this.#parts.push(chunk)
-    else this.#parts = [chunk]
-    this.#idleWatchdog?.reset()
-    if (this.#scheduled) return
-    this.#scheduled = true
+    if (this.#parts) return void this.#parts.push(chunk)
+    this.#parts = [chunk]
     // After the read that brought it, before anything else: the chunks of one read leave as one write.
     process.nextTick(readDone, this)
   }
@@ -160,7 +156,6 @@ export class Pipeline implements BodySink, EventFlow {
     // What came as plain data leaves first.
     if (this.#parts) this.#work()
     if (!chunks.isUseful || !this.#isBetweenEvents) return [...chunks.release(), read]
-    this.#idleWatchdog?.reset()
     const taken = chunks.take(read)
     if (taken.chunks.length > 0) {
       this.#sink.onReceived(taken.bytes, taken.events)
@@ -176,7 +171,7 @@ export class Pipeline implements BodySink, EventFlow {
   /** Whether nothing is held here, and nothing holds it. */
   get #isBetweenEvents(): boolean {
     const { isMidway, isAfterCr } = this.#framer
-    return !(this.#held || this.#over || this.#outcome !== undefined || isMidway || isAfterCr)
+    return !(this.#held || this.isOver || this.#outcome !== undefined || isMidway || isAfterCr)
   }
 
   onEnd(): void {
@@ -189,16 +184,20 @@ export class Pipeline implements BodySink, EventFlow {
     this.#work()
   }
 
+  onReconnected(response: UpstreamResponse, attempt: number): void {
+    this.#delimited = response.delimited
+    this.#sink.onReconnected(response, attempt)
+  }
+
   /** The chunks of one read are all here. */
   onReadDone(): void {
-    this.#scheduled = false
     this.#work()
   }
 
   #work(): void {
-    if (this.#held || this.#over) return
+    if (this.#held || this.isOver) return
     if (this.#parts) this.#process(this.#parts)
-    if (!this.#held && !this.#over && this.#outcome !== undefined) this.#finish(this.#outcome)
+    if (!this.#held && !this.isOver && this.#outcome !== undefined) this.#finish(this.#outcome)
   }
 
   #process(parts: readonly Buffer[]): void {
@@ -228,25 +227,19 @@ export class Pipeline implements BodySink, EventFlow {
     else this.#sink.onEvents(pieces, events)
   }
 
-  /** Runs hooks: what they let through together leaves together, what they think about holds the rest. */
+  /** Runs hooks: what they let through together leaves together, and a pending one holds the rest. */
   #run(work: () => Promise<void> | undefined): void {
-    this.#collecting = true
     let pending: Promise<void> | undefined
     try {
       pending = work()
     } finally {
-      this.#collecting = false
       this.#deliver()
     }
     if (!pending) return
     this.#held = true
     this.#body?.pause()
     pending.then(
-      () => {
-        this.#held = false
-        if (!this.#paused) this.#body?.unpause()
-        this.#work()
-      },
+      () => this.release(),
       (error) => this.#fail(error),
     )
   }
@@ -254,12 +247,13 @@ export class Pipeline implements BodySink, EventFlow {
   #emit(bytes: Buffer): void {
     if (this.#out) this.#out.push(bytes)
     else this.#out = [bytes]
-    if (!this.#collecting) this.#deliver()
+    // A hook was pending: what it let through does not wait for those behind it.
+    if (this.#held) this.#deliver()
   }
 
   #deliver(): void {
     const out = this.#out
-    if (!out || this.#over) return
+    if (!out || this.isOver) return
     const events = this.#hooks?.takeCount() ?? 0
     this.#out = undefined
     this.#sink.onEvents(out, events)
@@ -267,10 +261,8 @@ export class Pipeline implements BodySink, EventFlow {
 
   #finish(outcome: 'complete' | Error): void {
     const lost = outcome === 'complete' ? this.#cutShort() : lossOf(outcome)
-    const { resumer } = this.#options
     const { atBoundary, overflowed } = this.#framer
-    if (atBoundary && !overflowed && resumer?.shouldResume(lost ? 'lost' : 'complete'))
-      return this.#resume(resumer, lost)
+    if (atBoundary && !overflowed && this.#body?.reconnect?.(lost ?? 'complete')) return this.#restart()
     if (lost) return this.#fail(lost)
     const tail = this.#framer.takeTail()
     if (tail.length > 0) {
@@ -281,10 +273,12 @@ export class Pipeline implements BodySink, EventFlow {
       } catch (error) {
         return this.#fail(error)
       }
-      // Held by a hook that thinks about the tail: this is come back to, with nothing left.
+      // A pending hook has the tail: this is come back to, with nothing left.
       if (this.#held) return
     }
-    this.#end()
+    if (this.isOver) return
+    this.#close()
+    this.#sink.onEnd()
   }
 
   /** Where nothing tells the end of a body from the end of its connection, an event in the middle does. */
@@ -294,67 +288,28 @@ export class Pipeline implements BodySink, EventFlow {
       : lossOf(new Error('cut in the middle of an event'))
   }
 
-  /** Holds everything until there is another upstream; what the last one left unfinished is forgotten. */
-  #resume(resumer: Resumer, lost: StreamError | undefined): void {
-    this.#held = true
+  /** Another connection's bytes follow, or the end; what the last one left unfinished is forgotten. */
+  #restart(): void {
     this.#outcome = undefined
-    this.#body = undefined
-    this.#idleWatchdog?.stop()
     this.#framer.restart()
     this.#chunks = undefined
     this.#options.cursor.restart()
-    resumer.resume(lost ?? new Error('the upstream ended'), this.#upstream).then(
-      (resumed) => this.#goOn(resumed),
-      (failure) => {
-        if (lost) this.#fail(lossOf(failure))
-        else this.#end()
-      },
-    )
-  }
-
-  #goOn(resumed: Resumed): void {
-    if (resumed === 'ended') return this.#end()
-    const { response, body, attempt } = resumed
-    if (this.#over) return body.destroy()
-    this.#held = false
-    this.#sink.onResumed(response, attempt)
-    this.start(response, body)
-    if (this.#paused) body.pause()
-  }
-
-  #end(): void {
-    if (this.#over) return
-    this.#close()
-    this.#sink.onEnd()
   }
 
   #fail(error: unknown): void {
-    if (this.#over) return
+    if (this.isOver) return
     this.stop()
     this.#sink.onFailed(error instanceof StreamError ? error : new StreamError('ERR_SSE_PROXY_HOOK', error))
   }
 
   #close(): void {
-    this.#over = true
-    this.#parts = undefined
-    this.#idleWatchdog?.stop()
     this.#body = undefined
-  }
-
-  #watchIdle(): void {
-    const { idleMs } = this.#options
-    if (idleMs === 0) return
-    this.#idleWatchdog = new Watchdog(idleMs, () => {
-      // A silence that was asked for is none.
-      if (this.#paused || this.#held) return
-      this.#body?.destroy('silent')
-      this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE'))
-    })
+    this.#parts = undefined
   }
 }
 
-function readDone(feed: Pipeline): void {
-  feed.onReadDone()
+function readDone(pipeline: Pipeline): void {
+  pipeline.onReadDone()
 }
 
 function lossOf(cause: unknown): StreamError {

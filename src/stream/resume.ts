@@ -1,5 +1,6 @@
-// What happens when an open stream loses its upstream: whether another connection can take its place without the
-// client noticing, when it is tried, and which answers will do.
+// The option `resume`: a stream that loses its upstream goes on with another connection, without the client noticing.
+// It goes around the body of the first answer and the function that opens an upstream, and is absent where it is off.
+// Decides whether another connection can take the place of the last, when it is tried, and which answers will do.
 
 import { type AbortState, sleep } from '../abort.ts'
 import { backoff } from '../backoff.ts'
@@ -7,8 +8,8 @@ import { StreamError } from '../errors.ts'
 import type { Cursor } from '../events/cursor.ts'
 import type { SseStream } from '../events/event.ts'
 import { encodeEventId } from '../events/event-id.ts'
-import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
-import { decodedBody } from './decode.ts'
+import type { BodySink, OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
+import { eventStreamOf } from './event-stream.ts'
 
 /** See the option `resume`. */
 export interface ResumePolicy {
@@ -29,12 +30,14 @@ export interface ResumerOptions {
   readonly open: OpenUpstream
   readonly cursor: Cursor
   readonly signal: AbortState
+  /** See the option `timeouts`; it bounds each connection. */
+  readonly idleMs: number
   readonly onAttempt: (upstream: string, attempt: number) => void
 }
 
 /** Whose stream it is. */
 export interface ResumeContext {
-  readonly options: { readonly resume: ResumePolicy | false }
+  readonly options: { readonly resume: ResumePolicy | false; readonly timeouts: { readonly idleMs: number } }
   readonly req: { readonly method?: string | undefined }
   readonly controller: AbortState
   readonly observer: { resuming(stream: SseStream, upstream: string, attempt: number): void }
@@ -42,24 +45,106 @@ export interface ResumeContext {
   open(): OpenUpstream
 }
 
-/** Undefined where the stream is not to be resumed. */
-export function resumerFor(context: ResumeContext, cursor: Cursor, stream: SseStream): Resumer | undefined {
+/** What is to be resumed: a body in plain, from this upstream, and what moves with what passes of it. */
+export interface ResumedSource {
+  readonly body: UpstreamBody
+  readonly upstream: string
+  readonly cursor: Cursor
+  readonly stream: SseStream
+}
+
+/** The body that goes on after a loss; the body itself where the stream is not to be resumed. */
+export function resumable(context: ResumeContext, { body, upstream, cursor, stream }: ResumedSource): UpstreamBody {
   const { options, req, controller, observer } = context
   // What a client sent once must not be done twice.
-  if (!options.resume || (req.method !== 'GET' && req.method !== 'HEAD')) return undefined
-  return new Resumer({
+  if (!options.resume || (req.method !== 'GET' && req.method !== 'HEAD')) return body
+  const resumer = new Resumer({
     policy: options.resume,
     open: context.open(),
     cursor,
     signal: controller,
-    onAttempt: (upstream, attempt) => observer.resuming(stream, upstream, attempt),
+    idleMs: options.timeouts.idleMs,
+    onAttempt: (lostUpstream, attempt) => observer.resuming(stream, lostUpstream, attempt),
   })
+  return new ResumedBody(body, upstream, resumer)
 }
 
+/** One body made of those of several connections. Each is read by the consumer's own sink, so a read costs nothing here. */
+export class ResumedBody implements UpstreamBody {
+  readonly #resumer: Resumer
+  // The connection's body that is read, or was read last.
+  #body: UpstreamBody
+  // The upstream it came from; another one is preferred after it.
+  #upstream: string
+  // The consumer. Undefined before `start`, after `destroy`, and when there is no other connection to be had.
+  #sink: BodySink | undefined
+  // Backpressure, which the next connection inherits.
+  #paused = false
+
+  constructor(body: UpstreamBody, upstream: string, resumer: Resumer) {
+    this.#body = body
+    this.#upstream = upstream
+    this.#resumer = resumer
+  }
+
+  get hasBegun(): boolean | undefined {
+    return this.#body.hasBegun
+  }
+
+  start(sink: BodySink): void {
+    this.#sink = sink
+    this.#body.start(sink)
+  }
+
+  pause(): void {
+    this.#paused = true
+    this.#body.pause()
+  }
+
+  unpause(): void {
+    this.#paused = false
+    this.#body.unpause()
+  }
+
+  destroy(why?: 'given-up' | 'silent'): void {
+    this.#sink = undefined
+    this.#body.destroy(why)
+  }
+
+  reconnect(outcome: 'complete' | Error): boolean {
+    if (!this.#sink || !this.#resumer.shouldResume(outcome === 'complete' ? 'complete' : 'lost')) return false
+    const lost = outcome === 'complete' ? new Error('the upstream ended') : outcome
+    this.#resumer.resume(lost, this.#upstream).then(
+      (resumed) => (resumed === 'ended' ? this.#finish('complete') : this.#goOn(resumed)),
+      (failure) => this.#finish(outcome === 'complete' ? outcome : failure),
+    )
+    return true
+  }
+
+  #goOn({ response, body, attempt }: Exclude<Resumed, 'ended'>): void {
+    const sink = this.#sink
+    if (!sink) return body.destroy()
+    this.#body = body
+    this.#upstream = response.upstream
+    sink.onReconnected?.(response, attempt)
+    body.start(sink)
+    if (this.#paused) body.pause()
+  }
+
+  #finish(outcome: 'complete' | Error): void {
+    const sink = this.#sink
+    this.#sink = undefined
+    if (outcome === 'complete') sink?.onEnd()
+    else sink?.onBroken(outcome)
+  }
+}
+
+/** Decides for one stream, and tries. */
 export class Resumer {
   readonly #options: ResumerOptions
   // Tries since the client has got any further, which says that things are well again.
   #tries = 0
+  // How far it was when the last loss came; undefined before the first.
   #progressBefore: string | undefined
 
   constructor(options: ResumerOptions) {
@@ -79,7 +164,7 @@ export class Resumer {
 
   /** Tries until there is a stream again; rejects with the last failure when there is to be none. */
   async resume(lost: Error, upstream: string): Promise<Resumed> {
-    const { policy, open, cursor, signal } = this.#options
+    const { policy, open, cursor, signal, idleMs } = this.#options
     // Where there are ids only another one counts: an upstream may send its last event each time, and die again.
     const progress = encodeEventId(cursor.lastEventId) || `${cursor.events} events`
     if (progress !== this.#progressBefore) this.#tries = 0
@@ -91,7 +176,7 @@ export class Resumer {
       try {
         await sleep(delayMs, signal)
         const response = await open({ lastEventId: cursor.lastEventId, avoid: upstream, signal })
-        const resumed = judge(response, this.#tries)
+        const resumed = judge(response, this.#tries, idleMs)
         if (resumed) return resumed
         failure = new Error(`the upstream answered a resume with status ${response.status}`)
       } catch (error) {
@@ -106,8 +191,8 @@ export class Resumer {
 }
 
 /** What an answer to a resume means; undefined where another try may do better. */
-function judge(response: UpstreamResponse, attempt: number): Resumed | undefined {
-  const body = isEventStream(response) ? decodedBody(response) : undefined
+function judge(response: UpstreamResponse, attempt: number, idleMs: number): Resumed | undefined {
+  const body = eventStreamOf(response, idleMs)
   if (body) return { response, body, attempt }
   response.body.destroy()
   // The client's own reconnect is to meet this answer, which it alone can read.

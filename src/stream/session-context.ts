@@ -5,7 +5,6 @@ import type { Abort } from '../abort.ts'
 import type { ReportFailure } from '../app-callback.ts'
 import type { CloseReason, SseProxyError } from '../errors.ts'
 import type { SseStream } from '../events/event.ts'
-import type { Stats } from '../observe/stats.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { OpenUpstream } from '../upstream-response.ts'
 import type { ClientWriter } from './client-writer.ts'
@@ -31,7 +30,6 @@ export interface StreamMeter {
 
 /** Who counts, publishes and reports what becomes of sessions. */
 export interface SessionObserver {
-  readonly stats: Stats
   readonly callbackFailed: ReportFailure
   /** @param startedAt when the request came, as `performance.now()` */
   meter(startedAt: number): StreamMeter

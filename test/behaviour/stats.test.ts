@@ -134,7 +134,7 @@ const ways: Way[] = [
     name: 'an event is too large for its hook',
     options: { transform: () => {}, limits: { eventBytes: 20 } },
     run: ({ stream }) => stream.write(`data: ${'x'.repeat(50)}`),
-    then: { closed: 'hook-failed', errors: { ERR_SSE_PROXY_EVENT_TOO_LARGE: 1 }, numbers: { bytesIn: 56 } },
+    then: { closed: 'upstream-lost', errors: { ERR_SSE_PROXY_EVENT_TOO_LARGE: 1 }, numbers: { bytesIn: 56 } },
   },
   {
     name: 'it is too old',

@@ -8,7 +8,6 @@ import { Cursor } from '../../src/events/cursor.ts'
 import type { SseStream } from '../../src/events/event.ts'
 import { ChunkFramer } from '../../src/fast-lane/chunk-framer.ts'
 import { Pipeline, type PipelineSink } from '../../src/stream/pipeline.ts'
-import type { UpstreamResponse } from '../../src/upstream-response.ts'
 import { BOM, everyMix, fixtures, forAll, inBytes, inTwo, randomStream } from '../stream/fixtures.ts'
 import { Dechunker } from '../support/chunked.ts'
 import { chunk, lastChunk } from '../support/raw-upstream.ts'
@@ -39,17 +38,16 @@ class Side implements PipelineSink {
         wholeEvents: true,
         failsOversize: false,
         eventBytes,
-        idleMs: 0,
         hooks: [],
         stream: {} as SseStream,
         cursor: this.cursor,
         client: this.client,
-        resumer: undefined,
+        isShared: false,
       },
+      { body, delimited: true },
       this,
     )
-    const response = { status: 200, statusMessage: '', headers: [], upstream: '', delimited: true, body }
-    this.feed.start(response satisfies UpstreamResponse, body)
+    this.feed.start()
     this.feed.release()
   }
 
@@ -83,7 +81,7 @@ class Side implements PipelineSink {
   }
 
   onReceived(): void {}
-  onResumed(): void {}
+  onReconnected(): void {}
 
   onEnd(): void {
     this.ended = true

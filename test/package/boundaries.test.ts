@@ -24,8 +24,6 @@ const knownCircular = [
   'options -> upstream',
   'share -> observe',
   'share -> stream',
-  'stream -> observe',
-  'stream -> share',
   'upstream -> options',
 ]
 

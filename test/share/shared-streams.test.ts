@@ -4,14 +4,15 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Abort } from '../../src/abort.ts'
 import { Admission } from '../../src/admission.ts'
+import { clientEventId } from '../../src/events/event-id.ts'
+import type { SharedBytes } from '../../src/fast-lane/http-chunks.ts'
 import { Meter } from '../../src/observe/meter.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { SseProxyOptions } from '../../src/options/options.ts'
 import { resolveOptions } from '../../src/options/resolve-options.ts'
-import type { Follower } from '../../src/share/followers.ts'
-import type { SharedStream } from '../../src/share/shared-stream.ts'
 import { type Guest, SharedStreams } from '../../src/share/shared-streams.ts'
-import type { Session } from '../../src/stream/session.ts'
+import type { EventFlow } from '../../src/stream/event-flow.ts'
+import type { Session, SessionHead } from '../../src/stream/session.ts'
 import type {
   BodySink,
   OpenRequest,
@@ -255,20 +256,19 @@ class Visitor implements Guest {
       tell(_path: string, call: () => void) {
         call()
       },
-      follow(_response: UpstreamResponse, shared: SharedStream, position: number) {
+      context: { lastEventId: clientEventId(visitor.req.headers, visitor.req.url ?? ''), writer: { isBehind: false } },
+      start(_head: SessionHead, flow: EventFlow) {
         visitor.got = 'stream'
-        const follower: Follower = {
-          onEvents: ({ shared: { bytes } }) => visitor.#read(bytes),
-          onKeepalive() {},
-          onEnd: () => visitor.#over(),
-          onClosed: () => visitor.#over(),
-          onFailed: () => visitor.#over(),
-        }
-        const missed = shared.log.since(position)
-        shared.join(follower)
-        for (const { bytes } of missed) visitor.#read(bytes)
-        visitor.#stop = () => shared.leave(follower)
+        visitor.#stop = () => flow.stop()
+        flow.start()
+        flow.release()
       },
+      onReceived() {},
+      onEvents: (pieces: readonly Buffer[]) => visitor.#read(Buffer.concat(pieces)),
+      onShared: ({ bytes }: SharedBytes) => visitor.#read(bytes),
+      onEnd: () => visitor.#over(),
+      end: () => visitor.#over(),
+      abort: () => visitor.#over(),
     }
     return session as unknown as Session
   }

@@ -4,7 +4,7 @@ import type { StreamError } from '../../src/errors.ts'
 import { Cursor } from '../../src/events/cursor.ts'
 import type { SseStream, TransformHook } from '../../src/events/event.ts'
 import { Pipeline, type PipelineOptions, type PipelineSink } from '../../src/stream/pipeline.ts'
-import type { BodySink, UpstreamBody, UpstreamResponse } from '../../src/upstream-response.ts'
+import type { BodySink, UpstreamBody } from '../../src/upstream-response.ts'
 import { interpret } from '../support/oracle.ts'
 import { BOM } from './fixtures.ts'
 
@@ -38,20 +38,19 @@ class Stage implements PipelineSink {
         wholeEvents: true,
         failsOversize: false,
         eventBytes: 1_048_576,
-        idleMs: 0,
         hooks: [],
         stream: {} as SseStream,
         cursor: this.cursor,
         client: Object.defineProperty({ wroteBody: false, takesChunks: false }, 'wroteBody', {
           get: () => this.written.length > 0,
         }),
-        resumer: undefined,
+        isShared: false,
         ...options,
       },
+      { body: this.body, delimited },
       this,
     )
-    const response = { status: 200, statusMessage: '', headers: [], upstream: '', body: this.body, delimited }
-    this.feed.start(response satisfies UpstreamResponse, this.body)
+    this.feed.start()
     this.feed.release()
   }
 
@@ -75,7 +74,7 @@ class Stage implements PipelineSink {
     this.written.push(...pieces)
   }
 
-  onResumed(): void {}
+  onReconnected(): void {}
 
   onEnd(): void {
     this.ended = true

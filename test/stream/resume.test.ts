@@ -308,6 +308,7 @@ function resumerOf({ policy: given = policy, lastEventId = '', answers = [] }: G
     policy: given,
     cursor,
     signal: controller,
+    idleMs: 0,
     onAttempt: (upstream, attempt) => void tries.push([upstream, attempt]),
     open: async (request) => {
       asked.push(request)

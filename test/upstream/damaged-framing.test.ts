@@ -41,7 +41,7 @@ class Client implements PipelineSink {
   }
 
   onReceived(): void {}
-  onResumed(): void {}
+  onReconnected(): void {}
 
   onEvents(pieces: readonly Buffer[]): void {
     this.text += Buffer.concat(pieces).toString('latin1')
@@ -73,16 +73,16 @@ async function receive(takesChunks: boolean, early: Buffer, reads: readonly Buff
       wholeEvents: true,
       failsOversize: false,
       eventBytes: 1_048_576,
-      idleMs: 0,
       hooks: [],
       stream: {} as SseStream,
       cursor: new Cursor(''),
       client: { wroteBody: true, takesChunks },
-      resumer: undefined,
+      isShared: false,
     },
+    { body, delimited: true },
     client,
   )
-  feed.start({ status: 200, statusMessage: '', headers: [], upstream: '', delimited: true, body }, body)
+  feed.start()
   feed.release()
   for (const read of reads) {
     if (!wire.destroyed) wire.push(Buffer.from(read))

@@ -1,0 +1,32 @@
+// The pipeline that brings one client's events to its session, from an upstream of its own or from what stands for one.
+
+import type { Cursor } from '../events/cursor.ts'
+import type { TransformHook } from '../events/event.ts'
+import type { UpstreamBody } from '../upstream-response.ts'
+import { Pipeline } from './pipeline.ts'
+import type { Session } from './session.ts'
+
+/** What a client's pipeline reads, and what it does with it. */
+export interface ClientPipelineSource {
+  readonly body: UpstreamBody
+  readonly delimited: boolean
+  readonly cursor: Cursor
+  readonly hooks: readonly TransformHook[]
+  readonly isShared: boolean
+}
+
+export function createClientPipeline(session: Session, { body, delimited, ...source }: ClientPipelineSource): Pipeline {
+  const { writer, options } = session.context
+  return new Pipeline(
+    {
+      ...source,
+      wholeEvents: options.framing === 'event',
+      failsOversize: false,
+      eventBytes: options.limits.eventBytes,
+      stream: session.handle,
+      client: writer,
+    },
+    { body, delimited },
+    session,
+  )
+}
