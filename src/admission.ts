@@ -1,72 +1,81 @@
-// Who may enter: nobody while draining, and no more than the limits allow. A ticket stands for what the proxy holds: a
-// request until its response is over, a stream that goes on without a client until it is over as well.
+// Admission control: no request while draining, and no more than the limits allow. A ticket counts what the proxy holds: a
+// request until its response is over, and a stream that outlives its client until it is over as well.
 
 import type { IncomingMessage } from 'node:http'
 import { inspect } from 'node:util'
 import { AdmissionError } from './errors.ts'
 
+/** The limits in number; see the option `limits`. */
 export interface AdmissionPolicy {
   /** 0 for no limit. */
   readonly streams: number
   /** 0 for no limit. */
   readonly streamsPerClient: number
+  /** Whose request it is. Called only where `streamsPerClient` limits; may throw, and may return anything. */
   readonly clientKey: (req: IncomingMessage) => string
 }
 
-/** A place, to be given back once. */
+/** One of the counted streams; to be given back exactly once. */
 export interface Ticket {
-  /** Whose it is; only known where clients are limited. */
+  /** The key of its client; undefined where clients are not limited. */
   readonly client: string | undefined
   giveBack(): void
 }
 
-/** The place of a stream that nobody follows, which goes when somebody else needs it. */
+/** The ticket of a shared stream without followers, which is closed when a request needs its place. */
 interface Lingering extends Ticket {
   close(): void
 }
 
+/** The tickets of one client key. */
 interface Client {
   inside: number
-  /** Of those, the ones that nobody follows, the oldest first. */
+  /** Those of streams without followers, the oldest first. They are counted in `inside` too. */
   readonly lingering: Set<Lingering>
 }
 
+/** Gives out the tickets of one proxy. */
 export class Admission {
   readonly #policy: AdmissionPolicy
+  // By client key. An entry goes with its last ticket, so that there are no more than tickets.
   readonly #perClient = new Map<string, Client>()
-  // Those that nobody follows, the oldest first.
+  // Of all clients, the oldest first.
   readonly #lingering = new Set<Lingering>()
-  // The ticket of all who are not counted one by one.
-  readonly #anybody: Ticket = { client: undefined, giveBack: () => void this.#inside-- }
+  // The one ticket for every request where clients are not limited, so that admission allocates nothing.
+  readonly #unnamed: Ticket = { client: undefined, giveBack: () => void this.#inside-- }
+  // All tickets that are out. Leaking one would lower the limit for good.
   #inside = 0
+  // Set once, by `drain`.
   #draining = false
 
   constructor(policy: AdmissionPolicy) {
     this.#policy = policy
   }
 
+  /** How many tickets are out. */
   get inside(): number {
     return this.#inside
   }
 
-  /** How many clients hold tickets; only known where they are limited. */
+  /** How many clients hold tickets; 0 where clients are not limited. */
   get clients(): number {
     return this.#perClient.size
   }
 
+  /** Whether every request is refused. */
   get isDraining(): boolean {
     return this.#draining
   }
 
-  /** From now on nobody enters. */
+  /** Refuses every request from now on. */
   drain(): void {
     this.#draining = true
   }
 
   /**
-   * Before anybody is refused, the oldest stream that nobody follows is closed.
-   * @param heir the ticket of a stream without a follower that the request will follow, and whose place it takes
-   * @throws AdmissionError
+   * Takes a ticket. At a limit, the oldest stream without followers is closed before a request is refused.
+   * @param heir the ticket of a stream without followers that the request will follow, and whose place it takes
+   * @throws AdmissionError, or what `clientKey` throws
    */
   enter(req: IncomingMessage, heir?: Ticket): Ticket {
     const { streams, streamsPerClient, clientKey } = this.#policy
@@ -78,7 +87,7 @@ export class Admission {
     if (streamsPerClient === 0) {
       oldest?.close()
       this.#inside++
-      return this.#anybody
+      return this.#unnamed
     }
     const name = checkKey(clientKey(req))
     const client = this.#perClient.get(name)
@@ -91,8 +100,8 @@ export class Admission {
   }
 
   /**
-   * The place of a stream that nobody follows any more, which is there whether there is a free one or not.
-   * @param name whose it is
+   * The ticket of a stream that has lost its last follower. It never fails: a limit may be exceeded by it.
+   * @param name the key of its client
    * @param close called when the place is needed; it must give the ticket back
    */
   linger(name: string | undefined, close: () => void): Ticket {
@@ -110,7 +119,7 @@ export class Admission {
     return lingering
   }
 
-  /** Closes the stream that nobody has followed for longest; false where there is none. */
+  /** Closes the stream that has been without followers for longest; false where there is none. */
   closeOldestLingering(): boolean {
     const [oldest] = this.#lingering
     oldest?.close()
@@ -132,7 +141,7 @@ export class Admission {
   }
 }
 
-/** A key that is none would be nobody's, and its bearer without a limit. */
+/** Anything but a string or a number is an error: undefined stands for a client that is not limited. */
 function checkKey(key: unknown): string {
   if (typeof key === 'string' || typeof key === 'number') return String(key)
   const got = `${inspect(key, { depth: 0 })} (${typeof key})`

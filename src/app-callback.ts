@@ -1,6 +1,6 @@
-// The one place that knows what a callback of the app's may do: throw anything, return anything, promise something and
-// never keep it. Nothing of that ends the process, and nothing of it is lost: it fails what waits for the callback, or
-// it is reported where nobody waits.
+// Calls to the app's callbacks, which may throw anything, return anything, and return promises that reject or never settle.
+// None of that ends the process, and no failure is lost: it fails what awaits the callback, or is reported where nothing
+// does.
 
 import { inspect, types } from 'node:util'
 import createDebug from 'debug'
@@ -8,15 +8,15 @@ import { ConfigError } from './errors.ts'
 
 const debug = createDebug('sse-proxy:error')
 
-/** Where the app wants to read of failures: http-proxy-middleware's `logger`. */
+/** The app's logger: http-proxy-middleware's option `logger`. */
 export type Logger = Pick<Console, 'info' | 'warn' | 'error'>
 
-/** Takes the failure of a callback that nobody waits for, named by its path in the options. */
+/** Reports the failure of a callback whose result is not awaited; `path` is its path in the options. */
 export type ReportFailure = (path: string, thrown: unknown) => void
 
 /**
- * Tells a callback something. What it returns is not used; what it throws or rejects with is reported.
- * @param onThrown in place of the report, where a throw stops something
+ * Calls a callback whose result is not used. What it throws or rejects with is reported.
+ * @param onThrown takes a synchronous throw in place of `report`
  */
 export function tell(path: string, call: () => unknown, report: ReportFailure, onThrown: ReportFailure = report): void {
   try {
@@ -28,8 +28,9 @@ export function tell(path: string, call: () => unknown, report: ReportFailure, o
 }
 
 /**
- * A callback whose result is needed at once. An async function is refused here; a promise that comes all the same is an
- * error at the call, since its text or its truth would pass for an answer. Whatever it throws is an `Error`.
+ * Wraps a callback whose result is needed synchronously. An async function is refused here; a promise that is returned all the
+ * same is an error of that call, since any promise is truthy and has a text. Whatever the wrapper throws is an `Error`.
+ * @throws ConfigError
  */
 export function asked<A extends unknown[], R>(path: string, callback: (...args: A) => R): (...args: A) => R {
   if (types.isAsyncFunction(callback) || types.isGeneratorFunction(callback)) {
@@ -43,7 +44,7 @@ export function asked<A extends unknown[], R>(path: string, callback: (...args: 
   }
 }
 
-/** A callback that may take its time. Whatever it throws or rejects with is an `Error`. */
+/** Wraps a callback that may be async. Whatever the wrapper rejects with is an `Error`. */
 export function awaited<A extends unknown[], R>(
   path: string,
   callback: (...args: A) => R | Promise<R>,
@@ -57,7 +58,7 @@ export function awaited<A extends unknown[], R>(
   }
 }
 
-/** Whether it has to be waited for. A `then` that cannot be read fails that wait. */
+/** Whether a value has to be awaited. It is true where reading `then` throws, so that awaiting it fails. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return false
   try {
@@ -67,17 +68,17 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
   }
 }
 
-/** A promise of our own, which settles once and cannot throw, whatever the thenable does. */
+/** A native promise of a thenable: it settles once, and later, whatever the thenable does. */
 export function promised<T>(thenable: PromiseLike<T>): Promise<T> {
   return new Promise((resolve) => resolve(thenable))
 }
 
-/** An `Error`, whatever was thrown: `next(undefined)` and `next('route')` would pass for something else. */
+/** What was thrown, as an `Error`: Express takes `next(undefined)` and `next('route')` for no error at all. */
 export function asError(path: string, thrown: unknown): Error {
   return isError(thrown) ? thrown : new Error(`${path} threw ${textOf(thrown)}`, { cause: thrown })
 }
 
-/** Its message, unless reading that throws. */
+/** An error's message, also where its getter throws. */
 export function messageOf(error: Error): string {
   try {
     return String(error.message)
@@ -86,7 +87,7 @@ export function messageOf(error: Error): string {
   }
 }
 
-/** Writes failures to the debug log and to the app's logger. */
+/** A report that writes to the debug log and to the app's logger. */
 export function failureReport(logger: Logger | undefined): ReportFailure {
   return (path, thrown) => {
     const message = messageOf(asError(path, thrown))
@@ -95,13 +96,13 @@ export function failureReport(logger: Logger | undefined): ReportFailure {
   }
 }
 
-/** The app's logger, whose failures reach nobody who logs. */
+/** The app's logger, whose own failures go to the debug log alone and never to its callers. */
 export function guardedLogger(logger: Logger): Logger {
   const report = failureReport(undefined)
   const guarded = (level: keyof Logger) => ({
     value: (...args: unknown[]) => tell(`logger.${level}`, () => logger[level](...args), report),
   })
-  // A plugin may know other methods of it.
+  // Its other methods stay available to plugins, through the prototype.
   return Object.create(logger, { info: guarded('info'), warn: guarded('warn'), error: guarded('error') })
 }
 

@@ -1,26 +1,26 @@
-// The address a client comes from, and what of it stands for one client.
+// The IP address of a client, and the part of it that identifies one client.
 
 import type { IncomingMessage } from 'node:http'
 import { isIPv6 } from 'node:net'
 
 const GROUPS = 8
 const GROUP_BITS = 16
-// What comes before an IPv4 address that is written as an IPv6 one.
+// The first six groups of an IPv4-mapped IPv6 address.
 const MAPPED = '0:0:0:0:0:ffff'
 
-/** As the app sees it: Express' `trust proxy` counts where there is one. */
+/** The address as the app sees it: `req.ip`, which heeds Express' setting `trust proxy`, or the socket's. */
 export function clientIp(req: IncomingMessage): string {
   const trusted: unknown = Reflect.get(req, 'ip')
   return typeof trusted === 'string' ? trusted : (req.socket.remoteAddress ?? '')
 }
 
 /**
- * The network that an address belongs to: an IPv6 client has a whole network to choose addresses from, so the address
- * says little. IPv4 addresses stay as they are, however they are written.
+ * The network of an address, since an IPv6 client can use any address of its network. IPv4 addresses count whole, IPv4-mapped
+ * ones too.
  */
 export function subnetOf(address: string, ipv6Bits: number): string {
   if (!isIPv6(address)) return address
-  // A zone is the name of this machine's own interface.
+  // The zone names an interface of this machine, and is no part of the address.
   const [plain = '', zone] = address.split('%')
   const groups = groupsOf(plain)
   if (groups.slice(0, 6).map(hex).join(':') === MAPPED) return groups.slice(6).flatMap(bytesOf).join('.')
@@ -34,7 +34,7 @@ function groupsOf(address: string): number[] {
   return [...head, ...Array<number>(GROUPS - head.length - tail.length).fill(0), ...tail]
 }
 
-/** Two groups where it is the IPv4 form of the last ones. */
+/** One group of 16 bits, or two where the last ones are written in IPv4 form. */
 function groupOf(text: string): number[] {
   if (!text.includes('.')) return [Number.parseInt(text, 16)]
   const [a = 0, b = 0, c = 0, d = 0] = text.split('.').map(Number)

@@ -1,8 +1,8 @@
-// What the system, or whoever threw, said of a failure, as text for logs.
+// The cause of a failure as text for logs: what the operating system, Node or the app said.
 
 import { messageOf } from './app-callback.ts'
 
-/** Code and message and no more: what else an error carries may be a part of an answer. */
+/** The code and the message only: other properties of an error may contain parts of a response. */
 export function systemError(cause: unknown): string {
   if (!(cause instanceof Error)) return ''
   const code = codeOf(cause)
@@ -10,7 +10,7 @@ export function systemError(cause: unknown): string {
   return code === '' || text.includes(code) ? text : `${code}: ${text}`
 }
 
-/** The code of a system error, or of any other that has one. */
+/** An error's code; empty where it has none, or reading it throws. */
 export function codeOf(error: unknown): string {
   try {
     return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
@@ -19,7 +19,7 @@ export function codeOf(error: unknown): string {
   }
 }
 
-/** Where a name has several addresses, each failed in its own way, and the whole has no message. */
+/** The message. An AggregateError, for a name with several addresses, has one for each attempt and none of its own. */
 function textOf(cause: Error): string {
   const message = messageOf(cause)
   if (message !== '' || !(cause instanceof AggregateError)) return message

@@ -1,16 +1,16 @@
-// When a request may be served: responses leave a connection in the order of its requests, so what is pipelined behind
-// another response waits here, before it has cost an upstream or a place.
+// HTTP pipelining: responses leave a connection in the order of its requests, so a request that is pipelined behind another
+// response waits here, before it takes an upstream or counts towards a limit.
 
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
-// No client that means well comes near this. Node itself reads and keeps requests without a limit.
+// Node reads and keeps pipelined requests without a limit. No honest client comes near this one.
 const MAX_WAITING = 10_000
 
-// Who waits on a connection. Their responses hear nothing when it goes: one listener tells all of them.
+// The waiting requests of each connection. Their responses get no event when it closes, so one listener calls them all.
 const waiting = new WeakMap<Socket, Set<() => void>>()
 
-/** Serves when the response has its connection, at once where it has; where that ends before, it calls `onNever`. */
+/** Calls `serve` when the response has its connection, at once where it has it, or `onNever` when that closes before. */
 export function onTurn(req: IncomingMessage, res: ServerResponse, serve: () => void, onNever: () => void): void {
   if (!isBehindAnother(req, res)) return serve()
   const { socket } = req
@@ -19,7 +19,7 @@ export function onTurn(req: IncomingMessage, res: ServerResponse, serve: () => v
   if (all.size > MAX_WAITING) return void socket.destroy()
   res.once('socket', () => {
     all.delete(onNever)
-    // Node is in the middle of handing the connection over.
+    // Node emits this in the middle of assigning the socket.
     process.nextTick(serve)
   })
 }
@@ -33,7 +33,7 @@ function waitOn(socket: Socket): Set<() => void> {
   return all
 }
 
-/** A response without a connection waits for none where no other has it: there are hosts that never give it one. */
+/** False where no other response has the connection: some hosts never assign one. */
 function isBehindAnother({ socket }: IncomingMessage, res: ServerResponse): boolean {
   if (res.socket !== null) return false
   const current: unknown = Reflect.get(socket, '_httpMessage')

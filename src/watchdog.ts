@@ -1,53 +1,54 @@
-// Waits for a peer: a timer that counts the silence of the other side, and nothing else. When this process itself was not
-// there (a loop that stood still, a machine that slept), that is no silence; and what has come by the end of the wait is
-// read before anybody decides.
+// Timeouts for peers. A watchdog measures the silence of the other side alone: time in which the event loop was blocked or the
+// machine slept does not count, and data that has arrived by the end of the wait is read before the timeout fires.
 
-// A wait is counted in so many parts.
+// A wait is measured in so many parts of equal length.
 const PARTS = 8
 
-// In a part that lasted at least so much longer than it should, this process was not there. On a busy machine, short parts
-// are late as a rule.
+// When a part ends at least this much late, the process was suspended or blocked. Less than that is common on a busy machine.
 const LATE_MS = 250
 
-// How often a wait begins anew because of that. A loop that is always late must not wait for ever.
+// How often a wait starts again for that reason. Without a bound, an event loop that is always late would never time out.
 const MAX_RESTARTS = 3
 
+/** One timeout, which fires after each wait without a sign of life until it is stopped. */
 export class Watchdog {
   readonly #partMs: number
   readonly #onSilence: () => void
-  // Undefined when nobody waits any more.
+  // Undefined once stopped.
   #timer: NodeJS.Timeout | undefined
-  // Parts of the wait that have passed without a sign.
+  // Parts that have passed without a sign of life; -1 when there was one in the part that is under way.
   #parts = 0
-  // How often the wait has begun anew since the last sign.
+  // How often the wait has started again since the last sign of life. Bounded by MAX_RESTARTS.
   #restarts = 0
-  // When the part that is under way began.
+  // When the part that is under way began, which shows how late it ends.
   #partAt = performance.now()
 
-  /** Calls back after each wait without a sign, until it is stopped. */
+  /** @param onSilence called after each `ms` without a sign of life */
   constructor(ms: number, onSilence: () => void) {
     this.#partMs = Math.ceil(ms / PARTS)
     this.#onSilence = onSilence
     this.#timer = setInterval(onPart, this.#partMs, this)
   }
 
-  /** Does not keep the process alive. */
+  /** Lets the process exit while this waits. */
   unref(): this {
     this.#timer?.unref()
     return this
   }
 
-  /** The other side gave a sign: the wait begins anew. It costs next to nothing, and may be called for every read. */
+  /** A sign of life: the wait starts again. It is one assignment, cheap enough for every read. */
   reset(): void {
-    // The part that is under way does not count.
+    // Back to 0 at the end of the part that is under way, which began before this.
     this.#parts = -1
   }
 
+  /** Ends the wait for good. */
   stop(): void {
     clearInterval(this.#timer)
     this.#timer = undefined
   }
 
+  /** For the timer alone. */
   onPart(): void {
     if (this.#parts < 0) this.#restarts = 0
     this.#parts++
@@ -55,10 +56,11 @@ export class Watchdog {
       this.#restarts++
       this.#parts = 0
     }
-    // Timers run before reads. What waits to be read is read between this and that.
+    // Timers run before reads in a turn of the event loop, and immediates after them.
     if (this.#parts >= PARTS) setImmediate(onWaited, this)
   }
 
+  /** For the immediate alone, which may run after `stop` or a sign of life. */
   onWaited(): void {
     if (!this.#timer || this.#parts < PARTS) return
     this.#parts = 0

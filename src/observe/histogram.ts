@@ -1,26 +1,27 @@
-// How often which times were seen, in buckets whose bounds never change. It is fed with every event of every stream,
-// so observing allocates nothing.
+// A histogram of durations with fixed buckets, as Prometheus has them. It takes every event of every stream, so observing
+// allocates nothing.
 
 /** The state of a histogram. */
 export interface HistogramSnapshot {
-  /** How many values were seen. The bucket without a bound is this number. */
+  /** How many values were observed; also the count of the bucket without an upper bound. */
   readonly count: number
-  /** Of all values, in seconds. */
+  /** The sum of all values, in seconds. */
   readonly sum: number
-  /** How many of them were at most `le` seconds; each bucket holds those below it too. */
+  /** Cumulative: a bucket counts all values of at most `le` seconds. */
   readonly buckets: readonly HistogramBucket[]
 }
 
-/** One bound and the number of values up to it. */
+/** An upper bound in seconds, and the number of values up to it. */
 export interface HistogramBucket {
   readonly le: number
   readonly count: number
 }
 
+/** Buckets that are counted into, and read as a snapshot. */
 export class Histogram {
-  // Ascending, and closed by Infinity, where every search ends.
+  // Ascending; the last one is Infinity, so that every search ends.
   readonly #bounds: Float64Array
-  // One for each bound. Doubles, which count on where 32 bits would start again.
+  // One for each bound, not cumulative. Doubles, because 32 bits would overflow.
   readonly #counts: Float64Array
   #sum = 0
 
@@ -30,7 +31,7 @@ export class Histogram {
     this.#counts = new Float64Array(this.#bounds.length)
   }
 
-  /** Counts a value in seconds; `times` where several were the same. */
+  /** Counts a value in seconds, `times` times. */
   observe(value: number, times = 1): void {
     let index = 0
     while (value > (this.#bounds[index] ?? 0)) index++
@@ -38,6 +39,7 @@ export class Histogram {
     this.#sum += value * times
   }
 
+  /** A copy, cumulative. */
   snapshot(): HistogramSnapshot {
     let count = 0
     const buckets: HistogramBucket[] = []

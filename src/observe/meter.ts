@@ -1,12 +1,15 @@
-// What passes through one stream, on its way into the proxy's statistics. Called for every event: it allocates nothing.
+// Counts and times what passes through one stream, into the statistics of its proxy. It is called for every event and
+// allocates nothing.
 
 import type { StreamMeter } from '../stream/session-context.ts'
 import type { Stats } from './stats.ts'
 
+/** The meter of one stream; what streams have of it is the interface. */
 export class Meter implements StreamMeter {
   readonly #stats: Stats
+  // The first event is timed from here on, as `performance.now()`.
   readonly #startedAt: number
-  // When an event came last, as `performance.now()`; 0 before the first, whose wait began with the request.
+  // When the latest event came, as `performance.now()`; 0 before the first.
   #lastEventAt = 0
 
   /** @param startedAt when the request came, as `performance.now()` */

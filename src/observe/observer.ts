@@ -1,5 +1,5 @@
-// Everything that is told of streams passes here once: it is counted, published, written to the debug log, and told to
-// the app's handlers. Nobody who watches can change what is watched, or break it by failing.
+// The lifecycle of requests and streams passes here once, to be counted, published on channels, written to the debug log and
+// reported to the app. A subscriber or callback that throws cannot change or break what it observes.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
@@ -29,6 +29,7 @@ const debugStream = createDebug('sse-proxy:stream')
 const debugUpstream = createDebug('sse-proxy:upstream')
 const debugError = createDebug('sse-proxy:error')
 
+// Other errors are counted by code alone.
 const REFUSAL_REASONS: Readonly<Partial<Record<SseProxyErrorCode, RefusalReason>>> = {
   ERR_SSE_PROXY_NO_UPSTREAM: 'no-upstream',
   ERR_SSE_PROXY_FULL: 'full',
@@ -36,21 +37,23 @@ const REFUSAL_REASONS: Readonly<Partial<Record<SseProxyErrorCode, RefusalReason>
   ERR_SSE_PROXY_DRAINING: 'draining',
 }
 
-/** Tells the app's `on.error` handlers; never rejects. */
+/** Calls the app's `on.error` handlers; never rejects. */
 export type Report = (error: Error, req: IncomingMessage, res: ServerResponse, target?: string) => Promise<void>
 
+/** The one observer of a proxy: each room knows it by an interface of its own. */
 export class Observer implements SessionObserver, SharedStreamObserver, OpenerObserver {
   readonly stats: Stats
-  /** Open streams. */
+  /** Open streams, from the head of their response to their end. */
   readonly sessions: Set<Session> = new Set()
-  /** Told when one of them is over. */
+  /** Called when a stream is over, before it leaves `sessions`. Set while the proxy drains. */
   onEnd: (session: Session, reason: CloseReason) => void = () => {}
-  /** Told when one has opened. */
+  /** Called when a stream has opened. Set while the proxy drains. */
   onStart: (session: Session) => void = () => {}
-  /** Told what a callback failed with that nobody waits for. */
+  /** Reports the failure of a callback whose result is not awaited. */
   readonly callbackFailed: ReportFailure
   readonly #options: ResolvedOptions
   readonly #report: Report
+  // Absent where the app gives no logger.
   readonly #log: UpstreamLog | undefined
 
   constructor(options: ResolvedOptions, report: Report, callbackFailed: ReportFailure) {
@@ -65,19 +68,21 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     return new Meter(this.stats, startedAt)
   }
 
+  /** The head of a stream's response is on its way. */
   opened(session: Session): void {
     const { handle, context } = session
     this.sessions.add(session)
     this.stats.opened++
     this.stats.timeToHeaders.observe((performance.now() - context.startedAt) / 1000)
     opens.publish(() => ({ proxy: this.#options.name, stream: handle }))
-    // Asked first, since what would be written has a price of its own.
+    // Checked first, because the arguments alone would cost each stream some work.
     if (debugStream.enabled) {
       debugStream('%s opened: %s %s from %s', handle.id, context.req.method, pathOf(context.req), handle.upstream)
     }
     this.onStart(session)
   }
 
+  /** A stream is over, with its one close reason. It may never have opened. */
   closed(session: Session, reason: CloseReason): void {
     const { handle, context } = session
     this.onEnd(session, reason)
@@ -91,7 +96,7 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     tell('onClose', () => this.#options.onClose?.(handle, reason), this.callbackFailed)
   }
 
-  /** An open stream was broken off. */
+  /** An open stream was broken off: its client sees a broken transfer. */
   failed(error: SseProxyError, stream: SseStream, res: ServerResponse): void {
     this.stats.countError(error.code)
     debugError('%s %s: %s %s', stream.id, error.code, error.message, causeOf(error))
@@ -100,13 +105,13 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     void this.#report(error, stream.req, res, stream.upstream)
   }
 
-  /** A request gets no answer of an upstream's; resolves when the app has had the chance to give one. */
+  /** A request gets no upstream response. Resolves when the app's handlers, which may respond themselves, are done. */
   async refused(error: SseProxyError, id: string, req: IncomingMessage, res: ServerResponse): Promise<void> {
     this.noteRefusal(error, id, req)
     await this.#report(error, req, res, error instanceof UpstreamError ? error.upstream : undefined)
   }
 
-  /** The same where somebody else will answer. */
+  /** The same where the app's error handling responds: `on.error` is not called. */
   noteRefusal(error: SseProxyError, id: string, req: IncomingMessage): void {
     const reason = REFUSAL_REASONS[error.code]
     if (reason) this.stats.refused[reason]++
@@ -115,15 +120,17 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     failures.publish(() => ({ proxy: this.#options.name, error, req }))
   }
 
-  /** An attempt failed, whether there is another one or not. */
+  /** An attempt failed, with or without a retry to come. */
   unanswered(error: UpstreamError): void {
     this.#log?.failed(error.upstream ?? '', error)
   }
 
+  /** An upstream has responded, with whatever status. */
   answered(upstream: string): void {
     this.#log?.answered(upstream)
   }
 
+  /** Another attempt will follow, `delayMs` from now. */
   retried({ id, req }: Exchange, error: UpstreamError, attempt: number, delayMs: number): void {
     this.stats.retries++
     const { upstream = '', code } = error
@@ -132,16 +139,19 @@ export class Observer implements SessionObserver, SharedStreamObserver, OpenerOb
     retries.publish(() => ({ proxy: this.#options.name, req, upstream, error, attempt, delayMs }))
   }
 
+  /** An upstream is not used for a while. */
   ejected({ url, health, ejectedUntil }: Member): void {
     debugUpstream('%s is left alone after %d failures', url, health.failures)
     const { failures } = health
     ejections.publish(() => ({ proxy: this.#options.name, upstream: url, untilMs: ejectedUntil, failures }))
   }
 
+  /** A lost stream is about to try another connection. */
   resuming(stream: SseStream, upstream: string, attempt: number): void {
     debugStream('%s lost %s, try %d to go on', stream.id, upstream, attempt)
   }
 
+  /** A stream has another connection; its events follow. */
   resumed(stream: SseStream, attempt: number): void {
     this.stats.resumes++
     debugStream('%s goes on with %s', stream.id, stream.upstream)
@@ -155,7 +165,7 @@ function causeOf({ cause }: SseProxyError): string {
   return text === '' ? '' : `(${text})`
 }
 
-/** Without the query, which may hold secrets. */
+/** The path for logs: no query, which may contain secrets. */
 function pathOf(req: IncomingMessage): string {
   const url = String(Reflect.get(req, 'originalUrl') ?? req.url)
   return url.replace(/\?.*/s, '')

@@ -1,27 +1,30 @@
-// Which Prometheus metrics there are: the name, the type, the help text and where in the statistics the numbers are.
-// Labels have values from a bounded set only: names of proxies, reasons, codes, URLs of upstreams.
+// The Prometheus metrics: name, type, help text, and which of the statistics each reads. Label values come from bounded sets
+// only: names of proxies, reasons, codes, URLs of upstreams.
 
 import type { HistogramSnapshot } from './histogram.ts'
 import type { ProxyStats, UpstreamStats } from './stats.ts'
 
+/** One metric, before it has a prefix and a registry. */
 export interface MetricDefinition {
   /** Without the prefix. */
   readonly name: string
   readonly type: 'counter' | 'gauge' | 'histogram'
   readonly help: string
-  /** What becomes of the numbers of several processes. */
+  /** How prom-client's cluster aggregation combines the workers' numbers. */
   readonly aggregator: 'sum' | 'average'
+  /** The samples of one proxy. */
   readonly read: (stats: ProxyStats) => readonly Sample[]
 }
 
-/** One number of a metric. */
+/** One number of a metric, with its labels. */
 export interface Sample {
   readonly value: number
   readonly labels?: Readonly<Record<string, string | number>>
-  /** What a histogram's parts have behind the metric's name. */
+  /** The suffix that a part of a histogram has after the metric's name. */
   readonly suffix?: '_bucket' | '_sum' | '_count'
 }
 
+/** All metrics, in the order in which a scrape has them. */
 export const DEFINITIONS: readonly MetricDefinition[] = [
   gauge('streams_active', 'Event streams that are open now.', (stats) => [{ value: stats.active }]),
   counter('streams_opened_total', 'Event streams that were opened.', (stats) => [{ value: stats.opened }]),
@@ -85,6 +88,7 @@ function histogram(name: string, help: string, read: (stats: ProxyStats) => Hist
   return { name, type: 'histogram', help, aggregator: 'sum', read: (stats) => parts(read(stats)) }
 }
 
+/** A histogram in the form of the exposition format: buckets, sum and count. */
 function parts({ buckets, sum, count }: HistogramSnapshot): Sample[] {
   return [
     ...buckets.map((bucket): Sample => ({ value: bucket.count, labels: { le: bucket.le }, suffix: '_bucket' })),
@@ -94,11 +98,12 @@ function parts({ buckets, sum, count }: HistogramSnapshot): Sample[] {
   ]
 }
 
+/** A sample for each key, with the key as a label. */
 function by(label: string, values: Readonly<Record<string, number>>): Sample[] {
   return Object.entries(values).map(([key, value]) => ({ value, labels: { [label]: key } }))
 }
 
-/** One number a URL: a scrape in which the same series comes twice is refused as a whole. */
+/** One sample for each URL: Prometheus rejects a whole scrape in which a series comes twice. */
 function byUpstream(
   { upstreams }: ProxyStats,
   read: (upstream: UpstreamStats) => number,

@@ -1,25 +1,25 @@
-// The statistics of proxies as Prometheus metrics, in a registry of prom-client's. An entry point of its own. The
-// numbers are read when a scrape asks for them; until then this does nothing. prom-client itself is not imported: a
-// registry takes any object with the shape of a metric, and only such an object can report buckets counted elsewhere.
+// Prometheus metrics of proxies, in a prom-client registry: the entry point sse-proxy-middleware/prometheus. Statistics are
+// read when a scrape asks for them, and cost nothing until then. prom-client itself is not imported: a registry takes any
+// object with the shape of a metric, and only such an object can report buckets that were counted elsewhere.
 
 import { ConfigError } from '../errors.ts'
 import { text } from '../options/check.ts'
 import { DEFINITIONS, type MetricDefinition } from './prometheus-definitions.ts'
 import type { ProxyStats } from './stats.ts'
 
-/** What is asked of a proxy: everything that `sseProxy()` returns has it. */
+/** The part of a proxy that is needed: everything that `sseProxy()` returns has it. */
 export interface StatsSource {
   stats(): ProxyStats
 }
 
-/** What is asked of a registry: every `Registry` of prom-client 14 and later has it. */
+/** The part of a registry that is needed: every `Registry` of prom-client 14 and later has it. */
 export interface MetricRegistry {
   registerMetric(metric: RegisteredMetric): void
   getSingleMetric(name: string): unknown
   removeSingleMetric(name: string): void
 }
 
-/** What is asked of a metric by a registry that has only these types to go by. */
+/** A metric, as far as a registry uses it. */
 export interface RegisteredMetric {
   get(): Promise<object>
   reset(): void
@@ -27,17 +27,17 @@ export interface RegisteredMetric {
 
 /** Where the metrics go and how they are called. */
 export interface PrometheusOptions {
-  /** A registry of prom-client's, for example its default one, `register`. */
+  /** A prom-client registry, for example its default one, `register`. */
   registry: MetricRegistry
-  /** What the name of each metric starts with. @defaultValue 'sse_proxy_' */
+  /** The prefix of each metric's name. @defaultValue 'sse_proxy_' */
   prefix?: string | undefined
 }
 
 /**
- * Registers the metrics of a proxy. Several proxies may share a registry: each has the label `proxy`, which is its
- * option `name`. With prom-client's cluster aggregation the numbers of all workers are added up.
- * @returns a function that takes the proxy's metrics away again.
- * @throws ConfigError when a proxy of the same name is there already, or something else that has a metric's name.
+ * Registers the metrics of a proxy. Several proxies may share a registry: the label `proxy` is the option `name` of each.
+ * prom-client's cluster aggregation adds up the numbers of all workers.
+ * @returns a function that unregisters the proxy's metrics.
+ * @throws ConfigError when the registry already has a proxy of that name, or another metric of one of the names.
  */
 export function prometheusMetrics(
   proxy: StatsSource,
@@ -53,7 +53,7 @@ export function prometheusMetrics(
   return () => reporters.delete(name, proxy)
 }
 
-/** Those that are there from an earlier call, else new ones. */
+/** The reporters of an earlier call with this registry and prefix, or new ones. */
 function reportersIn(registry: MetricRegistry, prefix: string): Reporters {
   const present = DEFINITIONS.map(({ name }) => registry.getSingleMetric(prefix + name))
   const known = present.find((metric) => metric instanceof ProxyMetric)
@@ -63,11 +63,13 @@ function reportersIn(registry: MetricRegistry, prefix: string): Reporters {
   return new Reporters(registry, prefix)
 }
 
-/** The proxies of one registry and prefix, and the metrics they share. */
+/** The proxies of one registry and prefix, which share one set of metrics. */
 class Reporters {
   readonly #registry: MetricRegistry
   readonly #prefix: string
+  // By name, which is their label.
   readonly #proxies = new Map<string, StatsSource>()
+  // The snapshots of the scrape that is under way. Cleared in a microtask, when the registry has asked every metric.
   #scrape: readonly ProxyStats[] | undefined
 
   constructor(registry: MetricRegistry, prefix: string) {
@@ -88,20 +90,20 @@ class Reporters {
   }
 
   delete(name: string, proxy: StatsSource): void {
-    // It may be gone, and its name may be another's by now.
+    // Unregistered before, and the name may be another proxy's by now.
     if (this.#proxies.get(name) !== proxy) return
     this.#proxies.delete(name)
     if (this.#proxies.size > 0) return
     for (const definition of DEFINITIONS) {
       const metric = this.#registry.getSingleMetric(this.#prefix + definition.name)
-      // A registry that was cleared may hold another's.
+      // After `registry.clear()` the name may be another metric's.
       if (metric instanceof ProxyMetric && metric.reporters === this) {
         this.#registry.removeSingleMetric(this.#prefix + definition.name)
       }
     }
   }
 
-  /** The same for all metrics of a scrape: a registry asks all of them in one go. */
+  /** One snapshot for all metrics of a scrape, because a registry reads them all in one turn. */
   scrape(): readonly ProxyStats[] {
     if (!this.#scrape) {
       this.#scrape = [...this.#proxies.values()].map((proxy) => proxy.stats())
@@ -113,9 +115,9 @@ class Reporters {
   }
 }
 
-/** One metric, with the numbers of all proxies that share it. */
+/** One metric, with the samples of all proxies of a registry. */
 class ProxyMetric implements RegisteredMetric {
-  // Changed by an OpenMetrics registry, which puts the `_total` of a counter there itself.
+  // Not readonly: an OpenMetrics registry changes the names of counters, whose `_total` it appends itself.
   name: string
   readonly help: string
   readonly type: MetricDefinition['type']
@@ -137,7 +139,7 @@ class ProxyMetric implements RegisteredMetric {
     return { name, help, type, aggregator, values: reporters.scrape().flatMap((stats) => this.#values(stats)) }
   }
 
-  /** What a proxy has counted is not the registry's to forget. */
+  /** Does nothing: the counts belong to the proxy, and `registry.resetMetrics()` cannot clear them. */
   reset(): void {}
 
   #values(stats: ProxyStats): object[] {

@@ -1,29 +1,29 @@
-// What one proxy has done since it was created. Whoever does a thing raises its number here; `proxy.stats()` and the
-// Prometheus metrics read them. Only numbers that nobody else holds are kept: what is open now is asked for.
+// The counters of one proxy since its creation. Only the observer and its meters raise them; `proxy.stats()` and the
+// Prometheus metrics read snapshots. What is open now is not counted here, since its owners know it.
 
 import type { CloseReason, SseProxyErrorCode } from '../errors.ts'
 import { Histogram, type HistogramSnapshot } from './histogram.ts'
 
-/** Why a request was not let in, or found nobody to serve it. */
+/** Why a request was refused. */
 export type RefusalReason = 'full' | 'client-limit' | 'draining' | 'no-upstream'
 
 /** The state of one upstream, as this process sees it. */
 export interface UpstreamStats {
   /** Without credentials. */
   readonly url: string
-  /** Requests that it is serving now. */
+  /** Requests it is serving now. */
   readonly active: number
-  /** Whether it may be asked now. */
+  /** Whether requests may be sent to it now. */
   readonly healthy: boolean
-  /** Its share where the targets have weights. */
+  /** Its share of the requests, relative to the others. */
   readonly weight?: number
   /** Failures in a row, up to now. */
   readonly failures: number
   /** Ejections in a row, up to now; each lasts twice as long as the one before. */
   readonly ejections: number
-  /** When it may be asked again, as `Date.now()`; absent where it may be asked now or has to pass its probes first. */
+  /** When its ejection ends, as `Date.now()`; absent where it is not ejected, or has to pass its probes first. */
   readonly ejectedUntil?: number
-  /** Requests that it was given. */
+  /** Requests that were sent to it. */
   readonly requests: number
 }
 
@@ -31,11 +31,11 @@ export interface UpstreamStats {
 export interface SharedStats {
   /** Shared streams that are open now. */
   readonly streams: number
-  /** Clients that hang on them now. */
+  /** Clients that follow them now. */
   readonly clients: number
 }
 
-/** What `proxy.stats()` returns: plain, fit for JSON, and never changed afterwards. Counts are from the proxy's creation on. */
+/** What `proxy.stats()` returns: a plain JSON-able snapshot, with counts since the proxy's creation. */
 export interface ProxyStats {
   /** The option `name`. */
   readonly name: string
@@ -49,9 +49,9 @@ export interface ProxyStats {
   readonly closed: Readonly<Record<CloseReason, number>>
   /** Failures, by code; only codes that occurred are there. */
   readonly errors: Readonly<Partial<Record<SseProxyErrorCode, number>>>
-  /** Attempts after the first, for clients that had no headers yet. */
+  /** Retries: attempts after the first, before headers were sent to the client. */
   readonly retries: number
-  /** Streams that went on with another upstream connection. */
+  /** Reconnects to an upstream mid-stream. */
   readonly resumes: number
   /** Keepalive comments sent. */
   readonly keepalives: number
@@ -76,16 +76,17 @@ export interface ProxyStats {
   readonly lifetimeSeconds: HistogramSnapshot
 }
 
-/** What is open now, known to those who hold it. */
+/** What is open now, as its owners know it. */
 export type OpenNow = Pick<ProxyStats, 'active' | 'upstreams' | 'shared'>
 
-// From an answer out of memory to the longest wait that `timeouts.responseMs` grants by default.
+// Up to the default of `timeouts.responseMs`.
 const ANSWER_SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
-// From a model's tokens to silence; 15 and 60 are what keepalives and load balancers go by.
+// From a model's tokens to a silent feed; 15 s is the default keepalive, 60 s a common timeout of load balancers.
 const GAP_SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30, 60, 120, 300]
-// From a connection that did not hold to a page that stays open for a day.
+// Up to a page that stays open for a day.
 const LIFETIME_SECONDS = [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14_400, 43_200, 86_400]
 
+/** The counters themselves. Numbers are raised in place, so that counting an event allocates nothing. */
 export class Stats {
   readonly name: string
   opened = 0

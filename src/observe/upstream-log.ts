@@ -1,27 +1,32 @@
-// What the app's logger is told of upstreams that fail: the first time at once, then at most each minute, since one that is
-// down fails every request. Says where it is, what the system says, and what to look at.
+// Log lines about failing upstreams: the first failure at once, then at most one line a minute for each upstream, because one
+// that is down fails every request. A line has the upstream, the system error, and what to check.
 
 import type { SseProxyError } from '../errors.ts'
 import type { HpmOptions } from '../hpm.ts'
 import { codeOf, systemError } from '../system-error.ts'
 
+// The least time between two lines about an upstream.
 const QUIET_MS = 60_000
-// A router may know more upstreams than are worth remembering.
+// A router can name any number of upstreams; past this many the oldest entry goes.
 const MAX_UPSTREAMS = 1000
 
 type Logger = NonNullable<HpmOptions['logger']>
 
+/** The recent failures of one upstream. */
 interface Trouble {
+  /** When the latest line was written, as `performance.now()`. Kept over recoveries, so that a flapping upstream fills no log. */
   toldAt: number
-  /** Since it last answered. */
+  /** Since its last response. */
   failures: number
-  /** Whether it is known to be down by whoever reads the log. */
+  /** Whether a line said that it fails. Only then is its recovery worth a line. */
   isTold: boolean
 }
 
+/** Writes to the app's logger. */
 export class UpstreamLog {
   readonly #logger: Logger
   readonly #name: string
+  // By upstream, the oldest entry first. Bounded by MAX_UPSTREAMS.
   readonly #troubles = new Map<string, Trouble>()
 
   constructor(logger: Logger, name: string) {
@@ -29,6 +34,7 @@ export class UpstreamLog {
     this.#name = name
   }
 
+  /** A request failed because of this upstream. */
   failed(upstream: string, error: SseProxyError, now: number = performance.now()): void {
     const trouble = this.#troubles.get(upstream) ?? this.#remember(upstream)
     trouble.failures++
@@ -39,12 +45,12 @@ export class UpstreamLog {
     this.#tell('error', `${upstream}: ${withoutPeriod(error.message)}${detail(error)}. ${adviceFor(error)}${often}`)
   }
 
+  /** An upstream has responded. */
   answered(upstream: string): void {
-    // Asked for every request.
+    // The usual case, since this runs for every request: no upstream fails.
     const trouble = this.#troubles.size === 0 ? undefined : this.#troubles.get(upstream)
     if (!trouble || trouble.failures === 0) return
     if (trouble.isTold) this.#tell('info', `${upstream} answers again, after ${count(trouble.failures)}`)
-    // What it was last told is kept, so that one that comes and goes fills no log.
     trouble.failures = 0
     trouble.isTold = false
   }
@@ -83,7 +89,7 @@ function adviceFor({ code, cause }: SseProxyError): string {
   return 'Does it speak HTTP?'
 }
 
-/** What to look at, by the system's code or by ours; the first that fits. */
+/** What to check, by the system's error code or the package's own; the first match counts. */
 const ADVICE: readonly (readonly [RegExp, string])[] = [
   [/^ECONNREFUSED$/, 'Does the backend run, and does it listen on this port and address?'],
   [/^(ENOTFOUND|EAI_AGAIN)$/, 'Is the host name right, and does it resolve on this machine?'],
