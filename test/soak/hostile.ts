@@ -23,6 +23,7 @@ const deadline = Date.now() + seconds * 1000
 for (let seed = first; Date.now() < deadline; seed += 1) {
   for (const host of hostsByProtocol) {
     for (const [setup, options] of Object.entries(setups)) {
+      if (Date.now() > deadline) break
       current = `seed ${seed}, ${setup} (${host})`
       const foreign = await hostileRound({ options, host, seed, visits: 100, atOnce: 25 }).catch((error) => stop(error))
       if (foreign.length > 0) stop(new Error(`got what was another's: ${foreign.slice(0, 10)}`))
