@@ -162,7 +162,7 @@ class Attempt implements PassTaker {
     const secure = isSecure(target)
     const { agents } = context
     this.#hasOwnAgent = options.agent === undefined
-    const kind = this.#fresh ? 'fresh' : options.forward ? 'mirroring' : 'pooled'
+    const kind = this.#fresh ? 'fresh' : 'pooled'
     options.agent ??= agents[kind](secure)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }

@@ -1,4 +1,4 @@
-// An upstream that speaks on a connection that waits loses it, whichever agent the connection belongs to.
+// An upstream that speaks on a connection that waits loses it, with TLS and without.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http, { type ClientRequest, type IncomingMessage } from 'node:http'
@@ -12,16 +12,11 @@ import { certificate } from '../support/certificate.ts'
 const answer = 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown'
 const unasked = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen'
 
-for (const [kind, secure] of [
-  ['pooled', false],
-  ['pooled', true],
-  ['mirroring', false],
-  ['mirroring', true],
-] as const) {
-  const name = `${kind}, ${secure ? 'TLS' : 'plain'}`
+for (const secure of [false, true]) {
+  const name = secure ? 'TLS' : 'plain'
 
   test(`a connection that speaks unasked ends, and the next request has another (${name})`, async (t) => {
-    const { ask, connections } = await arrange(t, kind, secure)
+    const { ask, connections } = await arrange(t, secure)
     await ask()
     const closed = once(connections[0] as Socket, 'close')
 
@@ -33,7 +28,7 @@ for (const [kind, secure] of [
   })
 
   test(`it is not given to a request of the same turn (${name})`, async (t) => {
-    const { ask, free, connections } = await arrange(t, kind, secure)
+    const { ask, free, connections } = await arrange(t, secure)
     await Promise.all([ask(), ask(), ask()])
     // The one that Node would take next.
     const next = free().at(-1)
@@ -48,7 +43,7 @@ for (const [kind, secure] of [
   })
 
   test(`one that keeps quiet is used again and again, and gathers no listeners (${name})`, async (t) => {
-    const { ask, connections } = await arrange(t, kind, secure)
+    const { ask, connections } = await arrange(t, secure)
     await ask()
     const { request: second } = await ask()
     const listeners = second.socket?.listenerCount('data')
@@ -61,7 +56,7 @@ for (const [kind, secure] of [
   })
 }
 
-async function arrange(t: TestContext, kind: 'pooled' | 'mirroring', secure: boolean) {
+async function arrange(t: TestContext, secure: boolean) {
   const connections: Socket[] = []
   const serve = (socket: Socket): void => {
     connections.push(socket)
@@ -78,7 +73,7 @@ async function arrange(t: TestContext, kind: 'pooled' | 'mirroring', secure: boo
   })
 
   async function ask(): Promise<{ request: ClientRequest; body: string }> {
-    const options = { agent: agents[kind](secure), host: '127.0.0.1', port, rejectUnauthorized: false }
+    const options = { agent: agents.pooled(secure), host: '127.0.0.1', port, rejectUnauthorized: false }
     const request = (secure ? https : http).request(options).end()
     const [response] = (await once(request, 'response')) as [IncomingMessage]
     let body = ''
@@ -87,5 +82,5 @@ async function arrange(t: TestContext, kind: 'pooled' | 'mirroring', secure: boo
     await new Promise((resolve) => setImmediate(resolve))
     return { request, body }
   }
-  return { ask, free: () => Object.values(agents[kind](secure).freeSockets).flatMap((all) => all ?? []), connections }
+  return { ask, free: () => Object.values(agents.pooled(secure).freeSockets).flatMap((all) => all ?? []), connections }
 }
