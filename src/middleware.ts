@@ -18,6 +18,7 @@ import { SharedStreams } from './share/shared-streams.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
 import { onTurn } from './turn.ts'
 import { createAgents } from './upstream/agents.ts'
+import { createPool } from './upstream/pool/create-pool.ts'
 import type { Member } from './upstream/pool/pool.ts'
 import { startProbes } from './upstream/pool/probe.ts'
 import { createHttpProxy, type HttpProxy } from './upstream/transport-httpxy.ts'
@@ -36,7 +37,8 @@ export class Middleware {
   #closing: Promise<DrainResult> | undefined
 
   constructor(options: ResolvedOptions) {
-    const { pool, retry, probe } = options.upstreams
+    const { retry, probe } = options.upstreams
+    const pool = options.upstreams.pool && createPool(options.upstreams.pool)
     const { connectMs, responseMs } = options.timeouts
     this.#options = options
     const only = pool?.members.length === 1 ? pool.members[0] : undefined

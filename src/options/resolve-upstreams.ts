@@ -1,25 +1,74 @@
 // The options about upstreams, checked and made into what upstream/ works with: who they are, how one is chosen, when
 // it is left alone, when another attempt is made.
 
-import { METHODS } from 'node:http'
+import { type IncomingMessage, METHODS } from 'node:http'
 import { asked } from '../app-callback.ts'
-import { clientIp } from '../client-address.ts'
 import { ConfigError } from '../errors.ts'
-import { type Balance, custom, leastStreams, random, roundRobin } from '../upstream/pool/balance.ts'
-import type { HealthPolicy, ProbePolicy } from '../upstream/pool/health.ts'
-import { Member, Pool, type StickyPolicy } from '../upstream/pool/pool.ts'
-import { type RetryPolicy, SAFE_METHODS } from '../upstream/pool/retry.ts'
-import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from '../upstream/pool/sticky.ts'
-import { upstreamLabel } from '../upstream/target.ts'
+import { upstreamLabel } from '../upstream-label.ts'
 import { callable, group, integer, isObject, MAX_MS, oneOf, text, unexpected } from './check.ts'
 import type { BalanceFunction, SseProxyOptions, Target } from './options.ts'
 
 /** Where requests go and how failures are met. */
 export interface ResolvedUpstreams {
   /** Absent where a router chooses. */
-  readonly pool: Pool | undefined
+  readonly pool: PoolPolicy | undefined
   readonly retry: RetryPolicy | false
   readonly probe: ProbePolicy | undefined
+}
+
+/** Who the upstreams are, and how one of them is chosen. */
+export interface PoolPolicy {
+  readonly upstreams: readonly UpstreamPolicy[]
+  readonly balance: BalanceName | BalanceFunction
+  readonly sticky: StickyPolicy | undefined
+  readonly health: HealthPolicy | false
+}
+
+type BalanceName = 'least-streams' | 'round-robin' | 'random'
+
+export interface UpstreamPolicy {
+  readonly target: Target
+  /** Its name in stats and messages: without credentials. */
+  readonly url: string
+  readonly weight: number
+}
+
+/** What ties a client to an upstream; a `ttlMs` of 0 remembers no key. See the option `sticky`. */
+export type StickyPolicy =
+  | { readonly by: 'ip'; readonly ttlMs: number }
+  | { readonly by: 'header' | 'cookie' | 'query'; readonly name: string; readonly ttlMs: number }
+  | { readonly by: 'key'; readonly key: StickyKey; readonly ttlMs: number }
+  | { readonly by: 'issued-cookie'; readonly name: string; readonly secret: string; readonly ttlMs: number }
+
+type StickyKey = (req: IncomingMessage) => string | undefined
+
+/** Bounds and times of passive health; see the option `health`. */
+export interface HealthPolicy {
+  readonly failures: number
+  readonly ejectMs: number
+  readonly maxEjectMs: number
+}
+
+/** See the option `health.probe`. */
+export interface ProbePolicy {
+  readonly path: string
+  readonly intervalMs: number
+  readonly timeoutMs: number
+  /** Probes in a row that bring an upstream back. */
+  readonly rise: number
+  /** Probes in a row that put it out. */
+  readonly fall: number
+}
+
+/** See the option `retry`. */
+export interface RetryPolicy {
+  /** Attempts after the first. */
+  readonly attempts: number
+  readonly backoffMs: number
+  readonly maxBackoffMs: number
+  readonly statuses: readonly number[]
+  /** Methods of requests that may be sent again although they have reached an upstream. */
+  readonly methods: readonly string[]
 }
 
 const DEFAULTS = {
@@ -31,6 +80,7 @@ const DEFAULTS = {
   backoffMs: 100,
   maxBackoffMs: 2000,
   statuses: [502, 503, 504],
+  methods: ['GET', 'HEAD'],
   cookieTtlMs: 86_400_000,
 } as const
 
@@ -43,15 +93,19 @@ export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
     }
     return Object.freeze({ pool: undefined, retry: resolveRetry(options.retry, 0), probe: undefined })
   }
-  const members = targets.map(({ target, weight }) => new Member(target, upstreamLabel(target), weight, policy))
   return Object.freeze({
-    pool: new Pool(members, resolveBalance(options.balance ?? 'least-streams'), resolveSticky(options.sticky)),
-    retry: resolveRetry(options.retry, members.length - 1),
+    pool: Object.freeze({
+      upstreams: targets,
+      balance: resolveBalance(options.balance ?? 'least-streams'),
+      sticky: resolveSticky(options.sticky),
+      health: policy,
+    }),
+    retry: resolveRetry(options.retry, targets.length - 1),
     probe,
   })
 }
 
-function resolveTargets({ target, router, forward }: SseProxyOptions): { target: Target; weight: number }[] {
+function resolveTargets({ target, router, forward }: SseProxyOptions): UpstreamPolicy[] {
   if (target === undefined) {
     if (router !== undefined || forward !== undefined) return []
     return unexpected('target', "a URL such as 'http://localhost:8080/events' (or a router)", target)
@@ -60,9 +114,9 @@ function resolveTargets({ target, router, forward }: SseProxyOptions): { target:
   if (target.length === 0) return unexpected('target', 'at least one upstream', target)
   if (router !== undefined) throw new ConfigError('target: several targets cannot be used with router, which chooses')
   const targets = target.map((item: unknown, i) => checkTarget(`target[${i}]`, item))
-  const labels = targets.map((item) => upstreamLabel(item.target))
-  labels.forEach((label, i) => {
-    if (labels.indexOf(label) !== i) unexpected(`target[${i}]`, 'an upstream that is not in the list yet', label)
+  const urls = targets.map(({ url }) => url)
+  urls.forEach((url, i) => {
+    if (urls.indexOf(url) !== i) unexpected(`target[${i}]`, 'an upstream that is not in the list yet', url)
   })
   return targets
 }
@@ -75,13 +129,17 @@ function routed(target: unknown): [] {
 
 const TARGET_EXPECTED = "an http or https URL such as 'http://localhost:8080/events'"
 
-function checkTarget(path: string, value: unknown): { target: Target; weight: number } {
-  if (!isObject(value) || !('url' in value)) return { target: checkUrl(path, value), weight: 1 }
+function checkTarget(path: string, value: unknown): UpstreamPolicy {
+  if (!isObject(value) || !('url' in value)) return upstream(checkUrl(path, value), 1)
   const { url, weight = 1 } = group(path, value, ['url', 'weight'])
   if (typeof weight !== 'number' || !(weight > 0) || weight === Number.POSITIVE_INFINITY) {
     return unexpected(`${path}.weight`, 'a number above 0', weight)
   }
-  return { target: checkUrl(`${path}.url`, url), weight }
+  return upstream(checkUrl(`${path}.url`, url), weight)
+}
+
+function upstream(target: Target, weight: number): UpstreamPolicy {
+  return { target, url: upstreamLabel(target), weight }
 }
 
 function checkUrl(path: string, target: unknown): Target {
@@ -104,10 +162,9 @@ function withoutCredentials(target: string | URL): string {
   return String(target).replace(/[^/\s]*@/, '***@')
 }
 
-function resolveBalance(value: unknown): Balance<Member> {
-  if (typeof value === 'function') return custom(asked('balance', value as BalanceFunction))
-  const name = oneOf('balance', value, ['least-streams', 'round-robin', 'random'], ' or a function')
-  return { 'least-streams': leastStreams<Member>, 'round-robin': roundRobin<Member>, random: random<Member> }[name]()
+function resolveBalance(value: unknown): PoolPolicy['balance'] {
+  if (typeof value === 'function') return asked('balance', value as BalanceFunction)
+  return oneOf<BalanceName>('balance', value, ['least-streams', 'round-robin', 'random'], ' or a function')
 }
 
 const STICKY_EXPECTED = "'ip', { header }, { cookie }, { query }, { key } or { issueCookie, secret }"
@@ -116,25 +173,22 @@ function resolveSticky(value: unknown): StickyPolicy | undefined {
   if (value === undefined) return undefined
   const options = value === 'ip' ? { by: 'ip' } : value
   if (!isObject(options)) return unexpected('sticky', STICKY_EXPECTED, value)
-  if ('issueCookie' in options) return { readKey: undefined, memory: undefined, cookie: resolveCookie(options) }
+  if ('issueCookie' in options) return resolveCookie(options)
   const given = group('sticky', options, ['by', 'header', 'cookie', 'query', 'key', 'ttlMs'])
   const ttlMs = integer('sticky.ttlMs', given.ttlMs ?? 0, 0, MAX_MS)
-  return {
-    readKey: resolveReadKey(given, value),
-    memory: ttlMs > 0 ? new KeyMemory(ttlMs) : undefined,
-    cookie: undefined,
-  }
+  return resolveKey(given, ttlMs, value)
 }
 
 const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
 
-function resolveCookie(options: Record<string, unknown>): StickyCookie {
+function resolveCookie(options: Record<string, unknown>): StickyPolicy {
   const { issueCookie, secret, ttlMs } = group('sticky', options, ['issueCookie', 'secret', 'ttlMs'])
-  return new StickyCookie(
-    text('sticky.issueCookie', issueCookie, TOKEN, 'the name of a cookie'),
-    checkSecret(secret),
-    integer('sticky.ttlMs', ttlMs ?? DEFAULTS.cookieTtlMs, 1000, Number.MAX_SAFE_INTEGER),
-  )
+  return {
+    by: 'issued-cookie',
+    name: text('sticky.issueCookie', issueCookie, TOKEN, 'the name of a cookie'),
+    secret: checkSecret(secret),
+    ttlMs: integer('sticky.ttlMs', ttlMs ?? DEFAULTS.cookieTtlMs, 1000, Number.MAX_SAFE_INTEGER),
+  }
 }
 
 /** Not told when it is refused. */
@@ -144,27 +198,23 @@ function checkSecret(secret: unknown): string {
   throw new ConfigError(`sticky.secret: expected a secret of 16 characters or more, got ${got}`)
 }
 
-function resolveReadKey(given: Record<string, unknown>, value: unknown): ReadKey {
+function resolveKey(given: Record<string, unknown>, ttlMs: number, value: unknown): StickyPolicy {
   const ways = Object.keys(given).filter((name) => name !== 'ttlMs' && given[name] !== undefined)
   const [way] = ways
   if (ways.length !== 1 || way === undefined) return unexpected('sticky', `one of ${STICKY_EXPECTED}`, value)
-  if (way === 'by') {
-    oneOf('sticky.by', given.by, ['ip'])
-    return clientIp
+  switch (way) {
+    case 'by':
+      return { by: oneOf('sticky.by', given.by, ['ip']), ttlMs }
+    case 'key':
+      callable('sticky.key', given.key)
+      return { by: 'key', key: asked('sticky.key', given.key as StickyKey), ttlMs }
+    case 'query':
+      return { by: 'query', name: text('sticky.query', given.query, /./, 'the name of a query parameter'), ttlMs }
+    case 'cookie':
+      return { by: 'cookie', name: text('sticky.cookie', given.cookie, TOKEN, 'the name of a cookie'), ttlMs }
+    default:
+      return { by: 'header', name: text('sticky.header', given.header, TOKEN, 'the name of a header'), ttlMs }
   }
-  if (way === 'key') {
-    callable('sticky.key', given.key)
-    return asked('sticky.key', given.key as ReadKey)
-  }
-  const name = text(
-    `sticky.${way}`,
-    given[way],
-    way === 'query' ? /./ : TOKEN,
-    way === 'query' ? 'the name of a query parameter' : `the name of a ${way}`,
-  )
-  if (way === 'cookie') return (req) => cookieOf(req, name)
-  if (way === 'query') return (req) => new URLSearchParams(req.url?.split('?')[1]).get(name) ?? undefined
-  return (req) => String(req.headers[name.toLowerCase()] ?? '')
 }
 
 function resolveHealth(value: unknown): { policy: HealthPolicy | false; probe: ProbePolicy | undefined } {
@@ -219,7 +269,7 @@ function resolveRetry(value: unknown, others: number): RetryPolicy | false {
       MAX_MS,
     ),
     statuses: resolveStatuses(given.statuses ?? DEFAULTS.statuses),
-    methods: resolveMethods(given.methods ?? SAFE_METHODS),
+    methods: resolveMethods(given.methods ?? DEFAULTS.methods),
   })
 }
 

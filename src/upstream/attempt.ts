@@ -7,6 +7,7 @@ import createDebug from 'debug'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
 import type { HpmOptions, HpmTarget } from '../hpm.ts'
 import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
+import { upstreamLabel } from '../upstream-label.ts'
 import type { OpenRequest, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
 import type { Agents } from './agents.ts'
@@ -14,7 +15,7 @@ import { describeBody, isReplayable, isStreaming, openBody, type RequestBody, re
 import { type RequestFacts, requestHeaders, withoutHopByHop } from './request-headers.ts'
 import { type OnOver, ResponseBody } from './response-body.ts'
 import { type PassTaker, StandInRequest, StandInResponse } from './stand-ins.ts'
-import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from './target.ts'
+import { isSecure, queryOntoTarget, withoutPath } from './target.ts'
 import type { HttpProxy } from './transport-httpxy.ts'
 
 const debug = createDebug('sse-proxy:upstream')

@@ -3,11 +3,12 @@
 
 import { type AbortState, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
+import type { RetryPolicy } from '../options/resolve-upstreams.ts'
 import type { OpenUpstream } from '../upstream-response.ts'
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
 import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'
 import type { Member, Pool } from './pool/pool.ts'
-import { mayRetryAnswer, mayRetryFailure, type RetryPolicy, retryDelay, SAFE_METHODS } from './pool/retry.ts'
+import { mayRetryAnswer, mayRetryFailure, retryDelay, SAFE_METHODS } from './pool/retry.ts'
 import { forgetBody, isReplayable } from './request-body.ts'
 
 /** Who is told what happens before a client has its headers. */

@@ -9,20 +9,6 @@ export function isSecure(target: Target): boolean {
   return /^(https|wss):?/.test(protocol ?? '')
 }
 
-/** The address for people and metrics: no credentials and no query, which may hold some. */
-export function upstreamLabel(target: Target): string {
-  if (target === undefined) return ''
-  if (typeof target === 'string' || target instanceof URL) {
-    const { protocol, host, pathname } = new URL(target)
-    return `${protocol}//${host}${pathname === '/' ? '' : pathname}`
-  }
-  if (target.socketPath) return `unix:${target.socketPath}`
-  const [, name = 'localhost', ownPort] = /^(.*?)(?::(\d+))?$/.exec(target.hostname ?? target.host ?? 'localhost') ?? []
-  const port = target.port ?? ownPort
-  const path = target.pathname === '/' ? '' : (target.pathname ?? '').replace(/\?.*/s, '')
-  return `${target.protocol ?? 'http:'}//${name}${port ? `:${port}` : ''}${path}`
-}
-
 /**
  * A route mounted at /events sees `/?x=1` of `/events?x=1`; joined to a target's path that would be `/stream/?x=1`.
  * The query moves over to the target, so that it becomes `/stream?x=1`.

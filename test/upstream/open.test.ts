@@ -6,12 +6,12 @@ import { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { Abort } from '../../src/abort.ts'
 import { UpstreamError } from '../../src/errors.ts'
+import type { RetryPolicy } from '../../src/options/resolve-upstreams.ts'
 import { createAgents } from '../../src/upstream/agents.ts'
 import { createOpener } from '../../src/upstream/open.ts'
 import { PathBoundary } from '../../src/upstream/path-boundary.ts'
 import { type Balance, leastStreams } from '../../src/upstream/pool/balance.ts'
-import { Member, Pool, type StickyPolicy } from '../../src/upstream/pool/pool.ts'
-import type { RetryPolicy } from '../../src/upstream/pool/retry.ts'
+import { Member, Pool, type Stickiness } from '../../src/upstream/pool/pool.ts'
 import { StickyCookie } from '../../src/upstream/pool/sticky.ts'
 import type { StandInRequest, StandInResponse } from '../../src/upstream/stand-ins.ts'
 import type { OpenUpstream, UpstreamResponse } from '../../src/upstream-response.ts'
@@ -419,7 +419,7 @@ function play(
   { retry = false, balance, sticky, routed = false }: PlayOptions = {},
 ) {
   const members = Object.keys(behaviours).map((url) => new Member(url, url, 1, health))
-  const policy: StickyPolicy | undefined = sticky && { readKey: undefined, memory: undefined, cookie: sticky }
+  const policy: Stickiness | undefined = sticky && { readKey: undefined, memory: undefined, cookie: sticky }
   const agents = createAgents()
   t.after(() => agents.destroy())
   const played = {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { isSecure, queryOntoTarget, upstreamLabel, withoutPath } from '../../src/upstream/target.ts'
+import { isSecure, queryOntoTarget, withoutPath } from '../../src/upstream/target.ts'
+import { upstreamLabel } from '../../src/upstream-label.ts'
 
 describe('isSecure', () => {
   for (const [target, expected] of [

@@ -1,21 +1,7 @@
 // Whether an upstream is worth asking: what its failures and its probes say. Decisions only; time is handed in.
 
 import { doubled } from '../../backoff.ts'
-
-/** Bounds and times of passive health; see the option `health`. */
-export interface HealthPolicy {
-  readonly failures: number
-  readonly ejectMs: number
-  readonly maxEjectMs: number
-}
-
-export interface ProbePolicy {
-  readonly path: string
-  readonly intervalMs: number
-  readonly timeoutMs: number
-  readonly rise: number
-  readonly fall: number
-}
+import type { HealthPolicy, ProbePolicy } from '../../options/resolve-upstreams.ts'
 
 /** An upstream that breaks a stream before this age counts as failing. */
 export const EARLY_DEATH_MS = 1000

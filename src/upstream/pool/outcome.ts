@@ -39,7 +39,7 @@ export class Outcome implements OnOver {
 
   /** There was no answer. */
   onError(error: UpstreamError, { aborted }: AbortState): void {
-    this.#pool.release(this.#member)
+    this.#pool.giveBack(this.#member)
     if (!aborted && isUpstreamsFault(error)) this.#failed()
   }
 
@@ -55,7 +55,7 @@ export class Outcome implements OnOver {
   }
 
   onOver(ending: BodyEnding): void {
-    this.#pool.release(this.#member)
+    this.#pool.giveBack(this.#member)
     this.#ending = ending
     if (this.#isOpen) this.#judge(ending)
   }

@@ -4,8 +4,9 @@ import type { IncomingMessage } from 'node:http'
 import { UpstreamError } from '../../errors.ts'
 import type { HpmTarget } from '../../hpm.ts'
 import type { BalanceCandidate } from '../../options/options.ts'
+import type { HealthPolicy } from '../../options/resolve-upstreams.ts'
 import type { Balance } from './balance.ts'
-import { Health, type HealthPolicy } from './health.ts'
+import { Health } from './health.ts'
 import { type KeyMemory, type ReadKey, rank, type StickyCookie } from './sticky.ts'
 
 /** One upstream. To the app's `balance` function it is a candidate. */
@@ -41,7 +42,8 @@ export class Member implements BalanceCandidate {
   }
 }
 
-export interface StickyPolicy {
+/** What ties clients to members: a key that they bring, or a cookie of the package's own. */
+export interface Stickiness {
   readonly readKey: ReadKey | undefined
   readonly memory: KeyMemory | undefined
   readonly cookie: StickyCookie | undefined
@@ -58,9 +60,9 @@ export interface Choice {
 export class Pool {
   readonly members: readonly Member[]
   readonly #balance: Balance<Member>
-  readonly #sticky: StickyPolicy | undefined
+  readonly #sticky: Stickiness | undefined
 
-  constructor(members: readonly Member[], balance: Balance<Member>, sticky: StickyPolicy | undefined) {
+  constructor(members: readonly Member[], balance: Balance<Member>, sticky: Stickiness | undefined) {
     this.members = members
     this.#balance = balance
     this.#sticky = sticky
@@ -71,7 +73,7 @@ export class Pool {
   }
 
   /**
-   * Takes one, which must be given back.
+   * Takes a member for a request, until `giveBack`.
    * @param now as `performance.now()`
    * @throws UpstreamError when the app's balance function fails.
    */
@@ -97,7 +99,7 @@ export class Pool {
     return due.length > 0 ? due : soonest(open, now)
   }
 
-  release(member: Member): void {
+  giveBack(member: Member): void {
     member.active--
   }
 

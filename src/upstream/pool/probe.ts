@@ -4,9 +4,9 @@
 import http from 'node:http'
 import https from 'node:https'
 import type { HpmOptions } from '../../hpm.ts'
+import type { ProbePolicy } from '../../options/resolve-upstreams.ts'
 import { Watchdog } from '../../watchdog.ts'
 import { isSecure } from '../target.ts'
-import type { ProbePolicy } from './health.ts'
 import type { Member } from './pool.ts'
 
 /** Starts probing; returns what stops it. */

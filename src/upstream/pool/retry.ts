@@ -2,17 +2,8 @@
 
 import { backoff } from '../../backoff.ts'
 import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
+import type { RetryPolicy } from '../../options/resolve-upstreams.ts'
 import { headerOf, type UpstreamResponse } from '../../upstream-response.ts'
-
-export interface RetryPolicy {
-  /** Attempts after the first. */
-  readonly attempts: number
-  readonly backoffMs: number
-  readonly maxBackoffMs: number
-  readonly statuses: readonly number[]
-  /** Methods of requests that may be sent again although they have reached an upstream. */
-  readonly methods: readonly string[]
-}
 
 /** RFC 9110, section 9.2.1: what changes nothing may be sent as often as anybody likes. */
 export const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Health, type HealthPolicy, type ProbePolicy } from '../../../src/upstream/pool/health.ts'
+import type { HealthPolicy, ProbePolicy } from '../../../src/options/resolve-upstreams.ts'
+import { Health } from '../../../src/upstream/pool/health.ts'
 
 const policy: HealthPolicy = { failures: 3, ejectMs: 10_000, maxEjectMs: 300_000 }
 const probing: ProbePolicy = { path: '/health', intervalMs: 1_000, timeoutMs: 500, rise: 2, fall: 3 }

@@ -97,7 +97,7 @@ test('a choice is counted until it is given back', () => {
   const members = [choose(pool), choose(pool)]
   assert.equal(pool.members[0]?.active, 2)
 
-  for (const member of members) pool.release(member)
+  for (const member of members) pool.giveBack(member)
   assert.equal(pool.members[0]?.active, 0)
   assert.equal(pool.members[0]?.requests, 2)
 })
@@ -174,7 +174,7 @@ test('an app that chooses sees healthy candidates only, and how much each carrie
 // Every kind of ending, over real sockets.
 
 interface Ended {
-  pool: Pool
+  pool: Counted
   front: Front
   upstream: Upstream
 }
@@ -510,20 +510,30 @@ function choose(pool: Pool, at: number = now): Member {
   return pool.choose(req, { tried: new Set(), avoid: undefined }, at)
 }
 
-/** The middleware with its pool in sight. */
+/** The middleware, and who is counted at each of its upstreams. */
 async function frontOf(
   t: TestContext,
   options: SseProxyOptions,
   mounting: FrontOptions = {},
-): Promise<{ pool: Pool; front: Front }> {
-  const resolved = resolveOptions(options)
-  const middleware = new Middleware(resolved)
+): Promise<{ pool: Counted; front: Front }> {
+  const middleware = new Middleware(resolveOptions(options))
   const front = await startFront('express5', (req, res, next) => middleware.handle(req, res, next), mounting)
   t.after(() => front.close())
-  return { pool: resolved.upstreams.pool as Pool, front }
+  return {
+    pool: {
+      get members() {
+        return middleware.stats().upstreams
+      },
+    },
+    front,
+  }
 }
 
-function total({ members }: Pool): number {
+interface Counted {
+  readonly members: readonly { readonly active: number; readonly requests: number }[]
+}
+
+function total({ members }: Counted): number {
   return members.reduce((sum, { active }) => sum + active, 0)
 }
 

@@ -3,13 +3,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { UpstreamError, type UpstreamErrorCode } from '../../../src/errors.ts'
-import {
-  mayRetryAnswer,
-  mayRetryFailure,
-  type RetryPolicy,
-  retryAfterMs,
-  retryDelay,
-} from '../../../src/upstream/pool/retry.ts'
+import type { RetryPolicy } from '../../../src/options/resolve-upstreams.ts'
+import { mayRetryAnswer, mayRetryFailure, retryAfterMs, retryDelay } from '../../../src/upstream/pool/retry.ts'
 import type { UpstreamResponse } from '../../../src/upstream-response.ts'
 
 const policy: RetryPolicy = {

@@ -5,7 +5,7 @@ import { Socket } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { leastStreams } from '../../../src/upstream/pool/balance.ts'
-import { Member, Pool, type StickyPolicy } from '../../../src/upstream/pool/pool.ts'
+import { Member, Pool, type Stickiness } from '../../../src/upstream/pool/pool.ts'
 import { cookieOf, KeyMemory, type Rankable, rank, StickyCookie } from '../../../src/upstream/pool/sticky.ts'
 import { setWallClock } from '../../support/fake-clock.ts'
 import { heapUsed } from '../../support/memory.ts'
@@ -322,7 +322,7 @@ function assertShares(some: readonly string[], members: readonly Rankable[], exp
 
 /** A pool whose clients bring their key in a header. */
 function poolOf(members: readonly Rankable[], memory?: KeyMemory): Pool {
-  const sticky: StickyPolicy = {
+  const sticky: Stickiness = {
     readKey: (req) => req.headers['x-key'] as string | undefined,
     memory,
     cookie: undefined,

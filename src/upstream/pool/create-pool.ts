@@ -1,0 +1,36 @@
+// From the policies of the options to the live pool of one proxy: members with their health, a balance, and what ties
+// clients to members.
+
+import { clientIp } from '../../client-address.ts'
+import type { PoolPolicy, StickyPolicy } from '../../options/resolve-upstreams.ts'
+import { type Balance, custom, leastStreams, random, roundRobin } from './balance.ts'
+import { Member, Pool, type Stickiness } from './pool.ts'
+import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './sticky.ts'
+
+export function createPool({ upstreams, balance, sticky, health }: PoolPolicy): Pool {
+  const members = upstreams.map(({ target, url, weight }) => new Member(target, url, weight, health))
+  return new Pool(members, balanceOf(balance), sticky && stickinessOf(sticky))
+}
+
+function balanceOf(policy: PoolPolicy['balance']): Balance<Member> {
+  if (typeof policy === 'function') return custom(policy)
+  return { 'least-streams': leastStreams<Member>, 'round-robin': roundRobin<Member>, random: random<Member> }[policy]()
+}
+
+function stickinessOf(policy: StickyPolicy): Stickiness {
+  if (policy.by === 'issued-cookie') {
+    const cookie = new StickyCookie(policy.name, policy.secret, policy.ttlMs)
+    return { readKey: undefined, memory: undefined, cookie }
+  }
+  const memory = policy.ttlMs > 0 ? new KeyMemory(policy.ttlMs) : undefined
+  return { readKey: readKeyOf(policy), memory, cookie: undefined }
+}
+
+function readKeyOf(policy: Exclude<StickyPolicy, { by: 'issued-cookie' }>): ReadKey {
+  if (policy.by === 'ip') return clientIp
+  if (policy.by === 'key') return policy.key
+  const { by, name } = policy
+  if (by === 'cookie') return (req) => cookieOf(req, name)
+  if (by === 'query') return (req) => new URLSearchParams(req.url?.split('?')[1]).get(name) ?? undefined
+  return (req) => String(req.headers[name.toLowerCase()] ?? '')
+}
