@@ -258,15 +258,19 @@ test('an app that fails before the upstream is asked is not held against the ups
 test('a client that uploads slowly, but steadily, gets its answer however long that takes', async (t) => {
   const timeouts = { responseMs: 400 }
   const { upstreams, front, proxy } = await several(t, { balance: first, health: { failures: 1 }, timeouts })
-  const client = front.request('', { method: 'POST', headers: { 'content-length': '9' }, sendsBodyLater: true })
+  // As much as counts as progress.
+  const parts = [...'steadily!'].map((letter) => letter.repeat(4096))
+  const body = parts.join('')
+  const headers = { 'content-length': String(body.length) }
+  const client = front.request('', { method: 'POST', headers, sendsBodyLater: true })
 
-  for (const letter of 'steadily!') {
-    client.send(letter)
+  for (const part of parts) {
+    client.send(part)
     const sent = performance.now()
-    await until(() => performance.now() - sent > 60, 'the next letter')
+    await until(() => performance.now() - sent > 60, 'the next part')
   }
   const exchange = await upstreams[0].next()
-  assert.equal((await exchange.body()).toString(), 'steadily!')
+  assert.equal((await exchange.body()).toString(), body)
   exchange.answer(200)
   await client.ended()
 
