@@ -1,5 +1,5 @@
-// Checks of single option values. Each returns the value in its checked type or throws a ConfigError that names the
-// path, what was expected and what was given.
+// Checks of single option values. Each returns the value, or throws a ConfigError that names its path, what was expected and
+// what was given.
 
 import { inspect } from 'node:util'
 import { ConfigError } from '../errors.ts'
@@ -7,11 +7,12 @@ import { ConfigError } from '../errors.ts'
 /** The longest delay a Node timer takes. */
 export const MAX_MS = 2_147_483_647
 
+/** @throws ConfigError, always */
 export function unexpected(path: string, expected: string, got: unknown): never {
   throw new ConfigError(`${path}: expected ${expected}, got ${show(got)}`)
 }
 
-/** For what may be a secret. */
+/** The same for what may be a secret: the value is not shown. */
 export function refuseUnseen(path: string, expected: string, got: unknown): never {
   throw new ConfigError(`${path}: expected ${expected}, got ${got === undefined ? got : `a ${typeof got} (not shown)`}`)
 }
@@ -22,6 +23,7 @@ function show(value: unknown): string {
   return `${inspect(value, { depth: 0, breakLength: Infinity, maxStringLength: 60 })} (${type})`
 }
 
+/** @param orElse what may be given in its place, as the message says it */
 export function integer(path: string, value: unknown, min: number, max: number, orElse = ''): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
   return unexpected(path, `an integer from ${min} to ${max}${orElse}`, value)
@@ -41,6 +43,7 @@ export function text(path: string, value: unknown, pattern: RegExp, expected: st
   return unexpected(path, expected, value)
 }
 
+/** Any function. What it takes and returns cannot be checked here. */
 export function callable<T>(path: string, value: T, expected = 'a function'): T {
   return typeof value === 'function' ? value : unexpected(path, expected, value)
 }
@@ -69,10 +72,12 @@ export function range(path: string, value: unknown): readonly [min: number, max:
   return Object.freeze([min, max] as const)
 }
 
+/** Whether it has members to be read: neither null nor a list. */
 export function isObject<T>(value: T): value is T & Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** `Array.isArray`, for lists that are readonly. */
 export function isList<T>(value: T | readonly T[]): value is readonly T[] {
   return Array.isArray(value)
 }
@@ -89,7 +94,7 @@ export function group<T>(path: string, value: T, known: readonly string[], orEls
   return value
 }
 
-/** Only undefined stands for the default: null may have been meant as "none". */
+/** Refuses null, which may have been meant as "none": only undefined stands for the default. */
 export function refuseNull(path: string, value: Record<string, unknown>, keys: readonly string[]): void {
   for (const key of keys) {
     if (value[key] === null)
@@ -97,9 +102,10 @@ export function refuseNull(path: string, value: Record<string, unknown>, keys: r
   }
 }
 
-// A longer list would drown the message.
+// A longer list of known names would bury the message.
 const MANY = 20
 
+/** The nearest known name, else a longer one that begins like it, else all of them. */
 function hint(key: string, known: readonly string[]): string {
   const wanted = key.toLowerCase()
   const ranked = known.map((name) => ({ name, distance: editDistance(wanted, name.toLowerCase()) }))
@@ -110,6 +116,7 @@ function hint(key: string, known: readonly string[]): string {
   return known.length > MANY ? '' : `; known are ${known.join(', ')}`
 }
 
+/** Levenshtein distance. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {

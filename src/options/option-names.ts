@@ -1,5 +1,5 @@
-// Which options there are beside those that http-proxy-middleware gets: the package's own, and those that have another
-// name here.
+// The names of options: the package's own, and those of http-proxy-middleware that are refused because another option takes
+// their place. Those that are passed on are in passed-options.ts.
 
 import type { SseProxyOptions } from './options.ts'
 
@@ -27,10 +27,10 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'onClose',
 ]
 
-/** Their checks say better what they expect than that null is nothing. */
+/** Options whose own checks have a better message for null. */
 export const CHECKED_WITH_NULL: readonly string[] = ['target', 'transform', 'onOpen', 'onEnd', 'onClose']
 
-/** Options of http-proxy-middleware that are not passed on, and what to use in their place. */
+/** Options of http-proxy-middleware that are refused, and what to use in their place. */
 export const REPLACED: Readonly<Record<string, string>> = {
   selfHandleResponse: 'use transform or the on.proxyRes handler instead',
   proxyTimeout: 'use timeouts.responseMs (no answer) and timeouts.idleMs (silent stream) instead',

@@ -1,4 +1,4 @@
-// The options as users write them. `resolve-options.ts` turns them into a complete, checked, frozen form, once.
+// The options as users write them. `resolve-options.ts` turns them once, at creation, into a complete, checked, frozen form.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { CloseReason } from '../errors.ts'

@@ -1,11 +1,12 @@
-// The options that go on to http-proxy-middleware with its own meaning, and what each has to be: it looks at most of them
-// with the first request, or never, and a mistake would be a failure of every request.
+// The options that are passed on to http-proxy-middleware with its own meaning. They are checked here, because it looks at
+// most of them with the first request or never, and a mistake would fail every request.
 
 import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuseUnseen, text, unexpected } from './check.ts'
 
+/** Throws where the value is wrong; what it returns is not used. */
 type Check = (path: string, value: unknown) => unknown
 
-/** Each option of http-proxy-middleware's that has its meaning here, and its check. */
+/** Each option that is passed on, and its check. */
 const CHECKS: Readonly<Record<string, Check>> = {
   agent: (path, value) => {
     if (value === false || (isObject(value) && typeof value.addRequest === 'function')) return
@@ -78,6 +79,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   xfwd: flag,
 }
 
+// The events of httpxy that the option `on` takes.
 const EVENTS = [
   'error',
   'start',
@@ -91,9 +93,10 @@ const EVENTS = [
   'proxySocket',
 ]
 
+/** Their names. */
 export const PASSED_OPTIONS: readonly string[] = Object.keys(CHECKS)
 
-/** Those that are given, checked. As there, null is none. */
+/** The given ones, checked. As in http-proxy-middleware, null counts as not given. */
 export function resolvePassed(given: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
   const passed: Record<string, unknown> = {}
   for (const [name, check] of Object.entries(CHECKS)) {
@@ -105,6 +108,7 @@ export function resolvePassed(given: Readonly<Record<string, unknown>>): Readonl
   return Object.freeze(passed)
 }
 
+/** A header for requests to upstreams. Its value may be a secret, so that no message shows it. */
 function header(path: string, name: string, content: unknown): void {
   if (!TOKEN.test(name)) unexpected(path, 'names without spaces and colons', name)
   const values: unknown[] = Array.isArray(content) ? content : [content]
@@ -112,6 +116,7 @@ function header(path: string, name: string, content: unknown): void {
   if (wrong >= 0) refuseUnseen(`${path}[${JSON.stringify(name)}]`, 'a text without line breaks', values[wrong])
 }
 
+// RFC 9110, section 5.6.2.
 const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
 
 /** RFC 9110, section 5.5, as Node checks it. */
@@ -120,6 +125,7 @@ function isFieldValue(value: unknown): boolean {
   return typeof value === 'string' && /^[\t\x20-\x7e\x80-\xff]*$/.test(value)
 }
 
+/** For cookies: one value for all, one for each old value, or off. */
 function rewriting(path: string, value: unknown): void {
   if (value === false || typeof value === 'string') return
   if (!isObject(value)) unexpected(path, 'a text, an object of texts, or false', value)
@@ -133,7 +139,7 @@ function certificate(path: string, value: unknown): void {
   }
 }
 
-/** Where requests may go, which for a WebSocket may be told by its own scheme. */
+/** An upstream's address; WebSocket schemes are allowed. */
 function address(path: string, value: unknown): void {
   if (isObject(value) && !(value instanceof URL)) return
   const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : value

@@ -1,4 +1,4 @@
-// The option `keepalive`: when an open stream is written to although its upstream is silent, and what.
+// The option `keepalive`: the comments that are sent while a stream is silent.
 
 import { group, integer, MAX_MS, text } from './check.ts'
 import type { SseProxyOptions } from './options.ts'
@@ -6,9 +6,9 @@ import type { SseProxyOptions } from './options.ts'
 /** See the option `keepalive`. */
 export interface KeepalivePolicy {
   readonly intervalMs: number
-  /** The comment as it is sent. */
+  /** The comment as it is written, with its blank line. */
   readonly bytes: Buffer
-  /** 0 where no response is opened before the upstream has answered. */
+  /** How long to wait for the upstream before the response is opened without it; 0 means for ever. */
   readonly openAfterMs: number
 }
 

@@ -7,7 +7,7 @@ import { ConfigError } from '../errors.ts'
 import { callable, group, integer, MAX_MS } from './check.ts'
 import type { LimitOptions } from './options.ts'
 
-/** See the option `limits`. */
+/** See the option `limits`. The bounds in bytes are never 0. */
 export interface ResolvedLimits extends AdmissionPolicy {
   readonly eventBytes: number
   readonly bufferBytes: number
@@ -16,6 +16,7 @@ export interface ResolvedLimits extends AdmissionPolicy {
 
 const MIB = 1_048_576
 const DEFAULTS = { eventBytes: MIB, bufferBytes: MIB, bodyBytes: MIB } as const
+// Providers give a household or a machine a /64.
 const IPV6_SUBNET = 64
 const KEYS = ['streams', 'streamsPerClient', 'clientKey', 'ipv6Subnet', ...Object.keys(DEFAULTS)]
 
@@ -35,6 +36,7 @@ export function resolveLimits(value: LimitOptions): ResolvedLimits {
   })
 }
 
+/** The app's function, or one that takes the client's IP address or network. */
 function resolveClientKey({ clientKey, ipv6Subnet }: LimitOptions): AdmissionPolicy['clientKey'] {
   const bits = integer('limits.ipv6Subnet', ipv6Subnet ?? IPV6_SUBNET, 1, 128)
   if (clientKey === undefined) return (req) => subnetOf(clientIp(req), bits)

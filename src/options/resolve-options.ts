@@ -30,22 +30,26 @@ import { type ResolvedShare, resolveShare } from './resolve-share.ts'
 import { type ResolvedTimeouts, resolveTimeouts } from './resolve-timeouts.ts'
 import { type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
 
-/** The options in use. Groups have all their members; 0 and false mean off. */
+/** The options as used. Groups have all their members; 0 and false mean off. */
 export interface ResolvedOptions {
+  /** The options that are passed on. */
   readonly hpm: HpmOptions
-  /** What http-proxy-middleware is created with; where a router chooses, also where it does not. */
+  /** The target of requests that no pool and no router places: http-proxy-middleware is created with it. */
   readonly fallback: Target | undefined
   readonly upstreams: ResolvedUpstreams
   readonly resume: ResumePolicy | false
   readonly keepalive: KeepalivePolicy | false
   readonly framing: 'event' | 'bytes'
+  /** The option `transform` as a list. */
   readonly hooks: readonly TransformHook[]
   readonly timeouts: ResolvedTimeouts
   readonly limits: ResolvedLimits
   readonly share: ResolvedShare | false
-  /** How long the upstream may go on without its client: 0 ends it at once, Infinity lets it finish. */
+  /** The option `onDisconnect`: how long an upstream stream outlives its client; 0 ends it at once, Infinity lets it finish. */
   readonly graceMs: number
+  /** How a request is refused that accepts an event stream. */
   readonly unavailable: 'status' | 'reconnect'
+  /** The range of `retry:` values. */
   readonly clientRetryMs: readonly [min: number, max: number]
   readonly via: string | false
   readonly name: string
@@ -63,7 +67,10 @@ const DEFAULTS = {
   name: 'sse-proxy',
 } as const
 
-/** The app's functions get the app's own request, of its own type, and nothing here calls them. */
+/**
+ * Checks the options and fills in the defaults. The app's request types are dropped: its functions get its own requests.
+ * @throws ConfigError
+ */
 export function resolveOptions<TReq extends IncomingMessage, TRes extends ServerResponse>(
   input: SseProxyOptions<TReq, TRes>,
 ): ResolvedOptions
@@ -98,6 +105,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
 
 const NAME = /^[^\p{Cc}]{1,100}$/u
 
+/** Refuses unknown and replaced options before any value is looked at. */
 function knownOptions(input: SseProxyOptions): SseProxyOptions & Record<string, unknown> {
   if (typeof input === 'string') {
     throw new ConfigError(
@@ -120,7 +128,7 @@ function refuseReplaced(input: Record<string, unknown>): void {
   }
 }
 
-/** http-proxy-middleware's own, with the app's functions in a form that cannot do harm. */
+/** The options that are passed on, with the app's callbacks wrapped, so that none can end the process. */
 function guarded(hpm: HpmOptions): HpmOptions {
   const { pathFilter, logger } = hpm
   return Object.freeze({

@@ -1,4 +1,4 @@
-// The option `resume`: whether and when a lost upstream is asked again in the same client response.
+// The option `resume`: whether and when a lost upstream is reconnected to within the same client response.
 
 import { ConfigError } from '../errors.ts'
 import { flag, group, integer, MAX_MS } from './check.ts'
@@ -6,10 +6,15 @@ import type { SseProxyOptions } from './options.ts'
 
 /** See the option `resume`. */
 export interface ResumePolicy {
+  /** Tries in a row without progress. */
   readonly attempts: number
+  /** Before the first try, unless the upstream sent a `retry:`. */
   readonly delayMs: number
+  /** Never below `delayMs`. */
   readonly maxDelayMs: number
+  /** Whether a clean end is followed by a reconnect. */
   readonly onEnd: boolean
+  /** Whether streams without ids are resumed. */
   readonly withoutIds: boolean
 }
 

@@ -1,4 +1,4 @@
-// The option `share`: which clients get one upstream stream, and what is kept of it for those that come back.
+// The option `share`: which clients share an upstream stream, and how much of it is kept for those that reconnect.
 
 import type { IncomingMessage } from 'node:http'
 import { asked } from '../app-callback.ts'
@@ -9,11 +9,14 @@ import type { ReplayOptions, ShareOptions, SseProxyOptions } from './options.ts'
 
 /** See the option `share`. */
 export interface ResolvedShare {
+  /** Undefined for the default key; whatever it throws is an `Error`. */
   readonly key: ((req: IncomingMessage) => string | undefined) | undefined
-  /** Whether it declares a parameter, so that what it returns may depend on the request. */
+  /** Whether the app's function declares a parameter, so that its result can depend on the request. */
   readonly keyTakesRequest: boolean
   readonly lingerMs: number
+  /** Of all streams of the proxy together. */
   readonly maxBytes: number
+  /** Run for each client. */
   readonly transform: readonly TransformHook[]
   readonly replay: ResolvedReplay
   readonly onGap: ShareOptions['onGap']
@@ -24,7 +27,9 @@ export interface ResolvedReplay {
   readonly events: number
   readonly bytes: number
   readonly ageMs: number
+  /** Whose ids the clients see. */
   readonly ids: 'upstream' | 'assign'
+  /** How many events a client without a Last-Event-ID gets. */
   readonly initial: number
 }
 

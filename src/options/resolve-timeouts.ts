@@ -5,11 +5,12 @@ import { asked } from '../app-callback.ts'
 import { group, integer, MAX_MS } from './check.ts'
 import type { TimeoutOptions } from './options.ts'
 
-/** See the option `timeouts`; 0 is no bound. */
+/** See the option `timeouts`; 0 means no timeout. */
 export interface ResolvedTimeouts {
   readonly connectMs: number
   readonly responseMs: number
   readonly idleMs: number
+  /** The app's function may return anything; whatever it throws is an `Error`. */
   readonly lifetimeMs: number | ((req: IncomingMessage) => number)
   readonly writeMs: number
 }
