@@ -8,17 +8,9 @@ import { StreamError } from '../errors.ts'
 import type { Cursor } from '../events/cursor.ts'
 import type { SseStream } from '../events/event.ts'
 import { encodeEventId } from '../events/event-id.ts'
+import type { ResumePolicy } from '../options/resolve-resume.ts'
 import type { BodySink, OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { eventStreamOf } from './event-stream.ts'
-
-/** See the option `resume`. */
-export interface ResumePolicy {
-  readonly attempts: number
-  readonly delayMs: number
-  readonly maxDelayMs: number
-  readonly onEnd: boolean
-  readonly withoutIds: boolean
-}
 
 /** Another upstream's events, or the word that there will be none. */
 export type Resumed =

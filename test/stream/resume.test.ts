@@ -4,7 +4,8 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Abort } from '../../src/abort.ts'
 import { Cursor } from '../../src/events/cursor.ts'
-import { type ResumePolicy, Resumer, resumeDelay } from '../../src/stream/resume.ts'
+import type { ResumePolicy } from '../../src/options/resolve-resume.ts'
+import { Resumer, resumeDelay } from '../../src/stream/resume.ts'
 import type { OpenRequest, UpstreamResponse } from '../../src/upstream-response.ts'
 
 const policy: ResumePolicy = { attempts: 3, delayMs: 1, maxDelayMs: 4, onEnd: false, withoutIds: false }
