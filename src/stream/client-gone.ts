@@ -5,10 +5,13 @@ import { http2Stream } from './client-writer.ts'
 
 /** Calls back when the response is over, in whatever state it is; twice at most. */
 export function onClientGone(req: IncomingMessage, res: ServerResponse, listener: { onGone(): void }): void {
-  const socket = http2Stream(res) ? undefined : res.socket
+  // Node does not emit `close` on an HTTP/2 response to a HEAD whose client leaves before the answer. Its stream always closes.
+  const stream = http2Stream(res)
+  const closing = stream ?? res
+  const socket = stream ? undefined : res.socket
   const gone = () => {
     // The connection's socket leads to the response until a major collection has looked at both.
-    res.off('close', gone)
+    closing.off('close', gone)
     // Adapters of serverless platforms bring sockets that have no `off`.
     socket?.removeListener('end', ended)
     if (socket === null) req.socket.removeListener('close', gone)
@@ -22,7 +25,7 @@ export function onClientGone(req: IncomingMessage, res: ServerResponse, listener
     socket.destroy()
     if (req.listenerCount('error') === 0) req.destroy()
   }
-  res.on('close', gone)
+  closing.on('close', gone)
   if (socket) socket.on('end', ended)
   // A host that gives the response no socket tells it nothing when the connection goes.
   else if (socket === null) req.socket.once('close', gone)

@@ -58,6 +58,20 @@ for (const host of hostsByProtocol) {
     await exchange.leftByPeer()
   })
 
+  test(`before the answer to a HEAD, which gives its place back (${host})`, async (t) => {
+    const { upstream, front } = await watched(t, host, { limits: { streams: 1 } })
+    const client = front.request('', { method: 'HEAD' })
+    const exchange = await upstream.next()
+
+    client.close()
+
+    await exchange.leftByPeer()
+    const next = front.request()
+    const served = await upstream.next()
+    served.answer(204)
+    assert.equal((await next.head()).status, 204)
+  })
+
   test(`in the middle of a request body (${host})`, async (t) => {
     const { upstream, front } = await watched(t, host)
     const client = front.request('', { method: 'POST', headers: { 'content-length': '1000' }, sendsBodyLater: true })
