@@ -1,20 +1,19 @@
-// Where events end. Bytes come in as the network cut them and leave cut at the blank lines, otherwise unchanged.
-// [spec] A line ends with CR LF, LF or CR; a blank line ends an event. None of these bytes can be part of a longer
-// UTF-8 sequence, so bytes are searched as they are.
+// From bytes to whole events. Bytes come in as the network cut them and leave cut at the blank lines, otherwise unchanged;
+// the start of an event is held back until its end is here, within a bound.
 
 import { joined } from '../bytes.ts'
+import { MARK_BYTES, MarkFinder, mayBecomeMark, startsWithMark, withoutMark } from './bom.ts'
+import { lastBoundary } from './boundaries.ts'
 
 const LF = 10
 const CR = 13
-const BLANK_LINE = Buffer.from('\n\n')
-const BOM = Buffer.from([0xef, 0xbb, 0xbf])
 // The start of an event up to this size is looked at again, together with the rest of it.
 const AGAIN_BYTES = 4096
 // Held pieces below this size are joined, so that an event that drips in costs neither memory nor time.
 const JOIN_BYTES = 32_768
 
-// Of all who hold nothing.
-const NOTHING: Buffer[] = []
+// One list for all framers that hold nothing.
+const NOTHING: readonly Buffer[] = []
 
 export interface FramerOptions {
   /** Whether unfinished events are held back at all. */
@@ -34,15 +33,19 @@ export class EventFramer {
   #heldBytes = 0
   // The last byte that came; the start of a stream counts as the start of a line.
   #last = LF
-  // How much of a byte order mark this upstream began with, while nothing else has come; undefined after that.
-  #markBytes: number | undefined = 0
-  // Whether nothing of this upstream has left yet.
+  // Until something has come that is no byte order mark.
+  #mark: MarkFinder | undefined = new MarkFinder()
+  // Whether nothing of this upstream has left yet. Its mark is decided on when something does.
   #untouched = true
+  // How much of what `take` gave last is that mark.
+  #markBytes = 0
   // Whether all that left ends where an event ends. False in the middle of one that is not held back.
   #atBoundary = true
+  // Whether unfinished events are held back. Set by `holdBack` where they were not.
   #wholeEvents: boolean
+  // Set once, and then the stream is over.
   #overflowed = false
-  // Whether another upstream came before.
+  // Whether another upstream came before, whose events a mark would follow.
   #restarted = false
 
   constructor(options: FramerOptions) {
@@ -67,7 +70,12 @@ export class EventFramer {
 
   /** The same, less a mark that nothing has followed: no event has begun with that. */
   get isInsideEvent(): boolean {
-    return this.isMidway && this.#markBytes !== BOM.length
+    return this.isMidway && this.#mark?.isAlone !== true
+  }
+
+  /** How many bytes of what `take` gave last, from its start on, are a byte order mark and no part of a line. */
+  get markBytes(): number {
+    return this.#markBytes
   }
 
   /** Whether an LF would be part of the line end that has just come. */
@@ -92,9 +100,10 @@ export class EventFramer {
   }
 
   /** Takes what came and gives what may leave now. */
-  take(chunk: Buffer): Buffer[] {
+  take(chunk: Buffer): readonly Buffer[] {
     const afterCr = this.#last === CR && this.#atBoundary && this.#heldBytes === 0
-    const firstLine = this.#passMark(chunk)
+    this.#markBytes = 0
+    const firstLine = this.#mark ? this.#passMark(this.#mark, chunk) : 0
     let end = lastBoundary(chunk, firstLine, this.#last, afterCr)
     if (firstLine < chunk.length) this.#last = chunk[chunk.length - 1] ?? this.#last
     const { eventBytes, failsOversize } = this.#options
@@ -113,7 +122,7 @@ export class EventFramer {
   }
 
   /** What is left at a clean end: an event that nobody finished. */
-  takeTail(): Buffer[] {
+  takeTail(): readonly Buffer[] {
     if (this.#heldBytes === 0) return []
     return this.#release(Buffer.alloc(0), 0, false, true)
   }
@@ -123,24 +132,21 @@ export class EventFramer {
     this.#held = NOTHING
     this.#heldBytes = 0
     this.#last = LF
-    this.#markBytes = 0
+    this.#mark = new MarkFinder()
     this.#untouched = true
     this.#restarted = true
   }
 
-  /** [spec] A byte order mark is no part of the first line, which begins behind it; returns where that is in the chunk. */
-  #passMark(chunk: Buffer): number {
-    const before = this.#markBytes
-    if (before === undefined) return 0
-    let at = 0
-    while (at < chunk.length && chunk[at] === BOM[before + at]) at++
-    this.#markBytes = at === chunk.length ? before + at : undefined
-    if (before + at < BOM.length) return 0
-    this.#last = LF
-    return at
+  /** Returns where the first line begins. */
+  #passMark(mark: MarkFinder, chunk: Buffer): number {
+    const end = mark.endIn(chunk)
+    if (mark.isDone) this.#mark = undefined
+    // Behind the mark a line begins.
+    if (end > 0) this.#last = LF
+    return end
   }
 
-  #release(chunk: Buffer, end: number, atBoundary: boolean, all = false): Buffer[] {
+  #release(chunk: Buffer, end: number, atBoundary: boolean, all = false): readonly Buffer[] {
     if (end === 0 && !all) {
       this.#hold(chunk)
       return []
@@ -149,17 +155,15 @@ export class EventFramer {
     let pieces = end > 0 ? [...this.#held, last] : this.#held
     if (this.#untouched && pieces.length > 0) {
       const first = joined(pieces)
-      if (isBomPrefix(first) && !all) {
+      if (mayBecomeMark(first) && !all) {
         this.#held = [Buffer.from(first)]
         this.#heldBytes = first.length
         return []
       }
       this.#untouched = false
-      pieces = [
-        first.indexOf(BOM) === 0 && (this.#restarted || this.#options.client.wroteBody)
-          ? first.subarray(BOM.length)
-          : first,
-      ]
+      const mayHaveMark = !this.#restarted && !this.#options.client.wroteBody
+      pieces = [mayHaveMark ? first : withoutMark(first)]
+      if (mayHaveMark && startsWithMark(first)) this.#markBytes = MARK_BYTES
     }
     this.#held = NOTHING
     this.#heldBytes = 0
@@ -185,60 +189,4 @@ export class EventFramer {
       last = Buffer.concat([previous, last])
     }
   }
-}
-
-function isBomPrefix(bytes: Buffer): boolean {
-  return bytes.length < BOM.length && BOM.subarray(0, bytes.length).equals(bytes)
-}
-
-/** The index after the last blank line in `chunk`, 0 where there is none; what is before `from` is in no line. */
-function lastBoundary(chunk: Buffer, from: number, before: number, afterCr: boolean): number {
-  let end = chunk.lastIndexOf(BLANK_LINE) + BLANK_LINE.length
-  if (end < BLANK_LINE.length) end = 0
-  // Streams that end their lines with CR are rare: one native search shows that there is nothing to look for.
-  if (chunk.indexOf(CR, end) !== -1) end = Math.max(end, lastCrBoundary(chunk, end))
-  if (end > 0) return end
-  if (before === LF && chunk[from] === LF) return from + 1
-  if ((before === LF || before === CR) && chunk[from] === CR) return chunk[from + 1] === LF ? from + 2 : from + 1
-  // The LF of a CR LF whose CR has ended an event already.
-  return afterCr && chunk[0] === LF ? 1 : 0
-}
-
-/** The same for blank lines that end with CR or CR LF. */
-function lastCrBoundary(chunk: Buffer, from: number): number {
-  for (let i = chunk.lastIndexOf(CR); i > 0 && i >= from; i--) {
-    if (chunk[i] === CR && (chunk[i - 1] === CR || chunk[i - 1] === LF)) return chunk[i + 1] === LF ? i + 2 : i + 1
-  }
-  return 0
-}
-
-/** The index after the blank lines at `from`, the start of a line, where lines end with LF. */
-export function endOfBlankLines(bytes: Buffer, from: number): number {
-  let at = from
-  while (bytes[at] === LF) at++
-  return at
-}
-
-/**
- * The index after the first blank line at or after `from`, the start of a line; -1 where there is none.
- * @param text a character for each byte
- */
-export function nextBoundary(text: string, from: number, hasCr: boolean): number {
-  if (!hasCr) {
-    if (text.charCodeAt(from) === LF) return from + 1
-    const at = text.indexOf('\n\n', from)
-    return at === -1 ? -1 : at + 2
-  }
-  let lineStart = true
-  for (let i = from; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    if (code !== LF && code !== CR) {
-      lineStart = false
-      continue
-    }
-    if (code === CR && text.charCodeAt(i + 1) === LF) i++
-    if (lineStart) return i + 1
-    lineStart = true
-  }
-  return -1
 }

@@ -4,15 +4,15 @@
 import { isAscii } from 'node:buffer'
 import { asError, isThenable } from '../app-callback.ts'
 import { StreamError } from '../errors.ts'
+import { startsWithMark, withoutMark } from './bom.ts'
+import { endOfBlankLines, nextBoundary } from './boundaries.ts'
 import type { HookResult, SseStream, StreamEvent, TransformHook } from './event.ts'
 import { checkEvent, createBlockParser, type ParsedBlock, serializeEvent, serializeId } from './event-text.ts'
-import { endOfBlankLines, nextBoundary } from './framer.ts'
 
 const END_OF_EVENT = '\n\n'
 const NOTHING = Buffer.alloc(0)
 // How much becomes one text, if no event is larger: a hook that keeps a part of it keeps all of it.
 const TEXT_BYTES = 4096
-const BOM = Buffer.from([0xef, 0xbb, 0xbf])
 
 /** What leaves in place of an event: others, or of one that was dropped its id, so that the client's cursor moves. */
 type Substitute = StreamEvent | { readonly id: string; readonly data?: undefined }
@@ -206,11 +206,11 @@ export class HookRunner {
     if (bytes.length === 0) return
     // What was in the middle of the upstream's stream may not pass for the mark at the start of the client's.
     const { emit, client } = this.#options
-    const hasMark = this.#untouched && bytes.indexOf(BOM) === 0
+    const hasMark = this.#untouched && startsWithMark(bytes)
     this.#untouched = false
     if (hasMark && this.#withheld) emit(Buffer.from('\n'))
     // And the mark that was at the start may not follow something of ours.
-    emit(hasMark && !this.#withheld && client?.wroteBody ? bytes.subarray(BOM.length) : bytes)
+    emit(hasMark && !this.#withheld && client?.wroteBody ? withoutMark(bytes) : bytes)
   }
 }
 

@@ -2,7 +2,8 @@
 // and all. This knows the plain case, which is nearly every stream: chunks that end where a line ends, lines that end
 // with LF. Whatever else comes it gives back, to be parsed and framed in the ordinary way.
 
-import { type Cursor, isId, isNumber } from '../events/cursor.ts'
+import type { Cursor } from '../events/cursor.ts'
+import { FieldReader } from '../events/fields.ts'
 import { ChunkWalker } from './http-chunks.ts'
 
 const LF = 10
@@ -157,7 +158,7 @@ class Walk {
   cut = 0
   data = 0
   events = 0
-  /** As it came, in the bytes' own characters. */
+  /** For `Cursor.passed`, both. */
   lastId: string | undefined
   retryMs: number | undefined
   /** Whether what is left after that may wait for what follows it: no event is whole in it, and all of it is plain. */
@@ -169,14 +170,9 @@ class Walk {
   // A character for each byte, which is the cheaper one to search.
   readonly #text: string
   readonly #walker = new ChunkWalker()
-  #at = 0
-  // Since the cut.
+  readonly #fields = new FieldReader()
+  // All the data, behind the cut too.
   #data = 0
-  #events = 0
-  #hasData = false
-  #id: string | undefined
-  #blockId: string | undefined
-  #retryMs: number | undefined
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes
@@ -186,73 +182,34 @@ class Walk {
   /** Goes past one chunk; false when there is none, or none that is known here. */
   next(): boolean {
     const walker = this.#walker
-    const end = walker.next(this.#bytes, this.#at)
-    if (walker.isForeign) return this.#refuse()
+    const start = this.chunkStart
+    const end = walker.next(this.#bytes, start)
     const { dataStart, dataEnd } = walker
-    if (!walker.isBetweenChunks) return this.#stop(dataStart)
-    // A CR in the data is found before the chunk's own.
-    if (this.#text.indexOf('\r', dataStart) !== dataEnd) return this.#refuse()
-    const isBoundary = this.#lines(dataStart, dataEnd)
-    if (isBoundary === undefined) return this.#refuse()
+    if (walker.isForeign) return this.#refuse()
+    if (!walker.isBetweenChunks) {
+      this.missingBytes = walker.missingBytes
+      if (this.#endsInside(dataStart)) this.mayWait = false
+      return false
+    }
+    const text = this.#text
+    // A CR in the data is found before the chunk's own. All lines are whole.
+    if (text.indexOf('\r', dataStart) !== dataEnd || text.charCodeAt(dataEnd - 1) !== LF) return this.#refuse()
+    const hasBlankLine = this.#fields.read(text, dataStart, dataEnd)
     this.#data += dataEnd - dataStart
-    this.#at = end
-    if (isBoundary) this.#commit(end)
-    return end < this.#bytes.length
-  }
-
-  /** Reads whole lines; whether the last one is blank, or undefined where they are not whole. */
-  #lines(start: number, end: number): boolean | undefined {
-    const text = this.#text
-    let isBlank = false
-    for (let line = start; line < end; ) {
-      const lineEnd = text.indexOf('\n', line)
-      if (lineEnd === -1 || lineEnd >= end) return undefined
-      isBlank = lineEnd === line
-      if (isBlank) this.#endBlock()
-      else this.#field(line, lineEnd)
-      line = lineEnd + 1
-    }
-    return isBlank
-  }
-
-  #field(start: number, end: number): void {
-    const text = this.#text
-    switch (text.charCodeAt(start)) {
-      case 100: // data
-        if (text.startsWith('data', start) && isNameEnd(text, start + 4)) this.#hasData = true
-        break
-      case 105: // id
-        if (text.startsWith('id', start) && isNameEnd(text, start + 2)) {
-          const id = fieldValue(text, start + 2, end)
-          if (isId(id)) this.#blockId = id
-        }
-        break
-      case 114: // retry
-        if (text.startsWith('retry:', start)) {
-          const value = fieldValue(text, start + 5, end)
-          if (isNumber(value)) this.#retryMs = Number(value)
-        }
-    }
-  }
-
-  #endBlock(): void {
-    if (this.#hasData) this.#events++
-    this.#id = this.#blockId ?? this.#id
-    this.#hasData = false
-    this.#blockId = undefined
-    // Until it is cut off: an event that is whole does not wait.
-    this.mayWait = false
+    this.chunkStart = end
+    if (dataEnd - dataStart === 1 || text.charCodeAt(dataEnd - 2) === LF) this.#commit(end)
+    // An event that is whole does not wait.
+    else if (hasBlankLine) this.mayWait = false
+    return end < text.length
   }
 
   #commit(cut: number): void {
+    const { events, id, retryMs } = this.#fields
     this.cut = cut
-    this.data += this.#data
-    this.events += this.#events
-    this.lastId = this.#id ?? this.lastId
-    this.retryMs = this.#retryMs ?? this.retryMs
-    this.#data = 0
-    this.#events = 0
-    this.#id = undefined
+    this.data = this.#data
+    this.events = events
+    this.lastId = id
+    this.retryMs = retryMs
     this.mayWait = true
   }
 
@@ -262,25 +219,8 @@ class Walk {
     return text.charCodeAt(start) === LF || text.indexOf('\r', start) !== -1 || text.indexOf('\n\n', start) !== -1
   }
 
-  #stop(dataStart: number): false {
-    this.chunkStart = this.#at
-    this.missingBytes = this.#walker.missingBytes
-    if (this.#endsInside(dataStart)) this.mayWait = false
-    return false
-  }
-
   #refuse(): false {
     this.mayWait = false
     return false
   }
-}
-
-function isNameEnd(text: string, at: number): boolean {
-  const code = text.charCodeAt(at)
-  return code === 58 || code === LF
-}
-
-/** The value of a field whose name ends here. */
-function fieldValue(text: string, nameEnd: number, end: number): string {
-  return text.slice(text.charCodeAt(nameEnd + 1) === 32 ? nameEnd + 2 : nameEnd + 1, end)
 }

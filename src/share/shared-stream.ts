@@ -6,10 +6,11 @@ import type { Abort } from '../abort.ts'
 import type { Ticket } from '../admission.ts'
 import { joined } from '../bytes.ts'
 import { type CloseReason, closeReasonOf, type StreamError } from '../errors.ts'
-import { Cursor, idOf, type Progress } from '../events/cursor.ts'
+import { endOfBlankLines, nextBoundary } from '../events/boundaries.ts'
+import { Cursor, type Progress } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
-import { endOfBlankLines, nextBoundary } from '../events/framer.ts'
+import { fieldsOf } from '../events/fields.ts'
 import { SharedBytes } from '../fast-lane/http-chunks.ts'
 import type { Stats } from '../observe/stats.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
@@ -246,7 +247,7 @@ export class SharedStream implements PipelineSink {
       const boundary = nextBoundary(text, from, hasCr)
       to = boundary === -1 ? bytes.length : boundary
       const block = bytes.subarray(from, to)
-      const { id, hasData } = idOf(text.slice(from, to))
+      const { id, hasData } = fieldsOf(text.slice(from, to))
       if (boundary === -1) {
         // Unfinished at the upstream's end: nobody who comes later needs it.
         blocks.push(block)

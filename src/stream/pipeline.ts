@@ -209,7 +209,11 @@ export class Pipeline implements BodySink, EventFlow {
     try {
       const pieces = this.#framer.take(chunk)
       const whole = pieces.length === 1 && this.#framer.atBoundary
-      for (const piece of pieces) cursor.pass(piece, whole)
+      let { markBytes } = this.#framer
+      for (const piece of pieces) {
+        cursor.pass(markBytes > 0 ? piece.subarray(markBytes) : piece, whole)
+        markBytes = 0
+      }
       this.#sink.onReceived(bytes, cursor.events - before)
       if (this.#framer.overflowed) {
         this.#outcome = new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
@@ -293,7 +297,6 @@ export class Pipeline implements BodySink, EventFlow {
     this.#outcome = undefined
     this.#framer.restart()
     this.#chunks = undefined
-    this.#options.cursor.restart()
   }
 
   #fail(error: unknown): void {

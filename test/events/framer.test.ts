@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { EventFramer, type FramerOptions, nextBoundary } from '../../src/events/framer.ts'
+import { EventFramer, type FramerOptions } from '../../src/events/framer.ts'
 import {
   BOM,
   boundaries,
@@ -446,20 +446,4 @@ test('what is held does not keep the read alive that it came in', () => {
 
   assert.equal(bytesOf(left).toString(), 'data: b\n\n')
   for (const piece of left) assert.notEqual(piece.buffer, read.buffer)
-})
-
-test('nextBoundary: every blank line in its turn, with and without CR', () => {
-  for (const { name, bytes: whole } of [...fixtures, ...everyMix]) {
-    const bytes = whole.subarray(whole.indexOf(BOM) === 0 ? Buffer.byteLength(BOM) : 0)
-    const expected = boundaries(bytes).filter((end) => bytes[end - 1] !== 13 || bytes[end] !== 10)
-    const found: number[] = []
-    const text = bytes.toString('latin1')
-
-    for (let at = nextBoundary(text, 0, bytes.includes(13)); at !== -1; ) {
-      found.push(at)
-      at = nextBoundary(text, at, bytes.includes(13))
-    }
-
-    assert.deepEqual(found, expected, name)
-  }
 })

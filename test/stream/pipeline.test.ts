@@ -113,6 +113,16 @@ test('an event of the app that a hook sends before the first event does not cost
   )
 })
 
+test('an id, an event and a retry behind a byte order mark count', async () => {
+  const stage = new Stage()
+
+  await stage.send(`${BOM}id: 1\ndata: a\n\n`)
+  assert.deepEqual([stage.cursor.lastEventId, stage.cursor.events], ['1', 1])
+  await stage.send(`${BOM}retry: 7\n\n`)
+
+  assert.deepEqual([stage.text, stage.cursor.retryMs], [`${BOM}id: 1\ndata: a\n\n${BOM}retry: 7\n\n`, undefined])
+})
+
 test('events that came whole still leave when the one after them is too large for the hooks', async () => {
   const stage = new Stage({ hooks: [() => undefined], eventBytes: 20 })
 
