@@ -7,6 +7,9 @@ import { ConfigError } from '../errors.ts'
 /** The longest delay a Node timer takes. */
 export const MAX_MS = 2_147_483_647
 
+/** RFC 9110, section 5.6.2: names of headers, cookies and methods. */
+export const TOKEN: RegExp = /^[\w!#$%&'*+.^`|~-]+$/
+
 /** @throws ConfigError, always */
 export function unexpected(path: string, expected: string, got: unknown): never {
   throw new ConfigError(`${path}: expected ${expected}, got ${show(got)}`)
@@ -27,6 +30,19 @@ function show(value: unknown): string {
 export function integer(path: string, value: unknown, min: number, max: number, orElse = ''): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
   return unexpected(path, `an integer from ${min} to ${max}${orElse}`, value)
+}
+
+/** Several of a group, with their defaults. */
+export function integers<K extends string>(
+  path: string,
+  given: Readonly<Record<string, unknown>>,
+  defaults: Readonly<Record<K, number>>,
+  min: number,
+  max: number,
+): Readonly<Record<K, number>> {
+  const resolved: Record<K, number> = { ...defaults }
+  for (const key in defaults) resolved[key] = integer(`${path}.${key}`, given[key] ?? defaults[key], min, max)
+  return resolved
 }
 
 export function flag(path: string, value: unknown): boolean {

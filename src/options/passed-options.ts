@@ -1,7 +1,19 @@
 // The options that are passed on to http-proxy-middleware with its own meaning. They are checked here, because it looks at
 // most of them with the first request or never, and a mistake would fail every request.
 
-import { callable, flag, group, integer, isObject, MAX_MS, oneOf, refuseUnseen, text, unexpected } from './check.ts'
+import {
+  callable,
+  flag,
+  group,
+  integer,
+  isObject,
+  MAX_MS,
+  oneOf,
+  refuseUnseen,
+  TOKEN,
+  text,
+  unexpected,
+} from './check.ts'
 
 /** Throws where the value is wrong; what it returns is not used. */
 type Check = (path: string, value: unknown) => unknown
@@ -115,9 +127,6 @@ function header(path: string, name: string, content: unknown): void {
   const wrong = values.findIndex((value) => !isFieldValue(value))
   if (wrong >= 0) refuseUnseen(`${path}[${JSON.stringify(name)}]`, 'a text without line breaks', values[wrong])
 }
-
-// RFC 9110, section 5.6.2.
-const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
 
 /** RFC 9110, section 5.5, as Node checks it. */
 function isFieldValue(value: unknown): boolean {

@@ -4,7 +4,7 @@ import type { AdmissionPolicy } from '../admission.ts'
 import { asked } from '../app-callback.ts'
 import { clientIp, subnetOf } from '../client-address.ts'
 import { ConfigError } from '../errors.ts'
-import { callable, group, integer, MAX_MS } from './check.ts'
+import { callable, group, integer, integers, MAX_MS } from './check.ts'
 import type { LimitOptions } from './options.ts'
 
 /** See the option `limits`. The bounds in bytes are never 0. */
@@ -16,23 +16,19 @@ export interface ResolvedLimits extends AdmissionPolicy {
 
 const MIB = 1_048_576
 const DEFAULTS = { eventBytes: MIB, bufferBytes: MIB, bodyBytes: MIB } as const
+const KEYS = ['streams', 'streamsPerClient', 'clientKey', 'ipv6Subnet', ...Object.keys(DEFAULTS)]
 // Providers give a household or a machine a /64.
 const IPV6_SUBNET = 64
-const KEYS = ['streams', 'streamsPerClient', 'clientKey', 'ipv6Subnet', ...Object.keys(DEFAULTS)]
 
 export function resolveLimits(value: LimitOptions): ResolvedLimits {
   const given = group('limits', value, KEYS)
-  const bytes = (key: keyof typeof DEFAULTS) =>
-    integer(`limits.${key}`, given[key] ?? DEFAULTS[key], 1, Number.MAX_SAFE_INTEGER)
   const count = (key: 'streams' | 'streamsPerClient') =>
     given[key] === undefined ? 0 : integer(`limits.${key}`, given[key], 1, MAX_MS)
   return Object.freeze({
     streams: count('streams'),
     streamsPerClient: count('streamsPerClient'),
     clientKey: resolveClientKey(given),
-    eventBytes: bytes('eventBytes'),
-    bufferBytes: bytes('bufferBytes'),
-    bodyBytes: bytes('bodyBytes'),
+    ...integers('limits', given, DEFAULTS, 1, Number.MAX_SAFE_INTEGER),
   })
 }
 

@@ -49,7 +49,7 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
     throw new ConfigError('share.key: required where router or pathRewrite is a function, which may tell clients apart')
   }
   return Object.freeze({
-    key: key && asked('share.key', callable('share.key', key)),
+    key: key === undefined ? undefined : asked('share.key', callable('share.key', key)),
     keyTakesRequest: typeof key === 'function' && key.length > 0,
     lingerMs: integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS),
     maxBytes: integer('share.maxBytes', given.maxBytes ?? DEFAULTS.maxBytes, 1, Number.MAX_SAFE_INTEGER),

@@ -2,7 +2,7 @@
 
 import type { IncomingMessage } from 'node:http'
 import { asked } from '../app-callback.ts'
-import { group, integer, MAX_MS } from './check.ts'
+import { group, integer, integers, MAX_MS } from './check.ts'
 import type { TimeoutOptions } from './options.ts'
 
 /** See the option `timeouts`; 0 means no timeout. */
@@ -15,21 +15,16 @@ export interface ResolvedTimeouts {
   readonly writeMs: number
 }
 
-const DEFAULTS = { connectMs: 10_000, responseMs: 120_000, idleMs: 0, lifetimeMs: 0, writeMs: 60_000 } as const
+const DEFAULTS = { connectMs: 10_000, responseMs: 120_000, idleMs: 0, writeMs: 60_000 } as const
 
 export function resolveTimeouts(value: TimeoutOptions): ResolvedTimeouts {
-  const given = group('timeouts', value, Object.keys(DEFAULTS))
-  const ms = (key: keyof typeof DEFAULTS, orElse?: string) =>
-    integer(`timeouts.${key}`, given[key] ?? DEFAULTS[key], 0, MAX_MS, orElse)
-  const { lifetimeMs } = given
+  const given = group('timeouts', value, ['connectMs', 'responseMs', 'idleMs', 'lifetimeMs', 'writeMs'])
+  const { lifetimeMs = 0 } = given
   return Object.freeze({
-    connectMs: ms('connectMs'),
-    responseMs: ms('responseMs'),
-    idleMs: ms('idleMs'),
+    ...integers('timeouts', given, DEFAULTS, 0, MAX_MS),
     lifetimeMs:
       typeof lifetimeMs === 'function'
         ? asked('timeouts.lifetimeMs', lifetimeMs)
-        : ms('lifetimeMs', ' or a function of the request'),
-    writeMs: ms('writeMs'),
+        : integer('timeouts.lifetimeMs', lifetimeMs, 0, MAX_MS, ' or a function of the request'),
   })
 }

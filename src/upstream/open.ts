@@ -3,7 +3,7 @@
 
 import { type AbortState, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
-import type { RetryPolicy } from '../options/resolve-upstreams.ts'
+import type { RetryPolicy } from '../options/resolve-retry.ts'
 import type { OpenUpstream } from '../upstream-response.ts'
 import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
 import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'

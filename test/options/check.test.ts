@@ -6,6 +6,7 @@ import {
   flag,
   group,
   integer,
+  integers,
   isObject,
   MAX_MS,
   oneOf,
@@ -64,6 +65,14 @@ describe('integer', () => {
   test('the longest time is what a timer takes', () => {
     assert.equal(MAX_MS, 2 ** 31 - 1)
   })
+})
+
+test('integers: each that is given, and the defaults of the others', () => {
+  const defaults = { one: 1, two: 2 }
+
+  assert.deepEqual(integers('g', { two: 5 }, defaults, 0, 9), { one: 1, two: 5 })
+  assert.deepEqual(integers('g', { one: undefined }, defaults, 0, 9), defaults)
+  refuses(() => integers('g', { two: 10 }, defaults, 0, 9), 'g.two: expected an integer from 0 to 9, got 10 (number)')
 })
 
 test('flag: true and false and nothing that is like them', () => {

@@ -335,6 +335,8 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
 
   [{ target, share: 5 }, 'share: expected an object, true or false, got 5 (number)'],
   [{ target, share: { key: 'x' } }, "share.key: expected a function, got 'x' (string)"],
+  [{ target, share: { key: '' } }, "share.key: expected a function, got '' (string)"],
+  [{ target, health: { probe: false } }, 'health.probe: expected an object, got false (boolean)'],
   [{ target, share: { lingerMs: -1 } }, `share.lingerMs: expected ${MS}, got -1 (number)`],
   [{ target, share: { replay: true } }, 'share.replay: expected an object, got true (boolean)'],
   [{ target, share: { replay: { events: 0 } } }, `share.replay.events: expected ${FROM_1}, got 0 (number)`],

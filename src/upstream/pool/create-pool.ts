@@ -2,7 +2,8 @@
 // clients to members.
 
 import { clientIp } from '../../client-address.ts'
-import type { PoolPolicy, StickyPolicy } from '../../options/resolve-upstreams.ts'
+import type { StickyPolicy } from '../../options/resolve-sticky.ts'
+import type { PoolPolicy } from '../../options/resolve-upstreams.ts'
 import { type Balance, custom, leastStreams, random, roundRobin } from './balance.ts'
 import { Member, Pool, type Stickiness } from './pool.ts'
 import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './sticky.ts'

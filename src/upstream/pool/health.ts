@@ -1,7 +1,7 @@
 // Whether an upstream is worth asking: what its failures and its probes say. Decisions only; time is handed in.
 
 import { doubled } from '../../backoff.ts'
-import type { HealthPolicy, ProbePolicy } from '../../options/resolve-upstreams.ts'
+import type { HealthPolicy, ProbePolicy } from '../../options/resolve-health.ts'
 
 /** An upstream that breaks a stream before this age counts as failing. */
 export const EARLY_DEATH_MS = 1000

@@ -4,7 +4,7 @@
 import http from 'node:http'
 import https from 'node:https'
 import type { HpmOptions } from '../../hpm.ts'
-import type { ProbePolicy } from '../../options/resolve-upstreams.ts'
+import type { ProbePolicy } from '../../options/resolve-health.ts'
 import { Watchdog } from '../../watchdog.ts'
 import { isSecure } from '../target.ts'
 import type { Member } from './pool.ts'

@@ -2,7 +2,7 @@
 
 import { backoff } from '../../backoff.ts'
 import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
-import type { RetryPolicy } from '../../options/resolve-upstreams.ts'
+import type { RetryPolicy } from '../../options/resolve-retry.ts'
 import { headerOf, type UpstreamResponse } from '../../upstream-response.ts'
 
 /** RFC 9110, section 9.2.1: what changes nothing may be sent as often as anybody likes. */

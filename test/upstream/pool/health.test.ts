@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { HealthPolicy, ProbePolicy } from '../../../src/options/resolve-upstreams.ts'
+import type { HealthPolicy, ProbePolicy } from '../../../src/options/resolve-health.ts'
 import { Health } from '../../../src/upstream/pool/health.ts'
 
 const policy: HealthPolicy = { failures: 3, ejectMs: 10_000, maxEjectMs: 300_000 }

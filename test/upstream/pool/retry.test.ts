@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { UpstreamError, type UpstreamErrorCode } from '../../../src/errors.ts'
-import type { RetryPolicy } from '../../../src/options/resolve-upstreams.ts'
+import type { RetryPolicy } from '../../../src/options/resolve-retry.ts'
 import { mayRetryAnswer, mayRetryFailure, retryAfterMs, retryDelay } from '../../../src/upstream/pool/retry.ts'
 import type { UpstreamResponse } from '../../../src/upstream-response.ts'
 
