@@ -1,7 +1,8 @@
 // Shared streams that do not come to be, or end badly: what each client is told, and that nothing is left behind.
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { type TestContext, test } from 'node:test'
-import { sseProxy } from 'sse-proxy-middleware'
+import { type SseStream, sseProxy } from 'sse-proxy-middleware'
 import type { Client } from '../support/client.ts'
 import { hostsByProtocol, startFront } from '../support/front.ts'
 import { watchLeftovers } from '../support/leftovers.ts'
@@ -669,6 +670,23 @@ test('a client that leaves while onOpen holds it leaves the others and the upstr
   free.close()
   await exchange.leftByPeer()
 })
+
+for (const transform of [undefined, () => undefined]) {
+  test(`a stream that is closed as soon as it opens does not keep the upstream, share.transform ${transform ? 'on' : 'off'}`, async (t) => {
+    const room = await shared(t, { ...(transform && { transform }) })
+    const close = (message: unknown): void => (message as { stream: SseStream }).stream.close()
+    subscribe('sse-proxy:open', close)
+    t.after(() => unsubscribe('sse-proxy:open', close))
+
+    const client = room.front.request()
+    const exchange = await room.upstream.next()
+    exchange.stream()
+
+    assert.equal(await client.whole(), '')
+    await exchange.leftByPeer(3000)
+    assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
+  })
+}
 
 test('an onOpen that throws or rejects breaks that client only', async (t) => {
   const room = await shared(
