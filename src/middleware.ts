@@ -52,7 +52,7 @@ export class Middleware {
       observer,
       admission,
       shares: options.share
-        ? new SharedStreams(options, options.share, observer, () => this.#nextId(), admission)
+        ? new SharedStreams({ options, share: options.share, observer, admission, nextId: () => this.#nextId() })
         : undefined,
       requests: new Set(),
       keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,

@@ -12,7 +12,8 @@ import { Cursor } from './events/cursor.ts'
 import { clientEventId } from './events/event-id.ts'
 import type { Observer } from './observe/observer.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
-import type { Guest, SharedStreams } from './share/shared-streams.ts'
+import type { SharingRequest } from './share/opening.ts'
+import type { SharedStreams } from './share/shared-streams.ts'
 import { onClientGone } from './stream/client-gone.ts'
 import { createClientPipeline } from './stream/client-pipeline.ts'
 import { ClientWriter } from './stream/client-writer.ts'
@@ -44,7 +45,7 @@ export interface ProxyContext {
   readonly requests: Set<ProxyRequest>
 }
 
-export class ProxyRequest implements Guest, SessionContext {
+export class ProxyRequest implements SharingRequest, SessionContext {
   readonly id: string
   readonly req: IncomingMessage
   readonly res: ServerResponse

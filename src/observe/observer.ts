@@ -13,7 +13,6 @@ import {
 } from '../errors.ts'
 import type { SseStream } from '../events/event.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
-import type { SharedStreamObserver } from '../share/shared-stream.ts'
 import type { Session } from '../stream/session.ts'
 import type { SessionObserver } from '../stream/session-context.ts'
 import { systemError } from '../system-error.ts'
@@ -41,7 +40,7 @@ const REFUSAL_REASONS: Readonly<Partial<Record<SseProxyErrorCode, RefusalReason>
 export type Report = (error: Error, req: IncomingMessage, res: ServerResponse, target?: string) => Promise<void>
 
 /** The one observer of a proxy: each room knows it by an interface of its own. */
-export class Observer implements SessionObserver, SharedStreamObserver, OpenerObserver {
+export class Observer implements SessionObserver, OpenerObserver {
   readonly stats: Stats
   /** Open streams, from the head of their response to their end. */
   readonly sessions: Set<Session> = new Set()

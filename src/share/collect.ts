@@ -30,7 +30,7 @@ export function collect(body: UpstreamBody, maxBytes: number): Promise<Buffer> {
   })
 }
 
-/** A body out of memory. */
+/** A body out of memory, which cannot break and is there at once; it may be made many times of the same bytes. */
 export function bodyOf(bytes: Buffer): UpstreamBody {
   return {
     start(sink) {

@@ -1,15 +1,9 @@
-// The two ways in which a client follows a shared stream: taking its bytes as they are, or through hooks of its own.
+// The fan-out of a shared stream: who follows it, what all of them are handed, and the keepalives that they have in common.
 
-import { closeReasonOf, type StreamError } from '../errors.ts'
-import { Cursor, type Progress } from '../events/cursor.ts'
-import type { SharedBytes } from '../fast-lane/http-chunks.ts'
-import { createClientPipeline } from '../stream/client-pipeline.ts'
-import type { EventFlow } from '../stream/event-flow.ts'
-import type { Session } from '../stream/session.ts'
-import type { BodySink, UpstreamBody } from '../upstream-response.ts'
-import type { SharedStream } from './shared-stream.ts'
+import type { StreamError } from '../errors.ts'
+import { SharedBytes } from '../fast-lane/http-chunks.ts'
 
-/** Bytes that go to everybody alike. */
+/** Whole events that go to all followers alike. */
 export interface Delivery {
   readonly shared: SharedBytes
   readonly events: number
@@ -17,214 +11,66 @@ export interface Delivery {
   readonly now: number
 }
 
-/** Who hears the events of a shared stream. */
+/** A client of a shared stream. After `onEnd`, `onClosed` or `onFailed` it hears nothing more. */
 export interface Follower {
   onEvents(delivery: Delivery): void
   onKeepalive(comment: Buffer): void
+  /** The upstream has ended cleanly. */
   onEnd(): void
-  /** The app has closed it. */
+  /** The app has closed the shared stream. */
   onClosed(): void
+  /** The stream is lost, which has been reported for all of them. */
   onFailed(error: StreamError): void
 }
 
-/** The events of a shared stream from this position on, for one client. */
-export function followerOf(shared: SharedStream, session: Session, position: number): EventFlow {
-  const { transform } = shared.context.share
-  if (transform.length === 0) return new DirectFollower(shared, session, position)
-  return createClientPipeline(session, {
-    body: new HookedFollower(shared, session, position),
-    delimited: true,
-    cursor: new Cursor(session.context.lastEventId),
-    hooks: transform,
-    isShared: true,
-  })
+/** See the option `keepalive`. */
+export interface KeepalivePolicy {
+  readonly bytes: Buffer
+  readonly intervalMs: number
 }
 
-/** A client that takes the bytes as they are. It is not waited for: past its bound it is let go. */
-export class DirectFollower implements EventFlow, Follower {
-  readonly isShared = true
-  readonly hasBegun = undefined
-  readonly progress: Progress
-  readonly #shared: SharedStream
-  readonly #session: Session
-  readonly #position: number
-  // From `start` to `release`: what the client has missed, and what has come since.
-  #waiting: { readonly bytes: Buffer }[] | undefined
-  #waitingEvents = 0
-  // What of that has come since `start`, which is bounded.
-  #waitingBytes = 0
-  // How it ended meanwhile.
-  #outcome: (() => void) | undefined
-  // What the client has missed is no sign that it is slow, however much that is; until it has taken what waits for it.
-  #allowance = 0
+/** The clients that follow one stream. */
+export class Followers {
+  readonly #followers = new Set<Follower>()
+  // Fires after each interval without events. Undefined before `keepAlive` and where keepalives are off.
+  #keepaliveTimer: NodeJS.Timeout | undefined
 
-  constructor(shared: SharedStream, session: Session, position: number) {
-    this.#shared = shared
-    this.#session = session
-    this.#position = position
-    this.progress = shared.progressFrom(position, session.context.lastEventId)
+  get size(): number {
+    return this.#followers.size
   }
 
-  get atBoundary(): boolean {
-    return this.#shared.atBoundary
+  add(follower: Follower): void {
+    this.#followers.add(follower)
   }
 
-  get isOver(): boolean {
-    return this.#shared.isOver
+  /** Returns whether it was one of them. */
+  delete(follower: Follower): boolean {
+    return this.#followers.delete(follower)
   }
 
-  start(): void {
-    const { log } = this.#shared
-    this.#waiting = [...log.since(this.#position)]
-    this.#waitingEvents = log.eventsSince(this.#position)
-    this.#shared.join(this)
+  /** From now on a silence is broken by a comment, the same for all. */
+  keepAlive({ bytes, intervalMs }: KeepalivePolicy): void {
+    this.#keepaliveTimer = setTimeout(() => {
+      for (const follower of this.#followers) follower.onKeepalive(bytes)
+      this.#keepaliveTimer?.refresh()
+    }, intervalMs)
   }
 
-  release(): void {
-    const missed = (this.#waiting ?? []).map(({ bytes }) => bytes)
-    this.#waiting = undefined
-    if (missed.length > 0) {
-      this.#allowance = missed.reduce((sum, { length }) => sum + length, 0)
-      this.#session.onReceived(0, this.#waitingEvents)
-      this.#session.onEvents(missed, this.#waitingEvents)
-    }
-    this.#outcome?.()
+  /** Hands out what one read brought. A follower that leaves or comes meanwhile does not disturb the others. */
+  deliver(bytes: Buffer, events: number): void {
+    this.#keepaliveTimer?.refresh()
+    if (bytes.length === 0) return
+    const delivery: Delivery = { shared: new SharedBytes(bytes), events, now: performance.now() }
+    for (const follower of this.#followers) follower.onEvents(delivery)
   }
 
-  stop(): void {
-    this.#shared.leave(this)
-  }
-
-  onEvents({ shared, events, now }: Delivery): void {
-    const { bufferBytes } = this.#shared.context.options.limits
-    if (this.#waiting) {
-      this.#waiting.push(shared)
-      this.#waitingEvents += events
-      this.#waitingBytes += shared.bytes.length
-      if (this.#waitingBytes > bufferBytes) this.#session.onStall()
-      return
-    }
-    const { writer } = this.#session.context
-    // What has been waiting counts, not what has just come.
-    if (writer.isBehind && writer.waitingBytes > bufferBytes + this.#allowance) return this.#session.onStall()
-    this.#session.onShared(shared, events, now)
-  }
-
-  onKeepalive(comment: Buffer): void {
-    this.#session.onKeepalive(comment)
-  }
-
-  onEnd(): void {
-    this.#conclude(() => this.#session.onEnd())
-  }
-
-  onClosed(): void {
-    this.#conclude(() => this.#session.end('closed'))
-  }
-
-  /** It is reported once for all. */
-  onFailed(error: StreamError): void {
-    this.#conclude(() => this.#session.abort(closeReasonOf(error)))
-  }
-
-  #conclude(outcome: () => void): void {
-    if (this.#waiting) this.#outcome = outcome
-    else outcome()
-  }
-
-  /** The client has taken all that waited for it. */
-  unpause(): void {
-    this.#allowance = 0
-  }
-
-  // Others read the same events, so nothing holds them up.
-  hold(): void {}
-  pause(): void {}
-  flush(): void {}
-  cutAtBoundary(): void {}
-}
-
-/** A client with hooks of its own: for its feed, the shared stream is an upstream. */
-export class HookedFollower implements UpstreamBody, Follower {
-  readonly #shared: SharedStream
-  readonly #session: Session
-  readonly #position: number
-  #sink: BodySink | undefined
-  #paused = false
-  #waiting: Buffer[] = []
-  #waitingBytes = 0
-  #outcome: 'complete' | StreamError | undefined
-
-  constructor(shared: SharedStream, session: Session, position: number) {
-    this.#shared = shared
-    this.#session = session
-    this.#position = position
-  }
-
-  start(sink: BodySink): void {
-    this.#sink = sink
-    const missed = this.#shared.log.since(this.#position)
-    this.#shared.join(this)
-    for (const { bytes } of missed) sink.onData(bytes)
-  }
-
-  pause(): void {
-    this.#paused = true
-  }
-
-  unpause(): void {
-    this.#paused = false
-    const waiting = this.#waiting
-    this.#waiting = []
-    this.#waitingBytes = 0
-    for (const bytes of waiting) this.#take(bytes)
-    if (!this.#paused && this.#outcome !== undefined) this.#tell(this.#outcome)
-  }
-
-  destroy(): void {
-    this.#sink = undefined
-    this.#waiting = []
-    this.#shared.leave(this)
-  }
-
-  onEvents({ shared }: Delivery): void {
-    this.#take(shared.bytes)
-  }
-
-  #take(bytes: Buffer): void {
-    if (!this.#paused) {
-      this.#sink?.onData(bytes)
-      return
-    }
-    this.#waiting.push(bytes)
-    this.#waitingBytes += bytes.length
-    if (this.#waitingBytes > this.#shared.context.options.limits.bufferBytes) {
-      this.#session.onStall()
-    }
-  }
-
-  onKeepalive(comment: Buffer): void {
-    this.#session.onKeepalive(comment)
-  }
-
-  onEnd(): void {
-    this.#tell('complete')
-  }
-
-  onClosed(): void {
-    this.#session.end('closed')
-  }
-
-  onFailed(error: StreamError): void {
-    this.#tell(error)
-  }
-
-  #tell(outcome: 'complete' | StreamError): void {
-    this.#outcome = outcome
-    if (this.#waiting.length > 0) return
-    const sink = this.#sink
-    this.#sink = undefined
-    if (outcome === 'complete') sink?.onEnd()
-    else sink?.onBroken(outcome)
+  /** Ends the fan-out: returns the followers, who are to be told why. */
+  dismiss(): readonly Follower[] {
+    clearTimeout(this.#keepaliveTimer)
+    // One that has been cleared would begin anew with a `refresh`.
+    this.#keepaliveTimer = undefined
+    const followers = [...this.#followers]
+    this.#followers.clear()
+    return followers
   }
 }

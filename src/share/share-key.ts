@@ -10,22 +10,28 @@ import { withoutEventId } from '../events/event-id.ts'
 import { headerOf, type UpstreamResponse } from '../upstream-response.ts'
 import { carriesCredentials, namesCaller, tellingHeaders } from './share-caller.ts'
 
+// How many keys are remembered of either kind; the oldest goes.
 const MAX_REMEMBERED = 10_000
+// How long the names of varied headers of one key may be together. An upstream that depends on more is not shared.
 const MAX_VARY_LENGTH = 1024
+// Longer keys are kept as their digest.
 const MAX_KEY_LENGTH = 256
-// Long enough that a crowd does not wait for an opener again and again, short enough that a mistake mends itself.
+// Long enough that a crowd does not wait for a leader again and again, short enough that a mistake mends itself.
 const PRIVATE_MS = 60_000
 
+// See the option `share.key`.
 type KeyFunction = (req: IncomingMessage) => string | undefined
 type Warn = (text: string) => void
 
+/** Makes the keys of one proxy, and remembers what its upstreams' answers have said of who may share them. */
 export class ShareKeys {
+  // The app's key function; undefined where the key is made out of what may tell callers apart.
   readonly #ownKey: KeyFunction | undefined
-  // Until the app has been told once.
+  // Undefined when the app has been told once, and where its key function cannot be at fault.
   #warn: Warn | undefined
   // By key without varied headers: the names of the headers that the upstream's answer depends on, sorted.
   readonly #varies = new Map<string, string>()
-  // By whole key: until when its answers are taken for their openers' alone.
+  // By whole key: until when its answers are taken for answers to one client, as `performance.now()`.
   readonly #private = new Map<string, number>()
 
   /** @param warn absent where the key function takes no request, which says that all get the same */
@@ -55,6 +61,21 @@ export class ShareKeys {
     return true
   }
 
+  /**
+   * Whether an answer is for the one who asked, unless the app has said who shares; what it depends on is remembered for
+   * requests to come.
+   */
+  isPersonal(base: string, response: UpstreamResponse): boolean {
+    if (this.#ownKey) return false
+    const isKept = this.remember(base, variedHeaders(response))
+    return isPersonal(response) || !isKept
+  }
+
+  /** The headers that an answer depends on, unless the app has said who shares. */
+  variedBy(response: UpstreamResponse): readonly string[] {
+    return this.#ownKey ? [] : variedHeaders(response)
+  }
+
   /** The key of a request whose answer depends on more than its URL, as far as is known. */
   full(base: string, req: IncomingMessage): string {
     const names = splitNames(this.variesOf(base))
@@ -63,11 +84,12 @@ export class ShareKeys {
     return compactKey(JSON.stringify([base, names.map((name) => [name, sent[name] ?? null])]))
   }
 
-  /** An answer was its opener's alone; for a while nobody waits for another one of its key. */
+  /** An answer was for the one who asked; for a while no client waits for another one of its key. */
   rememberPrivate(key: string, now: number): void {
     remember(this.#private, key, now + PRIVATE_MS)
   }
 
+  /** Whether requests with this key are not to wait for each other. */
   isPrivate(key: string, now: number): boolean {
     const until = this.#private.get(key)
     if (until === undefined || now < until) return until !== undefined
@@ -93,7 +115,7 @@ export function compactKey(key: string): string {
   return key.length <= MAX_KEY_LENGTH ? `=${key}` : `#${digestOf(key)}`
 }
 
-/** Where two requests differ in this, they may be two users'. */
+/** A key for requests whose app has none: where two differ in it, they may be two users'. */
 function defaultKey(req: IncomingMessage): string | undefined {
   if (namesCaller(req)) return undefined
   // Where a client stands is no reason to keep it apart.
@@ -107,6 +129,7 @@ function urlsOf(req: IncomingMessage): string[] {
   return [req.url, Reflect.get(req, 'originalUrl')].filter((url) => typeof url === 'string')
 }
 
+/** Whether the app's key is the URL, its path or its query. */
 function isOfUrlAlone(key: string, req: IncomingMessage): boolean {
   return urlsOf(req).some((url) => {
     const path = url.replace(/\?.*/s, '')
@@ -138,10 +161,12 @@ export function isPersonal(response: UpstreamResponse): boolean {
   return /(?:^|[,\s])private(?:$|[,;=\s])/i.test(allOf(response, 'cache-control'))
 }
 
+/** The names in all of an answer's Vary headers, lower case. */
 function varyOf(response: UpstreamResponse): string[] {
   return splitNames(allOf(response, 'vary').toLowerCase())
 }
 
+/** A header's value, joined where there are several. */
 function allOf({ headers }: UpstreamResponse, lowerCaseName: string): string {
   return headers.flatMap(([name, value]) => (name.toLowerCase() === lowerCaseName ? value : [])).join()
 }
@@ -153,6 +178,7 @@ function splitNames(names: string): string[] {
     .filter((name) => name !== '')
 }
 
+/** The reverse; each name once, in one order. */
 function joinNames(names: readonly string[]): string {
   return [...new Set(names)].sort().join()
 }
@@ -165,6 +191,7 @@ function remember<Value>(map: Map<string, Value>, key: string, value: Value): vo
   if (map.size > MAX_REMEMBERED && oldest !== undefined) map.delete(oldest)
 }
 
+/** An app's mistake is an error: any other value would be the key of all who get it. */
 function checkKey(key: unknown): string | undefined {
   if (typeof key === 'string' || key === undefined) return key
   const got = `${inspect(key, { depth: 0 })} (${typeof key})`

@@ -1,102 +1,64 @@
-// Which clients share an upstream stream, and how each gets into it: who opens it, who waits for it, who comes later.
+// Which clients share an upstream stream: who opens one, who waits for it, who comes later, and who is set apart again
+// when the answer says that it is not for all. How a client gets in is told in follow.ts.
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
-import { Abort } from '../abort.ts'
-import type { Admission, Ticket } from '../admission.ts'
+import type { Admission } from '../admission.ts'
 import { StreamError, UpstreamError } from '../errors.ts'
-import { clientEventId } from '../events/event-id.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
 import { eventStreamOf } from '../stream/event-stream.ts'
-import { shareableAnswerHeaders, shareableHeaders, withGap } from '../stream/response-headers.ts'
-import type { Session } from '../stream/session.ts'
 import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
 import { bodyOf, collect, lengthOf } from './collect.ts'
 import { MemoryEventLog } from './event-log.ts'
-import { followerOf } from './followers.ts'
+import { follow } from './follow.ts'
+import { shareableAnswerHeaders } from './follower-headers.ts'
+import { type OpenedStream, Opening, type SharingRequest } from './opening.ts'
 import { ReplayBudget } from './replay-budget.ts'
-import { asksForStream, compactKey, isPersonal, ShareKeys, variedHeaders } from './share-key.ts'
+import { asksForStream, compactKey, ShareKeys } from './share-key.ts'
 import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
 
 const debug = createDebug('sse-proxy:stream')
 
-/** A client that would be content with a shared stream. */
-export interface Guest {
-  readonly req: IncomingMessage
-  readonly res: ServerResponse
-  /** Whether it has left. */
-  readonly isOver: boolean
-  /** Whose place of the limits it has; only known where clients are limited. */
-  readonly client: string | undefined
-  /**
-   * Takes a place of the limits, once.
-   * @param heir the place of a stream without a follower, which this guest will follow
-   * @throws AdmissionError
-   */
-  admit(heir: Ticket | undefined): void
-  /** Gets its own request an answer. */
-  open(): OpenUpstream
-  session(): Session
-  /** Serves it without sharing after all. */
-  alone(): void
-  answer(response: UpstreamResponse): void
-  refuse(error: unknown): void
+// A client that stands elsewhere than a stream that is being opened gets one of its own, a variant of that key. So many
+// at most; a crowd gets what there is.
+const MAX_VARIANTS = 16
+
+/** What all shared streams of a proxy have in common. */
+export interface SharedStreamsContext {
+  readonly options: ResolvedOptions
+  readonly share: ResolvedShare
+  readonly observer: SharedStreamObserver
+  readonly admission: Admission
+  nextId(): string
 }
 
-/** A stream, or an answer that is on its way and may become one. */
-interface Entry {
-  key: string
-  /** The names of the headers that all who have this key agree in. */
-  varies: string
-  readonly opener: Guest
-  /** The opener's, who may leave before the others. */
-  readonly client: string | undefined
-  readonly controller: Abort
-  /** Those who came before there was an answer, the opener among them. */
-  readonly waiting: Set<Guest>
-  /** Other streams of this key, for those who stand elsewhere. */
-  branches: number
-  stream?: { readonly shared: SharedStream; readonly response: UpstreamResponse }
-}
-
-// Whoever wants to begin elsewhere while a stream is being opened gets one of its own; a crowd gets what there is.
-const MAX_BRANCHES = 16
-
+/** All shared streams of a proxy, and the requests that wait for one. */
 export class SharedStreams {
-  readonly #options: ResolvedOptions
-  readonly #share: ResolvedShare
-  readonly #observer: SharedStreamObserver
-  readonly #nextId: () => string
-  readonly #admission: Admission
-  readonly #budget: ReplayBudget
-  readonly #entries = new Map<string, Entry>()
-  readonly #live = new Set<SharedStream>()
-  readonly #waiting = new Map<Guest, Entry>()
+  readonly #context: SharedStreamsContext
   readonly #keys: ShareKeys
+  // Bounds what all of them keep together.
+  readonly #budget: ReplayBudget
+  // By key: the answer that a request with that key waits for, or the stream that it follows.
+  readonly #openings = new Map<string, Opening>()
+  // Those that are not over, also where a request with their key would not follow them any more.
+  readonly #live = new Set<SharedStream>()
+  // What each request waits for that has no answer yet.
+  readonly #waiting = new Map<SharingRequest, Opening>()
 
-  constructor(
-    options: ResolvedOptions,
-    share: ResolvedShare,
-    observer: SharedStreamObserver,
-    nextId: () => string,
-    admission: Admission,
-  ) {
-    this.#options = options
-    this.#admission = admission
-    this.#budget = new ReplayBudget(share.maxBytes, () => admission.closeOldestLingering())
-    this.#share = share
-    this.#observer = observer
-    this.#nextId = nextId
+  constructor(context: SharedStreamsContext) {
+    const { options, share, admission } = context
+    this.#context = context
     this.#keys = new ShareKeys(share.key, share.keyTakesRequest ? (text) => warn(options, text) : undefined)
+    this.#budget = new ReplayBudget(share.maxBytes, () => admission.closeOldestLingering())
   }
 
+  /** How many there are, and how many clients follow them. */
   get stats(): { streams: number; clients: number } {
-    const open = [...this.#live]
-    return { streams: open.length, clients: open.reduce((sum, { clients }) => sum + clients, 0) }
+    const live = [...this.#live]
+    return { streams: live.length, clients: live.reduce((sum, { clients }) => sum + clients, 0) }
   }
 
-  /** Ends those that nobody follows. */
+  /** Ends those that no client follows. */
   close(): void {
     for (const shared of this.#live) {
       if (shared.clients === 0) shared.close()
@@ -104,275 +66,239 @@ export class SharedStreams {
   }
 
   /** Serves a client from a shared stream; false where it is not to be shared. */
-  serve(guest: Guest): boolean {
-    const { req } = guest
+  serve(request: SharingRequest): boolean {
+    const { req } = request
     if (req.method !== 'GET') return false
     const base = this.#keys.baseOf(req)
     if (base === undefined || !asksForStream(req)) return false
     const key = this.#keys.full(base, req)
     if (this.#keys.isPrivate(key, performance.now())) return false
-    guest.admit(this.#entries.get(key)?.stream?.shared.place)
-    this.#join(guest, key, base)
+    request.admit(this.#openings.get(key)?.stream?.shared.place)
+    this.#join(request, key, base)
     return true
   }
 
-  /** A client that is still waiting has left. */
-  leave(guest: Guest): void {
-    const entry = this.#waiting.get(guest)
-    if (!entry?.waiting.delete(guest)) return
-    this.#waiting.delete(guest)
-    if (entry.waiting.size > 0 || entry.stream) return
-    this.#remove(entry)
-    entry.controller.abort('client-left')
+  /** A client has left. Where it was the last that waited for an answer, the upstream's request is given up. */
+  leave(request: SharingRequest): void {
+    const opening = this.#waiting.get(request)
+    if (!opening) return
+    this.#stopWaiting(request, opening)
+    if (opening.waiting.size > 0 || opening.stream) return
+    this.#remove(opening)
+    opening.controller.abort('client-left')
   }
 
-  #join(guest: Guest, key: string, base: string): void {
-    const entry = this.#entries.get(key)
-    if (entry?.stream) return this.#admit(entry, guest, entry.stream)
-    if (!entry) return void this.#open(guest, key, base)
-    // What the upstream will begin with depends on where the opener stands.
-    const eventId = eventIdOf(guest)
-    const standsElsewhere = this.#share.replay.ids === 'upstream' && eventId !== eventIdOf(entry.opener)
-    if (!standsElsewhere || entry.branches >= MAX_BRANCHES) return this.#wait(guest, entry)
-    const branch = compactKey(JSON.stringify([key, eventId]))
-    if (!this.#entries.has(branch)) entry.branches++
-    this.#join(guest, branch, base)
+  /** Follows the stream of this key, waits for it, or opens it. */
+  #join(request: SharingRequest, key: string, base: string): void {
+    const opening = this.#openings.get(key)
+    if (!opening) return void this.#open(request, key, base)
+    if (opening.stream) return this.#follow(request, opening, opening.stream)
+    // What the upstream will begin with depends on where the leader stands.
+    const { lastEventId } = request
+    const standsElsewhere = !this.#assignsIds && lastEventId !== opening.leader.lastEventId
+    if (!standsElsewhere || opening.variants >= MAX_VARIANTS) return this.#wait(request, opening)
+    const variant = compactKey(JSON.stringify([key, lastEventId]))
+    if (!this.#openings.has(variant)) opening.variants++
+    this.#join(request, variant, base)
   }
 
-  async #open(opener: Guest, key: string, base: string): Promise<void> {
-    const entry: Entry = {
-      key,
-      varies: this.#keys.variesOf(base),
-      opener,
-      client: opener.client,
-      controller: new Abort(),
-      waiting: new Set(),
-      branches: 0,
-    }
-    this.#entries.set(key, entry)
-    this.#wait(opener, entry)
-    const signal = entry.controller
+  /** Asks the upstream in the leader's name, for all who come until it has answered. */
+  async #open(leader: SharingRequest, key: string, base: string): Promise<void> {
+    const opening = new Opening(leader, base, key, this.#keys.variesOf(base))
+    this.#openings.set(key, opening)
+    this.#wait(leader, opening)
+    const signal = opening.controller
     try {
-      const open = opener.open()
-      // Ids of our own mean nothing to the upstream.
-      const response = await open(this.#share.replay.ids === 'assign' ? { lastEventId: '', signal } : { signal })
-      this.#opened(entry, base, open, response)
+      const open = leader.open()
+      // Ids of the proxy's own mean nothing to the upstream.
+      const response = await open(this.#assignsIds ? { lastEventId: '', signal } : { signal })
+      const body = eventStreamOf(response, this.#context.options.timeouts.idleMs)
+      if (body) this.#share(opening, open, response, body)
+      else void this.#answer(opening, response)
     } catch (error) {
-      this.#remove(entry)
-      for (const guest of this.#takeWaiting(entry)) guest.refuse(error)
+      this.#remove(opening)
+      for (const request of this.#takeWaiting(opening)) request.refuse(error)
     }
   }
 
-  #opened(entry: Entry, base: string, open: OpenUpstream, response: UpstreamResponse): void {
-    const body = eventStreamOf(response, this.#options.timeouts.idleMs)
-    if (body) this.#startShared(entry, base, open, response, body)
-    else void this.#answerAll(entry, base, response)
-  }
-
-  #startShared(entry: Entry, base: string, open: OpenUpstream, response: UpstreamResponse, body: UpstreamBody): void {
-    const { opener, controller } = entry
-    if (this.#setApart(entry, base, response)) {
-      this.#rememberPrivate(entry, base)
-      for (const guest of this.#takeWaiting(entry)) guest.answer(response)
-      if (opener.isOver) response.body.destroy()
-      return
+  /** The answer is a stream: all who wait follow it, unless it is the leader's alone. */
+  #share(opening: Opening, open: OpenUpstream, response: UpstreamResponse, body: UpstreamBody): void {
+    if (this.#setApart(opening, response)) {
+      this.#rememberPrivate(opening)
+      return this.#answerLeader(opening, response)
     }
-    const assigns = this.#share.replay.ids === 'assign'
-    const lastEventId = assigns ? '' : eventIdOf(opener)
-    const shared = new SharedStream({
-      id: this.#nextId(),
-      req: opener.req,
-      res: opener.res,
-      controller,
-      options: this.#options,
-      share: this.#share,
-      open: () => {
-        const reopen = this.#reopener(entry, base, open)
-        return assigns ? (request) => reopen({ ...request, lastEventId: request.lastEventId ?? '' }) : reopen
-      },
-      lastEventId,
-      observer: this.#observer,
-      log: new MemoryEventLog(this.#share.replay, lastEventId, this.#budget),
-      budget: this.#budget,
-      linger: (close) => this.#admission.linger(entry.client, close),
-      // Nobody can come back to one whose place another has taken.
-      lingers: () => this.#entries.get(entry.key) === entry,
-      onOver: () => {
-        this.#live.delete(shared)
-        this.#remove(entry)
-      },
-    })
+    const shared = this.#createStream(opening, open, response, body)
+    const { upstream, statusMessage, headers, cookie } = response
     this.#live.add(shared)
-    entry.stream = { shared, response }
-    // Everybody is in before the first event, so that nobody who waited misses it.
-    for (const guest of this.#takeWaiting(entry)) this.#admit(entry, guest, entry.stream)
-    shared.start(response, body)
-    shared.lingerIfEmpty()
+    opening.stream = { shared, head: { upstream, statusMessage, headers, ...(cookie !== undefined && { cookie }) } }
+    // They are all in before the first event, so that none of them misses it.
+    for (const request of this.#takeWaiting(opening)) this.#follow(request, opening, opening.stream)
+    shared.start()
   }
 
-  /**
-   * Serves those apart who wait but would have got another answer, now that it says what it depends on.
-   * @returns whether the answer is its opener's alone
-   */
-  #setApart(entry: Entry, base: string, response: UpstreamResponse): boolean {
-    const isAlone = this.#isPersonal(base, response)
-    const names = this.#share.key ? [] : variedHeaders(response)
-    if (!isAlone && names.length === 0) return false
-    const { opener } = entry
-    this.#remove(entry)
-    entry.key = this.#keys.full(base, opener.req)
-    entry.varies = this.#keys.variesOf(base)
-    if (!isAlone && !this.#entries.has(entry.key)) this.#entries.set(entry.key, entry)
-    const isStranger = (guest: Guest) => guest !== opener && (isAlone || this.#keys.full(base, guest.req) !== entry.key)
-    const strangers = [...entry.waiting].filter(isStranger)
-    for (const guest of strangers) this.#stopWaiting(guest, entry)
-    for (const guest of strangers) this.#separate(guest, isAlone)
-    return isAlone
+  /** The leader may leave while others follow, so its place of the limits and its request are kept by what they are. */
+  #createStream(opening: Opening, open: OpenUpstream, response: UpstreamResponse, body: UpstreamBody): SharedStream {
+    const { options, share, observer, admission, nextId } = this.#context
+    const { leader, client, controller } = opening
+    const shared = new SharedStream(
+      {
+        id: nextId(),
+        req: leader.req,
+        res: leader.res,
+        controller,
+        options,
+        share,
+        open: () => this.#reopener(opening, open),
+        observer,
+        meter: observer.meter(performance.now()),
+        log: new MemoryEventLog(share.replay, this.#assignsIds ? '' : leader.lastEventId, this.#budget),
+        budget: this.#budget,
+        linger: (close) => admission.linger(client, close),
+        // Where another stream has taken its key, no client comes back to it.
+        lingers: () => this.#openings.get(opening.key) === opening,
+        onOver: () => {
+          this.#live.delete(shared)
+          this.#remove(opening)
+        },
+      },
+      response,
+      body,
+    )
+    return shared
   }
 
-  #separate(guest: Guest, isAlone: boolean): void {
-    // A crowd whose answers are private does not queue for them one by one.
-    if (!guest.isOver && (isAlone || !this.serve(guest))) guest.alone()
-  }
-
-  /** Whether an answer is for one client, unless the app has said who shares; what it depends on is remembered. */
-  #isPersonal(base: string, response: UpstreamResponse): boolean {
-    if (this.#share.key) return false
-    const isKept = this.#keys.remember(base, variedHeaders(response))
-    return isPersonal(response) || !isKept
-  }
-
-  #rememberPrivate({ opener }: Entry, base: string): void {
-    this.#keys.rememberPrivate(this.#keys.full(base, opener.req), performance.now())
+  #follow(request: SharingRequest, { leader }: Opening, stream: OpenedStream): void {
+    if (request.isOver) return
+    refusing(request, () => follow(request, stream, request === leader, this.#context.share))
   }
 
   /** What a resume brings must be for all who follow, as the stream was until then. */
-  #reopener(entry: Entry, base: string, open: OpenUpstream): OpenUpstream {
-    if (this.#share.key) return open
+  #reopener(opening: Opening, open: OpenUpstream): OpenUpstream {
     return async (request) => {
       const response = await open(request)
-      if (!isEventStream(response)) return response
-      const isAlone = this.#isPersonal(base, response)
-      const agreed = entry.varies.split(',')
-      if (!isAlone && variedHeaders(response).every((name) => agreed.includes(name))) return response
-      if (isAlone) this.#rememberPrivate(entry, base)
+      if (!isEventStream(response) || this.#isForAll(opening, response)) return response
       response.body.destroy()
       const cause = new Error('the upstream answered a resume for one of its clients alone')
       throw new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause)
     }
   }
 
-  #admit(entry: Entry, guest: Guest, stream: NonNullable<Entry['stream']>): void {
-    if (guest.isOver) return
-    try {
-      this.#letFollow(entry, guest, stream)
-    } catch (error) {
-      // What is wrong with one of them is nothing to the others.
-      guest.refuse(error)
-    }
+  /** Whether an answer depends on nothing in which the followers may differ. */
+  #isForAll(opening: Opening, response: UpstreamResponse): boolean {
+    const agreed = opening.varies.split(',')
+    const isAlone = this.#keys.isPersonal(opening.base, response)
+    if (isAlone) this.#rememberPrivate(opening)
+    return !isAlone && this.#keys.variedBy(response).every((name) => agreed.includes(name))
   }
 
-  #letFollow(entry: Entry, guest: Guest, { shared, response }: NonNullable<Entry['stream']>): void {
-    const own = guest === entry.opener
-    const { req } = guest
-    const { log } = shared
-    log.trim(performance.now())
-    const requested = eventIdOf(guest)
-    const known = own && !requested ? log.end : log.positionAfter(requested)
-    const live = log.beforeLast(this.#share.replay.initial)
-    const gap = requested !== '' && known === undefined
-    const headers = own ? response.headers : shareableHeaders(response.headers, req)
-    const session = guest.session()
-    debug('%s follows the shared stream %s', session.handle.id, shared.handle.id)
-    const position = gap ? log.first : requested === '' ? live : (known ?? live)
-    session.start(
-      { ...(own ? response : withoutCookie(response)), headers: gap ? withGap(headers, log.idBefore) : headers },
-      followerOf(shared, session, position),
+  /** Requests like the leader's wait for no other one for a while. */
+  #rememberPrivate({ base, leader }: Opening): void {
+    this.#keys.rememberPrivate(this.#keys.full(base, leader.req), performance.now())
+  }
+
+  /**
+   * Serves those apart who wait but would have got another answer, now that it says what it depends on.
+   * @returns whether the answer is its leader's alone
+   */
+  #setApart(opening: Opening, response: UpstreamResponse): boolean {
+    const { base, leader } = opening
+    const isAlone = this.#keys.isPersonal(base, response)
+    if (!isAlone && this.#keys.variedBy(response).length === 0) return false
+    this.#remove(opening)
+    opening.key = this.#keys.full(base, leader.req)
+    opening.varies = this.#keys.variesOf(base)
+    if (!isAlone && !this.#openings.has(opening.key)) this.#openings.set(opening.key, opening)
+    const strangers = [...opening.waiting].filter(
+      (request) => request !== leader && (isAlone || this.#keys.full(base, request.req) !== opening.key),
     )
-    if (gap && !session.isOver) this.#tellGap(session, requested, log.idBefore)
+    for (const request of strangers) this.#stopWaiting(request, opening)
+    // A crowd whose answers are private does not queue for them one by one.
+    for (const request of strangers) if (!request.isOver && (isAlone || !this.serve(request))) request.alone()
+    return isAlone
   }
 
-  #tellGap(session: Session, requested: string, before: string): void {
-    session.tell('share.onGap', () =>
-      this.#share.onGap?.(session.handle, { requestedId: requested, resumedAfterId: before }),
-    )
-  }
-
-  /** An answer that is no stream, for all who waited for it where it is short, for the opener alone otherwise. */
-  async #answerAll(entry: Entry, base: string, response: UpstreamResponse): Promise<void> {
-    const { opener, waiting, controller } = entry
-    this.#setApart(entry, base, response)
-    const isAlone = waiting.size === 0 || (waiting.size === 1 && waiting.has(opener))
+  /** An answer that is no stream: for all who wait where it is short, for the leader alone otherwise. */
+  async #answer(opening: Opening, response: UpstreamResponse): Promise<void> {
+    const { leader, waiting, controller } = opening
+    this.#setApart(opening, response)
     const length = lengthOf(response)
-    if (isAlone || length === undefined || length > this.#options.limits.bodyBytes) {
-      return this.#answerOpener(entry, response)
+    const isWaitedFor = waiting.size > 1 || (waiting.size === 1 && !waiting.has(leader))
+    if (!isWaitedFor || length === undefined || length > this.#context.options.limits.bodyBytes) {
+      return this.#answerLeader(opening, response)
     }
-    // Until all of it is here it goes when all who wait for it have gone.
+    // Until all of it is here, it is given up when all who wait for it have left.
     controller.onAbort(() => response.body.destroy())
     const collected = await collect(response.body, length).catch(
       (error) => new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, error),
     )
-    this.#remove(entry)
-    for (const guest of this.#takeWaiting(entry)) {
-      if (collected instanceof UpstreamError) guest.refuse(collected)
-      else this.#answer(guest, answerFor(guest, guest === opener, response, collected))
+    this.#remove(opening)
+    for (const request of this.#takeWaiting(opening)) {
+      if (collected instanceof UpstreamError) request.refuse(collected)
+      else refusing(request, () => request.answer(answerFor(request, request === leader, response, collected)))
     }
   }
 
-  #answerOpener(entry: Entry, response: UpstreamResponse): void {
-    this.#remove(entry)
-    const guests = this.#takeWaiting(entry)
-    if (!guests.includes(entry.opener)) response.body.destroy()
-    for (const guest of guests) {
-      if (guest !== entry.opener) guest.alone()
-      else this.#answer(guest, response)
+  /** An answer for its leader alone: the others ask for themselves. */
+  #answerLeader(opening: Opening, response: UpstreamResponse): void {
+    this.#remove(opening)
+    const requests = this.#takeWaiting(opening)
+    if (!requests.includes(opening.leader)) response.body.destroy()
+    for (const request of requests) {
+      if (request === opening.leader) refusing(request, () => request.answer(response))
+      else request.alone()
     }
   }
 
-  #answer(guest: Guest, response: UpstreamResponse): void {
-    try {
-      guest.answer(response)
-    } catch (error) {
-      // What is wrong with one of them is nothing to the others.
-      guest.refuse(error)
-    }
+  get #assignsIds(): boolean {
+    return this.#context.share.replay.ids === 'assign'
   }
 
-  #takeWaiting(entry: Entry): Guest[] {
-    const waiting = [...entry.waiting]
-    for (const guest of waiting) this.#stopWaiting(guest, entry)
-    return waiting.filter((guest) => !guest.isOver)
+  /** Those whose client is still there; they wait no longer. */
+  #takeWaiting(opening: Opening): SharingRequest[] {
+    const waiting = [...opening.waiting]
+    for (const request of waiting) this.#stopWaiting(request, opening)
+    return waiting.filter(({ isOver }) => !isOver)
   }
 
-  #wait(guest: Guest, entry: Entry): void {
-    entry.waiting.add(guest)
-    this.#waiting.set(guest, entry)
+  #wait(request: SharingRequest, opening: Opening): void {
+    opening.waiting.add(request)
+    this.#waiting.set(request, opening)
   }
 
-  #stopWaiting(guest: Guest, entry: Entry): void {
-    entry.waiting.delete(guest)
-    this.#waiting.delete(guest)
+  #stopWaiting(request: SharingRequest, opening: Opening): void {
+    opening.waiting.delete(request)
+    this.#waiting.delete(request)
   }
 
-  #remove(entry: Entry): void {
-    if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
+  /** From now on requests with its key open another one. */
+  #remove(opening: Opening): void {
+    if (this.#openings.get(opening.key) === opening) this.#openings.delete(opening.key)
   }
 }
 
-function eventIdOf({ req }: Guest): string {
-  return clientEventId(req.headers, req.url ?? '')
+/** What is wrong with one of many is nothing to the others. */
+function refusing(request: SharingRequest, serve: () => void): void {
+  try {
+    serve()
+  } catch (error) {
+    request.refuse(error)
+  }
 }
 
-/** Its part of an answer that is no stream. */
-function answerFor(guest: Guest, own: boolean, response: UpstreamResponse, bytes: Buffer): UpstreamResponse {
-  const headers = own ? response.headers : shareableAnswerHeaders(response.headers, guest.req)
-  return { ...(own ? response : withoutCookie(response)), headers, body: bodyOf(bytes) }
+/** What one of those who waited gets of an answer that is no stream. */
+function answerFor(
+  request: SharingRequest,
+  isLeader: boolean,
+  response: UpstreamResponse,
+  bytes: Buffer,
+): UpstreamResponse {
+  const body = bodyOf(bytes)
+  if (isLeader) return { ...response, body }
+  const { cookie: _, ...shareable } = response
+  return { ...shareable, headers: shareableAnswerHeaders(response.headers, request.req), body }
 }
 
-function withoutCookie({ cookie: _, ...response }: UpstreamResponse): UpstreamResponse {
-  return response
-}
-
+/** Tells the app of a likely mistake, in the debug log and through its logger. */
 function warn({ hpm, name }: ResolvedOptions, text: string): void {
   debug('%s: %s', name, text)
   hpm.logger?.warn(`[${name}] ${text}`)

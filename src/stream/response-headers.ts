@@ -1,8 +1,6 @@
 // The headers under which an event stream reaches the client: a function of what the upstream sent and of what the
 // app's own middleware has already set.
 
-import type { IncomingMessage } from 'node:http'
-import { encodeEventId } from '../events/event-id.ts'
 import type { Header } from '../upstream-response.ts'
 
 // They describe bytes that are not the ones sent: comments are added, events may be changed.
@@ -101,57 +99,4 @@ export function mergeVary(app: HeadersSet[string], upstream: HeadersSet[string])
 function list(value: HeadersSet[string]): string[] {
   if (value === undefined) return []
   return Array.isArray(value) ? value : [String(value)]
-}
-
-// Of an upstream's head, what describes the content is everybody's. All else may be its opener's: a token, a session.
-const ABOUT_THE_CONTENT = new Set([
-  'cache-control',
-  'content-language',
-  'content-type',
-  'cross-origin-resource-policy',
-  'expires',
-  'pragma',
-  'vary',
-  'x-content-type-options',
-])
-
-// What an answer that is no stream cannot be understood without.
-const ABOUT_AN_ANSWER = new Set([
-  ...ABOUT_THE_CONTENT,
-  'allow',
-  'content-disposition',
-  'content-encoding',
-  'content-length',
-  'etag',
-  'last-modified',
-  'location',
-  'retry-after',
-  'www-authenticate',
-])
-
-/** The headers under which others than its opener get a stream: a permission for a page's origin is for that page alone. */
-export function shareableHeaders(headers: readonly Header[], req: IncomingMessage): readonly Header[] {
-  return shareable(headers, req, ABOUT_THE_CONTENT)
-}
-
-/** The same for an answer that is no stream. */
-export function shareableAnswerHeaders(headers: readonly Header[], req: IncomingMessage): readonly Header[] {
-  return shareable(headers, req, ABOUT_AN_ANSWER)
-}
-
-function shareable(headers: readonly Header[], req: IncomingMessage, known: ReadonlySet<string>): readonly Header[] {
-  const allowed = headers.find(([name]) => name.toLowerCase() === 'access-control-allow-origin')?.[1]
-  const hasCors = allowed === '*' || (allowed !== undefined && allowed === req.headers.origin)
-  return headers.filter(([name]) => {
-    const lower = name.toLowerCase()
-    return known.has(lower) || (hasCors && lower.startsWith(CORS))
-  })
-}
-
-/** Tells a client from where on it has everything, since that is not what it asked for. */
-export function withGap(headers: readonly Header[], idBefore: string): readonly Header[] {
-  return [
-    ...headers.filter(([name]) => name.toLowerCase() !== 'last-event-id'),
-    ['Last-Event-ID', encodeEventId(idBefore)],
-  ]
 }

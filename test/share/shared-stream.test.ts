@@ -8,10 +8,12 @@ import { Meter } from '../../src/observe/meter.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { SseProxyOptions } from '../../src/options/options.ts'
 import { resolveOptions } from '../../src/options/resolve-options.ts'
+import { DirectFollower } from '../../src/share/direct-follower.ts'
 import { MemoryEventLog } from '../../src/share/event-log.ts'
 import type { Delivery, Follower } from '../../src/share/followers.ts'
 import { ReplayBudget } from '../../src/share/replay-budget.ts'
 import { SharedStream } from '../../src/share/shared-stream.ts'
+import type { Session } from '../../src/stream/session.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../../src/upstream-response.ts'
 import { BOM, cutsOf, everyMix, fixtures, forAll, randomPieces } from '../stream/fixtures.ts'
 import { interpret } from '../support/oracle.ts'
@@ -107,8 +109,9 @@ test('the place of a client is known from what it came with to what it has got',
   const { shared, body } = start()
   const follower = new Listener(shared)
   await body.give(Buffer.from('id: 1\ndata: a\n\ndata: b\n\n'))
-  const early = shared.progressFrom(shared.log.first, 'own')
-  const late = shared.progressFrom(shared.log.end, 'own')
+  const session = { context: { lastEventId: 'own' } } as Session
+  const early = new DirectFollower(shared, session, shared.log.first).progress
+  const late = new DirectFollower(shared, session, shared.log.end).progress
 
   assert.deepEqual([early.lastEventId, early.events], ['1', 2])
   assert.deepEqual([late.lastEventId, late.events], ['own', 0])
@@ -305,22 +308,7 @@ function start(share: Share = {}) {
   const controller = new Abort()
   const budget = new ReplayBudget(1_000_000, () => false)
   let lingers = true
-  const shared = new SharedStream({
-    id: '1',
-    req: { rawHeaders: [] as string[] } as IncomingMessage,
-    res: {} as ServerResponse,
-    controller,
-    options,
-    share: options.share,
-    open: () => () => Promise.reject(new Error('not again')),
-    lastEventId: '',
-    observer: { stats, meter: (at) => new Meter(stats, at), resuming() {}, resumed() {}, failed() {} },
-    log: new MemoryEventLog(options.share.replay, '', budget),
-    budget,
-    linger: () => ({ client: undefined, giveBack() {} }),
-    lingers: () => lingers,
-    onOver: () => over.push(controller.reason),
-  })
+  const observer = { meter: (at: number) => new Meter(stats, at), resuming() {}, resumed() {}, failed() {} }
   const response: UpstreamResponse = {
     status: 200,
     statusMessage: '',
@@ -329,7 +317,27 @@ function start(share: Share = {}) {
     body,
     delimited: true,
   }
-  shared.start(response, body)
+  const shared = new SharedStream(
+    {
+      id: '1',
+      req: { rawHeaders: [] as string[] } as IncomingMessage,
+      res: {} as ServerResponse,
+      controller,
+      options,
+      share: options.share,
+      open: () => () => Promise.reject(new Error('not again')),
+      observer,
+      meter: observer.meter(0),
+      log: new MemoryEventLog(options.share.replay, '', budget),
+      budget,
+      linger: () => ({ client: undefined, giveBack() {} }),
+      lingers: () => lingers,
+      onOver: () => over.push(controller.reason),
+    },
+    response,
+    body,
+  )
+  shared.start()
   const setLingers = (value: boolean): void => {
     lingers = value
   }

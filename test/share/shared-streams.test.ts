@@ -4,15 +4,15 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Abort } from '../../src/abort.ts'
 import { Admission } from '../../src/admission.ts'
-import { clientEventId } from '../../src/events/event-id.ts'
 import type { SharedBytes } from '../../src/fast-lane/http-chunks.ts'
 import { Meter } from '../../src/observe/meter.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import type { SseProxyOptions } from '../../src/options/options.ts'
-import { resolveOptions } from '../../src/options/resolve-options.ts'
-import { type Guest, SharedStreams } from '../../src/share/shared-streams.ts'
+import { type ResolvedOptions, resolveOptions } from '../../src/options/resolve-options.ts'
+import type { SharingRequest } from '../../src/share/opening.ts'
+import { SharedStreams } from '../../src/share/shared-streams.ts'
 import type { EventFlow } from '../../src/stream/event-flow.ts'
-import type { Session, SessionHead } from '../../src/stream/session.ts'
+import type { Session } from '../../src/stream/session.ts'
 import type {
   BodySink,
   OpenRequest,
@@ -125,6 +125,7 @@ async function turn(): Promise<void> {
 
 class World {
   readonly vary: string
+  readonly options: ResolvedOptions
   readonly shares: SharedStreams
   readonly visitors: Visitor[] = []
   readonly asks: Ask[] = []
@@ -138,16 +139,17 @@ class World {
       share: given,
     })
     if (!options.share) throw new Error('not shared')
+    this.options = options
     const stats = new Stats('test')
-    const observer = { stats, meter: (at: number) => new Meter(stats, at), resuming() {}, resumed() {}, failed() {} }
+    const observer = { meter: (at: number) => new Meter(stats, at), resuming() {}, resumed() {}, failed() {} }
     let ids = 0
-    this.shares = new SharedStreams(
+    this.shares = new SharedStreams({
       options,
-      options.share,
+      share: options.share,
       observer,
-      () => String(++ids),
-      new Admission(options.limits),
-    )
+      admission: new Admission(options.limits),
+      nextId: () => String(++ids),
+    })
   }
 
   get unanswered(): Ask[] {
@@ -189,12 +191,13 @@ class World {
   }
 }
 
-class Visitor implements Guest {
+class Visitor implements SharingRequest {
   readonly world: World
   readonly who: Person
   readonly req: IncomingMessage
   readonly res = {} as ServerResponse
   readonly client = undefined
+  readonly lastEventId: string
   isOver = false
   got: 'stream' | 'answer' | 'refusal' | undefined
   readonly received: Person[] = []
@@ -207,8 +210,8 @@ class Visitor implements Guest {
       host: 'localhost',
       authorization: `Bearer ${who.token}`,
       'x-tenant': String(who.tenant),
-      ...(who.id > 0 && { 'last-event-id': String(who.id) }),
     }
+    this.lastEventId = who.id > 0 ? String(who.id) : ''
     this.req = { method: 'GET', url: `/${who.path}`, headers, rawHeaders: [] } as unknown as IncomingMessage
   }
 
@@ -249,26 +252,28 @@ class Visitor implements Guest {
   }
 
   session(): Session {
-    const visitor = this
+    const over = (): void => this.#over()
     const session = {
       isOver: false,
       handle: {},
-      tell(_path: string, call: () => void) {
-        call()
+      context: {
+        lastEventId: this.lastEventId,
+        writer: { isBehind: false, waitingBytes: 0 },
+        options: this.world.options,
       },
-      context: { lastEventId: clientEventId(visitor.req.headers, visitor.req.url ?? ''), writer: { isBehind: false } },
-      start(_head: SessionHead, flow: EventFlow) {
-        visitor.got = 'stream'
-        visitor.#stop = () => flow.stop()
+      tell: (_path: string, call: () => void) => call(),
+      start: (_head: unknown, flow: EventFlow) => {
+        this.got = 'stream'
+        this.#stop = () => flow.stop()
         flow.start()
         flow.release()
       },
       onReceived() {},
-      onEvents: (pieces: readonly Buffer[]) => visitor.#read(Buffer.concat(pieces)),
-      onShared: ({ bytes }: SharedBytes) => visitor.#read(bytes),
-      onEnd: () => visitor.#over(),
-      end: () => visitor.#over(),
-      abort: () => visitor.#over(),
+      onEvents: (pieces: readonly Buffer[]) => this.#read(Buffer.concat(pieces)),
+      onShared: ({ bytes }: SharedBytes) => this.#read(bytes),
+      onEnd: over,
+      end: over,
+      abort: over,
     }
     return session as unknown as Session
   }

@@ -1,0 +1,71 @@
+// One request to the upstream that may become a shared stream: who asked for it, who waits for its answer, and, once it
+// is answered, the stream that those who come later may follow.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Abort } from '../abort.ts'
+import type { Ticket } from '../admission.ts'
+import type { Session, SessionHead } from '../stream/session.ts'
+import type { OpenUpstream, UpstreamResponse } from '../upstream-response.ts'
+import type { SharedStream } from './shared-stream.ts'
+
+/** A request that may be served from a shared stream. */
+export interface SharingRequest {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  /** Whether its client has left, or has its whole answer. */
+  readonly isOver: boolean
+  /** Whose place of the limits it has; only known where clients are limited. */
+  readonly client: string | undefined
+  /** The id that the client comes with; '' for none. */
+  readonly lastEventId: string
+  /**
+   * Takes a place of the limits, once.
+   * @param heir the place of a stream without a follower, which this request will follow
+   * @throws AdmissionError
+   */
+  admit(heir: Ticket | undefined): void
+  /** The function that gets it an answer of the upstream's. */
+  open(): OpenUpstream
+  /** What writes a stream to its client. */
+  session(): Session
+  /** Serves it from an upstream of its own after all. */
+  alone(): void
+  /** Gives it an answer. */
+  answer(response: UpstreamResponse): void
+  /** Tells its client that there is no answer. */
+  refuse(error: unknown): void
+}
+
+/** A stream that has been opened, and the head under which its leader got it. */
+export interface OpenedStream {
+  readonly shared: SharedStream
+  readonly head: SessionHead
+}
+
+export class Opening {
+  /** The key of its requests without varied headers, and with those that are known to vary answers. */
+  readonly base: string
+  key: string
+  /** The names of the headers that all who have this key agree in. */
+  varies: string
+  /** The one whose request goes to the upstream; it may leave before the others. */
+  readonly leader: SharingRequest
+  /** Whose place of the limits the leader took, known also when it has left. */
+  readonly client: string | undefined
+  /** Ends the upstream's request. */
+  readonly controller: Abort = new Abort()
+  /** Those who came before there was an answer, the leader among them. */
+  readonly waiting: Set<SharingRequest> = new Set()
+  /** How many streams of this key have been opened for clients that stand elsewhere. */
+  variants = 0
+  /** Set when the answer turns out to be a stream that others may follow. */
+  stream: OpenedStream | undefined
+
+  constructor(leader: SharingRequest, base: string, key: string, varies: string) {
+    this.leader = leader
+    this.client = leader.client
+    this.base = base
+    this.key = key
+    this.varies = varies
+  }
+}
