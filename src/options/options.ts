@@ -16,6 +16,11 @@ export interface KeepaliveOptions {
    * but an event stream reaches the client as a broken transfer, since the status cannot be changed. @defaultValue off
    */
   openAfterMs?: number | undefined
+  /**
+   * Whether a blank line follows the comment. Some client libraries take every blank line for an event and need `false`. With
+   * `false`, a reader that splits the stream at blank lines and skips comments loses the event behind one. @defaultValue true
+   */
+  blankLine?: boolean | undefined
 }
 
 /**

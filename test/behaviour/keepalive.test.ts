@@ -34,6 +34,20 @@ for (const host of hostsByProtocol) {
     assert.deepEqual(dataOf(client), ['x'])
   })
 
+  test(`with blankLine: false a comment is one line, and the event behind it is whole (${host})`, async (t) => {
+    const { upstream, front } = await proxied(t, { keepalive: { intervalMs: 20, blankLine: false } }, { host })
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.write('data: one\n\ndata: tw')
+
+    await client.waitFor(': keepalive\n: keepalive\n')
+    stream.end('o\n\n')
+
+    await client.ended()
+    assert.match(client.text, /^data: one\n\n(: keepalive\n)+data: two\n\n$/)
+    assert.deepEqual(dataOf(client), ['one', 'two'])
+  })
+
   test(`no comment cuts or completes an event that is under way (${host})`, async (t) => {
     const { upstream, front } = await proxied(t, { keepalive: 20 }, { host })
     const client = front.request()

@@ -284,6 +284,7 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     "keepalive.comment: expected a text without line breaks, got 'a\\r' (string)",
   ],
   [{ target, keepalive: { comment: 5 } }, 'keepalive.comment: expected a text without line breaks, got 5 (number)'],
+  [{ target, keepalive: { blankLine: 0 } }, 'keepalive.blankLine: expected true or false, got 0 (number)'],
   [{ target, keepalive: { openAfterMs: -1 } }, `keepalive.openAfterMs: expected ${MS}, got -1 (number)`],
   [{ target, keepalive: { interval: 5 } }, 'keepalive.interval: unknown option, did you mean intervalMs?'],
 
@@ -600,7 +601,7 @@ describe('undefined means the default', () => {
       values(
         resolve({
           health: members('failures', 'ejectMs', 'maxEjectMs', 'probe'),
-          keepalive: members('intervalMs', 'comment', 'openAfterMs'),
+          keepalive: members('intervalMs', 'comment', 'openAfterMs', 'blankLine'),
           timeouts: members('connectMs', 'responseMs', 'idleMs', 'lifetimeMs', 'writeMs'),
           limits: members(
             'streams',
@@ -641,6 +642,8 @@ describe('what an option becomes', () => {
     [false, false],
     [20, { intervalMs: 20, bytes: Buffer.from(': keepalive\n\n'), openAfterMs: 0 }],
     [{}, { intervalMs: 15_000, bytes: Buffer.from(': keepalive\n\n'), openAfterMs: 0 }],
+    [{ blankLine: true }, { intervalMs: 15_000, bytes: Buffer.from(': keepalive\n\n'), openAfterMs: 0 }],
+    [{ blankLine: false }, { intervalMs: 15_000, bytes: Buffer.from(': keepalive\n'), openAfterMs: 0 }],
     [{ comment: '' }, { intervalMs: 15_000, bytes: Buffer.from(': \n\n'), openAfterMs: 0 }],
     [
       { comment: 'noch da: ü', intervalMs: 10, openAfterMs: 5 },
