@@ -285,7 +285,7 @@ describe('the hooks and the observers', () => {
   test('the channels are those of the sources', () => {
     const told = /`node:diagnostics_channel` has ([^;]*);/.exec(text)?.[1] ?? ''
     const names = spans(told).map((span) => (span.startsWith(':') ? `sse-proxy${span}` : span))
-    const channels = [...source('observe/channels.ts').matchAll(/channel\('([^']+)'\)/g)].map(([, name]) => name)
+    const channels = [...source('observe/channels.ts').matchAll(/new Topic\('([^']+)'\)/g)].map(([, name]) => name)
 
     assert.deepEqual(names.sort(), channels.sort())
   })

@@ -78,7 +78,7 @@ export class Topic<Message> {
   readonly #channel: Channel
 
   constructor(name: string) {
-    this.#channel = channel(`sse-proxy:${name}`)
+    this.#channel = channel(name)
   }
 
   /** `message` is called only where the channel has subscribers. */
@@ -87,9 +87,9 @@ export class Topic<Message> {
   }
 }
 
-export const opens: Topic<OpenMessage> = new Topic('open')
-export const closes: Topic<CloseMessage> = new Topic('close')
-export const retries: Topic<RetryMessage> = new Topic('retry')
-export const resumes: Topic<ResumeMessage> = new Topic('resume')
-export const failures: Topic<ErrorMessage> = new Topic('error')
-export const ejections: Topic<EjectMessage> = new Topic('eject')
+export const opens: Topic<OpenMessage> = new Topic('sse-proxy:open')
+export const closes: Topic<CloseMessage> = new Topic('sse-proxy:close')
+export const retries: Topic<RetryMessage> = new Topic('sse-proxy:retry')
+export const resumes: Topic<ResumeMessage> = new Topic('sse-proxy:resume')
+export const failures: Topic<ErrorMessage> = new Topic('sse-proxy:error')
+export const ejections: Topic<EjectMessage> = new Topic('sse-proxy:eject')
