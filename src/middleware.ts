@@ -101,7 +101,7 @@ export class Middleware {
 
   stats(): ProxyStats {
     const { opener, shares } = this.#context
-    return this.#observer.stats.snapshot({
+    return this.#observer.snapshot({
       active: this.#observer.sessions.size,
       upstreams: (opener.pool?.members ?? []).map(upstreamStats),
       shared: shares?.stats ?? { streams: 0, clients: 0 },

@@ -21,7 +21,7 @@ import type { OpenerObserver } from '../upstream/open.ts'
 import type { Member } from '../upstream/pool/pool.ts'
 import { closes, ejections, failures, opens, resumes, retries } from './channels.ts'
 import { Meter } from './meter.ts'
-import { type RefusalReason, Stats } from './stats.ts'
+import { type OpenNow, type ProxyStats, type RefusalReason, Stats } from './stats.ts'
 import { UpstreamLog } from './upstream-log.ts'
 
 const debugStream = createDebug('sse-proxy:stream')
@@ -41,7 +41,6 @@ export type Report = (error: Error, req: IncomingMessage, res: ServerResponse, t
 
 /** The one observer of a proxy: each room knows it by an interface of its own. */
 export class Observer implements SessionObserver, OpenerObserver {
-  readonly stats: Stats
   /** Open streams, from the head of their response to their end. */
   readonly sessions: Set<Session> = new Set()
   /** Called when a stream is over, before it leaves `sessions`. Set while the proxy drains. */
@@ -50,6 +49,7 @@ export class Observer implements SessionObserver, OpenerObserver {
   onStart: (session: Session) => void = () => {}
   /** Reports the failure of a callback whose result is not awaited. */
   readonly callbackFailed: ReportFailure
+  readonly #stats: Stats
   readonly #options: ResolvedOptions
   readonly #report: Report
   // Absent where the app gives no logger.
@@ -59,20 +59,25 @@ export class Observer implements SessionObserver, OpenerObserver {
     this.#options = options
     this.#report = report
     this.callbackFailed = callbackFailed
-    this.stats = new Stats(options.name)
+    this.#stats = new Stats(options.name)
     this.#log = options.hpm.logger && new UpstreamLog(options.hpm.logger, options.name)
   }
 
+  /** @param now what is open, as its owners know it */
+  snapshot(now: OpenNow): ProxyStats {
+    return this.#stats.snapshot(now)
+  }
+
   meter(startedAt: number): Meter {
-    return new Meter(this.stats, startedAt)
+    return new Meter(this.#stats, startedAt)
   }
 
   /** The head of a stream's response is on its way. */
   opened(session: Session): void {
     const { handle, context } = session
     this.sessions.add(session)
-    this.stats.opened++
-    this.stats.timeToHeaders.observe((performance.now() - context.startedAt) / 1000)
+    this.#stats.opened++
+    this.#stats.timeToHeaders.observe((performance.now() - context.startedAt) / 1000)
     opens.publish(() => ({ proxy: this.#options.name, stream: handle }))
     // Checked first, because the arguments alone would cost each stream some work.
     if (debugStream.enabled) {
@@ -86,8 +91,8 @@ export class Observer implements SessionObserver, OpenerObserver {
     const { handle, context } = session
     this.onEnd(session, reason)
     if (!this.sessions.delete(session)) return
-    this.stats.closed[reason]++
-    this.stats.lifetime.observe((performance.now() - context.startedAt) / 1000)
+    this.#stats.closed[reason]++
+    this.#stats.lifetime.observe((performance.now() - context.startedAt) / 1000)
     if (debugStream.enabled) {
       debugStream('%s closed: %s after %d events, %d bytes', handle.id, reason, handle.events, handle.bytes)
     }
@@ -97,7 +102,7 @@ export class Observer implements SessionObserver, OpenerObserver {
 
   /** An open stream was broken off: its client sees a broken transfer. */
   failed(error: SseProxyError, stream: SseStream, res: ServerResponse): void {
-    this.stats.countError(error.code)
+    this.#stats.countError(error.code)
     debugError('%s %s: %s %s', stream.id, error.code, error.message, causeOf(error))
     failures.publish(() => ({ proxy: this.#options.name, error, stream, req: stream.req }))
     if (isUpstreamsFault(error)) this.#log?.failed(stream.upstream, error)
@@ -113,8 +118,8 @@ export class Observer implements SessionObserver, OpenerObserver {
   /** The same where the app's error handling responds: `on.error` is not called. */
   noteRefusal(error: SseProxyError, id: string, req: IncomingMessage): void {
     const reason = REFUSAL_REASONS[error.code]
-    if (reason) this.stats.refused[reason]++
-    this.stats.countError(error.code)
+    if (reason) this.#stats.refused[reason]++
+    this.#stats.countError(error.code)
     debugError('%s %s %s: %s: %s %s', id, req.method, pathOf(req), error.code, error.message, causeOf(error))
     failures.publish(() => ({ proxy: this.#options.name, error, req }))
   }
@@ -131,7 +136,7 @@ export class Observer implements SessionObserver, OpenerObserver {
 
   /** Another attempt will follow, `delayMs` from now. */
   retried({ id, req }: Exchange, error: UpstreamError, attempt: number, delayMs: number): void {
-    this.stats.retries++
+    this.#stats.retries++
     const { upstream = '', code } = error
     const request = `${id} ${req.method} ${pathOf(req)}`
     debugUpstream('%s failed at %s (%s), attempt %d in %d ms', request, upstream, code, attempt, delayMs)
@@ -152,7 +157,7 @@ export class Observer implements SessionObserver, OpenerObserver {
 
   /** A stream has another connection; its events follow. */
   resumed(stream: SseStream, attempt: number): void {
-    this.stats.resumes++
+    this.#stats.resumes++
     debugStream('%s goes on with %s', stream.id, stream.upstream)
     const { upstream, lastEventId } = stream
     resumes.publish(() => ({ proxy: this.#options.name, stream, upstream, lastEventId, attempt }))
