@@ -272,14 +272,14 @@ export interface SseProxyOptions<
 > extends Omit<HpmOptions<TReq, TRes>, HpmOwned> {
   /** The upstream, or several. Required unless `router` is given. */
   target?: Target | WeightedTarget | readonly (Target | WeightedTarget)[] | undefined
-  /** How one of several upstreams is chosen. @defaultValue 'least-streams' */
-  balance?: 'least-streams' | 'round-robin' | 'random' | BalanceFunction<TReq> | undefined
-  /** @see StickyOptions @defaultValue off */
-  sticky?: StickyOptions<TReq> | undefined
-  /** @see HealthOptions */
-  health?: HealthOptions | false | undefined
-  /** @see RetryOptions @defaultValue off for one target */
-  retry?: RetryOptions | false | undefined
+  /** How one of several upstreams is chosen; `'failover'`: the first healthy one, in the order of `target`. @defaultValue 'least-streams' */
+  balance?: 'least-streams' | 'round-robin' | 'random' | 'failover' | BalanceFunction<TReq> | undefined
+  /** `true` is `'ip'`. @see StickyOptions @defaultValue off */
+  sticky?: true | StickyOptions<TReq> | undefined
+  /** `true` is the default. @see HealthOptions */
+  health?: boolean | HealthOptions | undefined
+  /** `true` is `{}`: one target is asked a second time. @see RetryOptions @defaultValue off for one target */
+  retry?: boolean | RetryOptions | undefined
   /** @see ResumeOptions @defaultValue off */
   resume?: boolean | ResumeOptions | undefined
   /** Keepalive comments: the interval in ms, `false` for none, or an object. @defaultValue 15000 */

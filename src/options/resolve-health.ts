@@ -35,7 +35,12 @@ const PROBE_DEFAULTS = { intervalMs: 10_000, timeoutMs: 2000, rise: 2, fall: 3 }
 
 export function resolveHealth(value: SseProxyOptions['health']): ResolvedHealth {
   if (value === false) return { policy: false, probe: undefined }
-  const given = group('health', value ?? {}, [...Object.keys(DEFAULTS), 'probe'], ' or false')
+  const given = group(
+    'health',
+    value === true ? {} : (value ?? {}),
+    [...Object.keys(DEFAULTS), 'probe'],
+    ', true or false',
+  )
   const ejectMs = integer('health.ejectMs', given.ejectMs ?? DEFAULTS.ejectMs, 1, MAX_MS)
   const maxEjectMs = given.maxEjectMs ?? Math.max(DEFAULTS.maxEjectMs, ejectMs)
   return {

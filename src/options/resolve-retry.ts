@@ -25,7 +25,12 @@ const DEFAULT_MAX_ATTEMPTS = 3
 /** @param others how many upstreams there are beside the first */
 export function resolveRetry(value: SseProxyOptions['retry'], others: number): RetryPolicy | false {
   if (value === false || (value === undefined && others === 0)) return false
-  const given = group('retry', value ?? {}, ['attempts', ...Object.keys(DEFAULTS)], ' or false')
+  const given = group(
+    'retry',
+    value === true ? {} : (value ?? {}),
+    ['attempts', ...Object.keys(DEFAULTS)],
+    ', true or false',
+  )
   const attempts = given.attempts ?? Math.min(Math.max(others, 1), DEFAULT_MAX_ATTEMPTS)
   const backoffMs = integer('retry.backoffMs', given.backoffMs ?? DEFAULTS.backoffMs, 0, MAX_MS)
   const maxBackoffMs = given.maxBackoffMs ?? Math.max(DEFAULTS.maxBackoffMs, backoffMs)

@@ -26,14 +26,14 @@ interface KeyOptions {
 }
 
 const KEYS = ['by', 'header', 'cookie', 'query', 'key'] as const
-const EXPECTED = "'ip', { header }, { cookie }, { query }, { key } or { issueCookie, secret }"
+const EXPECTED = "true, 'ip', { header }, { cookie }, { query }, { key } or { issueCookie, secret }"
 const COOKIE_TTL_MS = 86_400_000
 // What has less can be guessed.
 const SECRET_LENGTH = 16
 
 export function resolveSticky(value: SseProxyOptions['sticky']): StickyPolicy | undefined {
   if (value === undefined) return undefined
-  const options = value === 'ip' ? { by: value } : value
+  const options = value === true || value === 'ip' ? { by: 'ip' as const } : value
   if (!isObject(options)) return unexpected('sticky', EXPECTED, value)
   if ('issueCookie' in options) return resolveCookie(options)
   const given: KeyOptions = group('sticky', options, [...KEYS, 'ttlMs'])

@@ -37,7 +37,7 @@ export interface UpstreamPolicy {
   readonly weight: number
 }
 
-const BALANCES = ['least-streams', 'round-robin', 'random'] as const
+const BALANCES = ['least-streams', 'round-robin', 'random', 'failover'] as const
 
 export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
   const upstreams = resolveTargets(options)

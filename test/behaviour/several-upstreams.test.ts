@@ -71,6 +71,30 @@ test('random reaches everybody', async (t) => {
   for (const { exchanges } of upstreams) assert.ok(exchanges.length > 0)
 })
 
+test('failover asks the first in the list, the second while that is out, and the first again', async (t) => {
+  let isUp = true
+  const handler = (exchange: Exchange): void => exchange.answer(isUp ? 200 : 503)
+  const { upstreams, front, proxy } = await several(
+    t,
+    { balance: 'failover', health: { failures: 1, ejectMs: 200 } },
+    { upstream: (at) => (at === 0 ? { handler } : answering) },
+  )
+  const asked = (): number[] => upstreams.map(({ exchanges }) => exchanges.length)
+
+  for (let i = 0; i < 3; i += 1) await front.request().ended()
+  const before = asked()
+  isUp = false
+  for (let i = 0; i < 3; i += 1) await front.request().ended()
+  const during = asked()
+  isUp = true
+  await until(() => proxy.stats().upstreams[0]?.healthy === true, 'the first to be asked again')
+  await front.request().ended()
+
+  assert.deepEqual(before, [3, 0, 0])
+  assert.deepEqual(during, [4, 3, 0])
+  assert.deepEqual(asked(), [5, 3, 0])
+})
+
 test("the app's own function chooses, by whatever it finds in the request", async (t) => {
   const balance: SseProxyOptions['balance'] = (candidates, req) => {
     const wanted = candidates[Number(req.headers['x-shard'])]

@@ -29,11 +29,11 @@ const AT_ONCE = 'expected a function that returns its result at once, got an asy
 const FROM_1 = 'an integer from 1 to 2147483647'
 const BYTES = 'an integer from 1 to 9007199254740991'
 const URL_EXPECTED = "an http or https URL such as 'http://localhost:8080/events'"
-const STICKY = "'ip', { header }, { cookie }, { query }, { key } or { issueCookie, secret }"
+const STICKY = "true, 'ip', { header }, { cookie }, { query }, { key } or { issueCookie, secret }"
 const HOOKS = 'a function or an array of functions'
 const VIA = 'a pseudonym without spaces or commas, or false'
 const LABEL = 'a label of 1 to 100 printable characters'
-const BALANCES = "'least-streams' or 'round-robin' or 'random' or a function"
+const BALANCES = "'least-streams' or 'round-robin' or 'random' or 'failover' or a function"
 
 const AGENT = 'an http.Agent or https.Agent, or false for a connection for each request'
 const REWRITING = 'a text, an object of texts, or false'
@@ -183,7 +183,7 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     'sticky.ttlMs: expected an integer from 1000 to 9007199254740991, got 1 (number)',
   ],
 
-  [{ target, health: true }, 'health: expected an object or false, got true (boolean)'],
+  [{ target, health: 1 }, 'health: expected an object, true or false, got 1 (number)'],
   [{ target, health: { failures: 0 } }, `health.failures: expected ${FROM_1}, got 0 (number)`],
   [{ target, health: { ejectMs: 0 } }, `health.ejectMs: expected ${FROM_1}, got 0 (number)`],
   [
@@ -212,7 +212,7 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   ],
   [{ target, health: { failure: 1 } }, 'health.failure: unknown option, did you mean failures?'],
 
-  [{ target, retry: true }, 'retry: expected an object or false, got true (boolean)'],
+  [{ target, retry: 1 }, 'retry: expected an object, true or false, got 1 (number)'],
   [{ target, retry: { attempts: 101 } }, 'retry.attempts: expected an integer from 0 to 100, got 101 (number)'],
   [{ target, retry: { backoffMs: 1.5 } }, `retry.backoffMs: expected ${MS}, got 1.5 (number)`],
   [

@@ -136,6 +136,12 @@ test('retry without numbers tries one target once more', () => {
   })
 })
 
+test('true says what the option is without members', () => {
+  const given = resolve({ target: [url, 'http://other'], retry: true, health: true, sticky: true })
+
+  assert.deepEqual(given, resolve({ target: [url, 'http://other'], retry: {}, health: {}, sticky: 'ip' }))
+})
+
 test('a longest wait that is not given is never shorter than the first', () => {
   const { retry } = resolve({ target: url, retry: { backoffMs: 60_000 } })
   const { pool } = resolve({ target: url, health: { failures: 1, ejectMs: 600_000 } })

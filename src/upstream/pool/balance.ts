@@ -43,6 +43,11 @@ export function roundRobin<C extends BalanceCandidate>(): Balance<C> {
   }
 }
 
+/** The first in the order that they were given in; those behind it are asked while it is out. */
+export function failover<C extends BalanceCandidate>(): Balance<C> {
+  return ([first]) => first
+}
+
 /** By chance, in proportion to weight. */
 export function random<C extends BalanceCandidate>(chance: () => number = Math.random): Balance<C> {
   return (candidates) => {

@@ -4,7 +4,7 @@
 import { clientIp } from '../../client-address.ts'
 import type { StickyPolicy } from '../../options/resolve-sticky.ts'
 import type { PoolPolicy } from '../../options/resolve-upstreams.ts'
-import { type Balance, custom, leastStreams, random, roundRobin } from './balance.ts'
+import { type Balance, custom, failover, leastStreams, random, roundRobin } from './balance.ts'
 import { Member, Pool, type Stickiness } from './pool.ts'
 import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './sticky.ts'
 
@@ -15,7 +15,14 @@ export function createPool({ upstreams, balance, sticky, health }: PoolPolicy): 
 
 function balanceOf(policy: PoolPolicy['balance']): Balance<Member> {
   if (typeof policy === 'function') return custom(policy)
-  return { 'least-streams': leastStreams<Member>, 'round-robin': roundRobin<Member>, random: random<Member> }[policy]()
+  return BALANCES[policy]()
+}
+
+const BALANCES = {
+  'least-streams': leastStreams<Member>,
+  'round-robin': roundRobin<Member>,
+  random: random<Member>,
+  failover: failover<Member>,
 }
 
 function stickinessOf(policy: StickyPolicy): Stickiness {

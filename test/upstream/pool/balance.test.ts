@@ -5,7 +5,7 @@ import { Socket } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { BalanceCandidate } from '../../../src/options/options.ts'
-import { type Balance, custom, leastStreams, random, roundRobin } from '../../../src/upstream/pool/balance.ts'
+import { type Balance, custom, failover, leastStreams, random, roundRobin } from '../../../src/upstream/pool/balance.ts'
 
 const req = new IncomingMessage(new Socket())
 
@@ -23,6 +23,7 @@ const policies: { name: string; create: () => Balance<Candidate> }[] = [
   { name: 'least-streams', create: leastStreams },
   { name: 'round-robin', create: roundRobin },
   { name: 'random', create: random },
+  { name: 'failover', create: failover },
 ]
 
 for (const { name, create } of policies) {
