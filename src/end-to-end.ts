@@ -17,7 +17,10 @@ const HOP_BY_HOP = new Set([
   'http2-settings',
 ])
 
-const NO_NAMES: ReadonlySet<string> = new Set()
+/** Names of headers, in lower case. */
+export type HeaderNames = ReadonlySet<string>
+
+export const NO_NAMES: HeaderNames = new Set()
 
 /** Whether a header concerns one hop only, whatever Connection says. */
 export function isHopByHop(name: string): boolean {
@@ -33,6 +36,26 @@ export function namedByConnection(connection: unknown): ReadonlySet<string> {
       .split(',')
       .map((name) => name.trim()),
   )
+}
+
+/** A request as if it had never had these headers, see the option `stripHeaders`. */
+export function withoutHeaders(client: ClientHeaders, stripped: HeaderNames): ClientHeaders {
+  if (stripped.size === 0) return client
+  const { headers, rawHeaders } = client
+  return {
+    headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !stripped.has(name))),
+    rawHeaders: rawHeaders.filter((_, i) => !stripped.has((rawHeaders[i - (i % 2)] ?? '').toLowerCase())),
+  }
+}
+
+/** Headers with others over them, whatever the case in which either are written. */
+export function overlaid<Value>(
+  headers: Readonly<Record<string, Value>>,
+  over: Readonly<Record<string, Value>>,
+): Record<string, Value> {
+  const names = new Set(Object.keys(over).map((name) => name.toLowerCase()))
+  const kept = Object.entries(headers).filter(([name]) => !names.has(name.toLowerCase()))
+  return { ...Object.fromEntries(kept), ...over }
 }
 
 /** What travels on: not what concerns this hop, Expect (which this server answers), or the pseudo headers of HTTP/2. */

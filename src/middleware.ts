@@ -42,8 +42,12 @@ export class Middleware {
     const { connectMs, responseMs } = options.timeouts
     this.#options = options
     const only = pool?.members.length === 1 ? pool.members[0] : undefined
+    const stripped = new Set(options.stripHeaders)
     const callbackFailed = failureReport(options.hpm.logger)
-    this.#proxy = createHttpProxy(options.hpm, only?.target ?? options.fallback, only !== undefined, callbackFailed)
+    this.#proxy = createHttpProxy(options.hpm, only?.target ?? options.fallback, only !== undefined, callbackFailed, {
+      stripped,
+      own: pool?.members[0]?.headers,
+    })
     this.#observer = new Observer(options, this.#proxy.report, callbackFailed)
     const observer = this.#observer
     const admission = new Admission(options.limits)
@@ -61,6 +65,7 @@ export class Middleware {
         agents: createAgents(),
         via: options.via,
         xfwd: options.hpm.xfwd === true,
+        stripped,
         connectMs,
         responseMs,
         pool,

@@ -12,6 +12,7 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'retry',
   'resume',
   'keepalive',
+  'stripHeaders',
   'framing',
   'transform',
   'timeouts',

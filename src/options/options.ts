@@ -263,6 +263,12 @@ export interface WeightedTarget {
   url: Target
   /** Its share of the requests, relative to the others. @defaultValue 1 */
   weight?: number | undefined
+  /**
+   * Headers that its requests, its probes and WebSockets to it carry in place of the client's and of `headers`: another
+   * provider's key, say. `stripHeaders` does not concern them, and no other target gets them, nor a redirect to another
+   * origin. Refused beside `router` and `forward`. @defaultValue none
+   */
+  headers?: Readonly<Record<string, string>> | undefined
 }
 
 /** All options of `sseProxy()`: the package's own beside those of http-proxy-middleware. */
@@ -284,6 +290,12 @@ export interface SseProxyOptions<
   resume?: boolean | ResumeOptions | undefined
   /** Keepalive comments: the interval in ms, `false` for none, or an object. @defaultValue 15000 */
   keepalive?: number | false | KeepaliveOptions | undefined
+  /**
+   * Names of request headers that do not reach the upstream: for streams, ordinary answers and WebSockets alike. What the
+   * app adds with `headers`, `auth` or a target's own `headers` still does. With `share`, clients that differ in these alone
+   * share a stream. @defaultValue none
+   */
+  stripHeaders?: readonly string[] | undefined
   /** `'event'` forwards whole events only; `'bytes'` forwards each read as it is. @defaultValue 'event' */
   framing?: 'event' | 'bytes' | undefined
   /** Hooks that see, change, drop or add events. @defaultValue none */

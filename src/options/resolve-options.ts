@@ -23,6 +23,7 @@ import {
 import { CHECKED_WITH_NULL, OWN_OPTIONS, REPLACED } from './option-names.ts'
 import type { SseProxyOptions, Target } from './options.ts'
 import { PASSED_OPTIONS, resolvePassed } from './passed-options.ts'
+import { resolveStripHeaders } from './resolve-headers.ts'
 import { type KeepalivePolicy, resolveKeepalive } from './resolve-keepalive.ts'
 import { type ResolvedLimits, resolveLimits } from './resolve-limits.ts'
 import { type ResumePolicy, resolveResume } from './resolve-resume.ts'
@@ -37,6 +38,8 @@ export interface ResolvedOptions {
   /** The target of requests that no pool and no router places: http-proxy-middleware is created with it. */
   readonly fallback: Target | undefined
   readonly upstreams: ResolvedUpstreams
+  /** In lower case. */
+  readonly stripHeaders: readonly string[]
   readonly resume: ResumePolicy | false
   readonly keepalive: KeepalivePolicy | false
   readonly framing: 'event' | 'bytes'
@@ -85,6 +88,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
     hpm: guarded(resolvePassed(options)),
     fallback: fallbackTarget(options),
     upstreams: resolveUpstreams(options),
+    stripHeaders: resolveStripHeaders(options.stripHeaders ?? []),
     resume: resolveResume(options.resume, framing),
     keepalive: resolveKeepalive(options.keepalive),
     framing,

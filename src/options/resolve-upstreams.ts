@@ -5,6 +5,7 @@ import { ConfigError } from '../errors.ts'
 import { upstreamLabel } from '../upstream-label.ts'
 import { group, isObject, oneOf, unexpected } from './check.ts'
 import type { BalanceFunction, SseProxyOptions, Target } from './options.ts'
+import { checkHeaders } from './resolve-headers.ts'
 import { type HealthPolicy, type ProbePolicy, resolveHealth } from './resolve-health.ts'
 import { type RetryPolicy, resolveRetry } from './resolve-retry.ts'
 import { resolveSticky, type StickyPolicy } from './resolve-sticky.ts'
@@ -35,6 +36,8 @@ export interface UpstreamPolicy {
   readonly url: string
   /** Above 0; relative to the others. */
   readonly weight: number
+  /** Of its own, over those of clients; names in lower case. */
+  readonly headers: Readonly<Record<string, string>> | undefined
 }
 
 const BALANCES = ['least-streams', 'round-robin', 'random', 'failover'] as const
@@ -47,6 +50,9 @@ export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
       if (options[key] !== undefined) throw new ConfigError(`${key}: cannot be used without target: the router chooses`)
     }
     return Object.freeze({ pool: undefined, retry: resolveRetry(options.retry, 0), probe: undefined })
+  }
+  if (options.forward !== undefined && upstreams.some(({ headers }) => headers)) {
+    throw new ConfigError('target.headers: cannot be used with forward, which would get them too')
   }
   return Object.freeze({
     pool: Object.freeze({
@@ -83,22 +89,26 @@ function resolveTargets({ target, router, forward }: SseProxyOptions): UpstreamP
 /** With a router, the target is the fallback for requests that it does not place. */
 function routed(target: unknown): [] {
   checkTarget('target', target)
+  if (isObject(target) && 'url' in target && target.headers !== undefined) {
+    throw new ConfigError('target.headers: cannot be used with router, which chooses')
+  }
   return []
 }
 
 const TARGET_EXPECTED = "an http or https URL such as 'http://localhost:8080/events'"
 
 function checkTarget(path: string, value: unknown): UpstreamPolicy {
-  if (!isObject(value) || !('url' in value)) return upstream(checkUrl(path, value), 1)
-  const { url, weight = 1 } = group(path, value, ['url', 'weight'])
+  if (!isObject(value) || !('url' in value)) return upstream(checkUrl(path, value), 1, undefined)
+  const { url, weight = 1, headers } = group(path, value, ['url', 'weight', 'headers'])
   if (typeof weight !== 'number' || !(weight > 0) || weight === Number.POSITIVE_INFINITY) {
     return unexpected(`${path}.weight`, 'a number above 0', weight)
   }
-  return upstream(checkUrl(`${path}.url`, url), weight)
+  const own = headers === undefined ? undefined : checkHeaders(`${path}.headers`, headers)
+  return upstream(checkUrl(`${path}.url`, url), weight, own)
 }
 
-function upstream(target: Target, weight: number): UpstreamPolicy {
-  return { target, url: upstreamLabel(target), weight }
+function upstream(target: Target, weight: number, headers: UpstreamPolicy['headers']): UpstreamPolicy {
+  return { target, url: upstreamLabel(target), weight, headers }
 }
 
 function checkUrl(path: string, target: unknown): Target {

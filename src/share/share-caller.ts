@@ -3,7 +3,7 @@
 
 import type { IncomingMessage } from 'node:http'
 import { TLSSocket } from 'node:tls'
-import { endToEndHeaders, isHopByHop } from '../end-to-end.ts'
+import { type ClientHeaders, endToEndHeaders, isHopByHop } from '../end-to-end.ts'
 
 // Headers that do not tell callers apart. Host is in the key already. What proxies say of the host that was asked
 // (X-Forwarded-Host) is not here, since it may name a tenant.
@@ -35,19 +35,19 @@ const CALLER_WORDS =
   /(?:^|[-_])(?:user\w*|uid|sid|login|e?mail|from|sso|saml|oidc|dpop|consumer|customer|member|visitor|guest|device|key|nonce|dn|mtls)(?:$|[-_])/
 
 /** Whether a request says who sends it, in a way that a key cannot be trusted to hold: it is not to be shared at all. */
-export function namesCaller(req: IncomingMessage): boolean {
-  return headerNames(req).some(isCallerHeader) || hasClientCertificate(req)
+export function namesCaller(sent: ClientHeaders, req: IncomingMessage): boolean {
+  return headerNames(sent).some(isCallerHeader) || hasClientCertificate(req)
 }
 
 /** Whether the answer to a request may be meant for one user. */
-export function carriesCredentials(req: IncomingMessage): boolean {
-  return headerNames(req).some((name) => isSharedCredential(name)) || namesCaller(req)
+export function carriesCredentials(sent: ClientHeaders, req: IncomingMessage): boolean {
+  return headerNames(sent).some((name) => isSharedCredential(name)) || namesCaller(sent, req)
 }
 
 /** The headers in which two clients of one stream must not differ: as they are sent, and as they came. */
-export function tellingHeaders(req: IncomingMessage): unknown[] {
-  const { rawHeaders } = req
-  const sent = Object.entries(endToEndHeaders(req))
+export function tellingHeaders(client: ClientHeaders): unknown[] {
+  const { rawHeaders } = client
+  const sent = Object.entries(endToEndHeaders(client))
   // A middleware may have checked a credential, and removed it.
   const came = rawHeaders.flatMap((name, i) => (i % 2 === 0 ? [[name.toLowerCase(), rawHeaders[i + 1]] as const] : []))
   return [telling(sent), telling(came)]
@@ -70,7 +70,7 @@ function hostsOf(value: Value): unknown {
 }
 
 /** The names of a request's headers as they are now and as they came: a middleware may have removed some. */
-function headerNames({ headers, rawHeaders }: IncomingMessage): string[] {
+function headerNames({ headers, rawHeaders }: ClientHeaders): string[] {
   return [...Object.keys(headers), ...rawHeaders.filter((_, i) => i % 2 === 0).map((name) => name.toLowerCase())]
 }
 

@@ -4,7 +4,7 @@
 import type { IncomingMessage } from 'node:http'
 import { inspect } from 'node:util'
 import { digestOf } from '../digest.ts'
-import { endToEndHeaders } from '../end-to-end.ts'
+import { type ClientHeaders, endToEndHeaders, type HeaderNames, NO_NAMES, withoutHeaders } from '../end-to-end.ts'
 import { UpstreamError } from '../errors.ts'
 import { withoutEventId } from '../events/event-id.ts'
 import { headerOf, type UpstreamResponse } from '../upstream-response.ts'
@@ -27,6 +27,8 @@ type Warn = (text: string) => void
 export class ShareKeys {
   // The app's key function; undefined where the key is made out of what may tell callers apart.
   readonly #ownKey: KeyFunction | undefined
+  // Headers that do not reach the upstream, and tell no caller from another.
+  readonly #stripped: HeaderNames
   // Undefined when the app has been told once, and where its key function cannot be at fault.
   #warn: Warn | undefined
   // By key without varied headers: the names of the headers that the upstream's answer depends on, sorted.
@@ -34,15 +36,19 @@ export class ShareKeys {
   // By whole key: until when its answers are taken for answers to one client, as `performance.now()`.
   readonly #private = new Map<string, number>()
 
-  /** @param warn absent where the key function takes no request, which says that all get the same */
-  constructor(ownKey: KeyFunction | undefined, warn: Warn | undefined) {
+  /**
+   * @param warn absent where the key function takes no request, which says that all get the same
+   * @param stripped the names of headers that do not reach the upstream
+   */
+  constructor(ownKey: KeyFunction | undefined, warn: Warn | undefined, stripped: HeaderNames = NO_NAMES) {
+    this.#stripped = stripped
     this.#ownKey = ownKey
     this.#warn = warn
   }
 
   /** The key without varied headers; undefined where nothing is to be shared. */
   baseOf(req: IncomingMessage): string | undefined {
-    const key = this.#ownKey ? this.#ask(this.#ownKey, req) : defaultKey(req)
+    const key = this.#ownKey ? this.#ask(this.#ownKey, req) : defaultKey(req, withoutHeaders(req, this.#stripped))
     return key === undefined ? undefined : compactKey(key)
   }
 
@@ -80,7 +86,7 @@ export class ShareKeys {
   full(base: string, req: IncomingMessage): string {
     const names = splitNames(this.variesOf(base))
     if (names.length === 0) return base
-    const sent = endToEndHeaders(req)
+    const sent = endToEndHeaders(withoutHeaders(req, this.#stripped))
     return compactKey(JSON.stringify([base, names.map((name) => [name, sent[name] ?? null])]))
   }
 
@@ -97,9 +103,13 @@ export class ShareKeys {
     return false
   }
 
+  #carriesCredentials(req: IncomingMessage): boolean {
+    return carriesCredentials(withoutHeaders(req, this.#stripped), req)
+  }
+
   #ask(ownKey: KeyFunction, req: IncomingMessage): string | undefined {
     const key = checkKey(ownKey(req))
-    if (this.#warn && key && isOfUrlAlone(key, req) && carriesCredentials(req)) {
+    if (this.#warn && key && isOfUrlAlone(key, req) && this.#carriesCredentials(req)) {
       this.#warn(
         'share.key returned the URL alone for a request that carries credentials: all who ask for that URL get one stream, ' +
           'whoever they are. Return who the user is as well, or a constant where all users are to get the same.',
@@ -116,12 +126,12 @@ export function compactKey(key: string): string {
 }
 
 /** A key for requests whose app has none: where two differ in it, they may be two users'. */
-function defaultKey(req: IncomingMessage): string | undefined {
-  if (namesCaller(req)) return undefined
+function defaultKey(req: IncomingMessage, sent: ClientHeaders): string | undefined {
+  if (namesCaller(sent, req)) return undefined
   // Where a client stands is no reason to keep it apart.
   const urls = urlsOf(req).map(withoutEventId)
   const { host, ':authority': authority } = req.headers
-  return JSON.stringify([urls, host ?? authority ?? null, tellingHeaders(req)])
+  return JSON.stringify([urls, host ?? authority ?? null, tellingHeaders(sent)])
 }
 
 /** As it is now, and as it was before the app mounted the proxy or rewrote it. */

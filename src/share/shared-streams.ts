@@ -48,7 +48,8 @@ export class SharedStreams {
   constructor(context: SharedStreamsContext) {
     const { options, share, admission } = context
     this.#context = context
-    this.#keys = new ShareKeys(share.key, share.keyTakesRequest ? (text) => warn(options, text) : undefined)
+    const warning = share.keyTakesRequest ? (text: string) => warn(options, text) : undefined
+    this.#keys = new ShareKeys(share.key, warning, new Set(options.stripHeaders))
     this.#budget = new ReplayBudget(share.maxBytes, () => admission.closeOldestLingering())
   }
 

@@ -4,6 +4,7 @@
 import { ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
+import { overlaid } from '../end-to-end.ts'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
 import type { HpmOptions, HpmTarget } from '../hpm.ts'
 import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
@@ -26,6 +27,8 @@ export interface Upstream {
   /** The same, parsed. */
   readonly parsed: HpmTarget
   readonly url: string
+  /** Of its own, over those of clients: another provider's key, say. Lower case. */
+  readonly headers: Readonly<Record<string, string>> | undefined
 }
 
 /** What all attempts of a middleware share. */
@@ -34,6 +37,7 @@ export interface AttemptContext {
   readonly agents: Agents
   readonly via: RequestFacts['via']
   readonly xfwd: boolean
+  readonly stripped: RequestFacts['stripped']
   readonly connectMs: number
   readonly responseMs: number
 }
@@ -133,6 +137,7 @@ class Attempt implements PassTaker {
       remoteAddress: context.xfwd ? req.socket?.remoteAddress : undefined,
       via: context.via,
       xfwd: context.xfwd,
+      stripped: context.stripped,
       lastEventId: request.lastEventId,
     })
     describeBody(headers, body)
@@ -165,6 +170,8 @@ class Attempt implements PassTaker {
     this.#hasOwnAgent = options.agent === undefined
     const kind = this.#fresh ? 'fresh' : 'pooled'
     options.agent ??= agents[kind](secure)
+    const own = this.#order.upstream?.headers
+    if (own) options.headers = overlaid(options.headers ?? {}, own)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
     this.#upload = openBody(exchange.body)
@@ -190,6 +197,10 @@ class Attempt implements PassTaker {
     if (this.#hasOwnAgent && options.followRedirects) options.agent = undefined
     if (this.#request && this.#request.host !== request.host) request.removeHeader('last-event-id')
     const redirected = this.#request !== undefined
+    // A redirect may lead to somebody whom the target's own key is not meant for.
+    if (redirected && !isAtOrigin(request, options.target)) {
+      for (const name in this.#order.upstream?.headers) request.removeHeader(name)
+    }
     if (this.#request) {
       this.#request.off('close', this.#onClosed)
       this.#request.socket?.off('data', this.#onRead)
@@ -412,6 +423,10 @@ const EMPTY_BODY: UpstreamBody = {
   pause() {},
   unpause() {},
   destroy() {},
+}
+
+function isAtOrigin(request: ClientRequest, target: HpmTarget | undefined): boolean {
+  return target instanceof URL && request.protocol === target.protocol && request.getHeader('host') === target.host
 }
 
 /** Not of the system, or of an agent that does something of its own. */

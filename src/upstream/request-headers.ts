@@ -1,7 +1,7 @@
 // What happens to headers on the way to the upstream and back, as functions of values.
 
 import type { OutgoingHttpHeaders } from 'node:http'
-import { type ClientHeaders, endToEndHeaders, isHopByHop, namedByConnection } from '../end-to-end.ts'
+import { type ClientHeaders, endToEndHeaders, type HeaderNames, isHopByHop, namedByConnection } from '../end-to-end.ts'
 import { encodeEventId, lastEventIdOfQuery } from '../events/event-id.ts'
 import type { Header } from '../upstream-response.ts'
 
@@ -14,6 +14,8 @@ export interface RequestFacts {
   readonly remoteAddress: string | undefined
   readonly via: string | false
   readonly xfwd: boolean
+  /** Of the client's headers these do not reach the upstream. */
+  readonly stripped: HeaderNames
   /** Set in place of the client's own Last-Event-ID. */
   readonly lastEventId?: string | undefined
 }
@@ -22,6 +24,7 @@ export interface RequestFacts {
 export function requestHeaders(client: ClientHeaders, facts: RequestFacts): OutgoingHttpHeaders {
   const incoming = client.headers
   const headers: OutgoingHttpHeaders = endToEndHeaders(client)
+  for (const name of facts.stripped) delete headers[name]
   // RFC 9112, section 6.3: where both came, the length is not to be believed.
   if (incoming['transfer-encoding'] !== undefined) delete headers['content-length']
   const authority = incoming[':authority']
@@ -33,7 +36,8 @@ export function requestHeaders(client: ClientHeaders, facts: RequestFacts): Outg
 
   const lastEventId =
     facts.lastEventId === undefined
-      ? headers['last-event-id'] || encodeEventId(lastEventIdOfQuery(facts.url))
+      ? headers['last-event-id'] ||
+        (facts.stripped.has('last-event-id') ? '' : encodeEventId(lastEventIdOfQuery(facts.url)))
       : encodeEventId(facts.lastEventId)
   if (lastEventId) headers['last-event-id'] = lastEventId
   else delete headers['last-event-id']

@@ -5,6 +5,7 @@ import { ClientRequest, IncomingMessage, ServerResponse, STATUS_CODES } from 'no
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { asError, awaited, isThenable, promised, type ReportFailure, tell } from '../app-callback.ts'
+import { type HeaderNames, overlaid } from '../end-to-end.ts'
 import { UpstreamError } from '../errors.ts'
 import {
   createProxyMiddleware,
@@ -40,6 +41,7 @@ export interface HttpProxy {
 /**
  * @param target for requests that have no upstream of their own
  * @param isOnly whether there is no other, so that asking a router, and waiting for it, can be left out
+ * @param upgrades what becomes of the headers of upgrades, which are no attempts
  * @param callbackFailed told of handlers that fail where nothing else shows it
  */
 export function createHttpProxy(
@@ -47,12 +49,13 @@ export function createHttpProxy(
   target: HpmTarget | undefined,
   isOnly: boolean,
   callbackFailed: ReportFailure,
+  upgrades: UpgradeHeaders,
 ): HttpProxy {
   // `ws` would subscribe to upgrades only when the first response is over, which for a stream may be never.
   const { pathFilter: _pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
   const boundary = new PathBoundary(hpm)
   const accepts = hpm.pathFilter === undefined ? () => true as const : createFilter(hpm)
-  const seam = createSeam(boundary, callbackFailed)
+  const seam = createSeam(boundary, callbackFailed, upgrades)
   const middleware = createProxyMiddleware({
     ...rest,
     ...(typeof pathRewrite === 'function'
@@ -126,6 +129,14 @@ export function createHttpProxy(
   }
 }
 
+/** What becomes of the headers of a WebSocket's request on its way to the upstream. */
+export interface UpgradeHeaders {
+  /** Those of the client that do not travel on. */
+  readonly stripped: HeaderNames
+  /** The target's own, over those of the client. */
+  readonly own: Readonly<Record<string, string>> | undefined
+}
+
 /** A plugin that stands between http-proxy-middleware and everybody who listens to it. */
 interface Seam {
   readonly plugin: Plugin
@@ -134,16 +145,17 @@ interface Seam {
   refuseUpgrade(req: IncomingMessage, socket: Socket): void
 }
 
-function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure): Seam {
+function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure, upgrades: UpgradeHeaders): Seam {
   let server: ProxyServer | undefined
   return {
     endListeners: () => server?.rawListeners('end') ?? [],
     plugin(installed) {
       server = installed
-      interceptPasses(installed, boundary)
+      interceptPasses(installed, boundary, upgrades)
       interceptEvents(installed, callbackFailed)
       installed.on('error', closeFailedUpgrade)
       guardUpgrades(installed)
+      if (upgrades.stripped.size > 0) stripUpgrades(installed, upgrades.stripped)
     },
     errorListeners: () => (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade),
     refuseUpgrade(req, socket) {
@@ -152,14 +164,17 @@ function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure): Seam
   }
 }
 
-function interceptPasses(server: ProxyServer, boundary: PathBoundary): void {
+function interceptPasses(server: ProxyServer, boundary: PathBoundary, upgrades: UpgradeHeaders): void {
   const { web, ws } = server
   server.web = (req, res, options = {}, head) => {
     if (isStandIn(res) && !res.taker.prepare(options, req)) return Promise.resolve()
     return web.call(server, req, res, options, head)
   }
   server.ws = (req, socket, options, head) => {
-    if (boundary.admitsRewritten(req.url ?? '/')) return ws.call(server, req, socket, options, head)
+    if (boundary.admitsRewritten(req.url ?? '/')) {
+      const own = upgrades.own && { headers: overlaid(options?.headers ?? {}, upgrades.own) }
+      return ws.call(server, req, socket, own ? { ...options, ...own } : options, head)
+    }
     refuseUpgrade(server, req, socket)
     return Promise.resolve()
   }
@@ -278,6 +293,14 @@ function guardUpgrades(server: ProxyServer): void {
   server.on('proxyReqWs', (_proxyReq, _req, socket) => ignoreErrors(socket))
   server.on('open', ignoreErrors)
   server.on('close', (_proxyRes, socket) => ignoreErrors(socket))
+}
+
+/** The request to the upstream is made of the client's, which the app has as well. */
+function stripUpgrades(server: ProxyServer, stripped: HeaderNames): void {
+  server.on('proxyReqWs', (proxyReq, _req, _socket, { headers = {} }) => {
+    const added = new Set(Object.keys(headers).map((name) => name.toLowerCase()))
+    for (const name of stripped) if (!added.has(name)) proxyReq.removeHeader(name)
+  })
 }
 
 function ignoreErrors(socket: Socket): void {

@@ -151,7 +151,15 @@ describe('clientEventId', () => {
     for (const header of [undefined, '', '1', 'Ã©']) {
       for (const url of ['/', '/?lastEventId=2', '/?lastEventId=%C3%A9', '/?lastEventId=']) {
         const incoming = header === undefined ? {} : { 'last-event-id': header }
-        const facts = { method: 'GET', url, httpVersion: '1.1', remoteAddress: '', via: false, xfwd: false } as const
+        const facts = {
+          method: 'GET',
+          url,
+          httpVersion: '1.1',
+          remoteAddress: '',
+          via: false,
+          xfwd: false,
+          stripped: new Set<string>(),
+        } as const
 
         const asked = requestHeaders({ headers: incoming, rawHeaders: [] }, facts)['last-event-id']
 

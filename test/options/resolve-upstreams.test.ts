@@ -16,6 +16,47 @@ for (const weight of [0, -0, -1, Number.NaN, Number.POSITIVE_INFINITY, Number.NE
   })
 }
 
+const wrongHeaders: [headers: unknown, message: RegExp][] = [
+  [7, /^target\[1\]\.headers: expected an object of texts by the names of headers, got 7 \(number\)$/],
+  [['a'], /^target\[1\]\.headers: expected an object of texts/],
+  [null, /^target\[1\]\.headers: expected a value, or undefined for the default, got null$/],
+  [
+    { authorization: undefined },
+    /^target\[1\]\.headers\.authorization: expected a text that a header can carry, got undefined$/,
+  ],
+  [{ authorization: 'hunter2\r\nx: y' }, /^target\[1\]\.headers\.authorization: .*, got a string \(not shown\)$/],
+  [{ authorization: ['hunter2'] }, /^target\[1\]\.headers\.authorization: .*, got a object \(not shown\)$/],
+  [{ 'a b': 'x' }, /^target\[1\]\.headers: expected the name of a header, got 'a b' \(string\)$/],
+  [{ Connection: 'close' }, /^target\[1\]\.headers: connection belongs to the connection, and is the proxy's own$/],
+  [{ 'content-length': '5' }, /^target\[1\]\.headers: content-length belongs to the connection/],
+]
+
+for (const [headers, message] of wrongHeaders) {
+  test(`own headers ${show(headers).replace('hunter2', '***')} are refused, and no value is told`, () => {
+    assert.throws(
+      () => resolve({ target: ['http://other', { url, headers: headers as Record<string, string> }] }),
+      (error) => refusal(message)(error) && error instanceof Error && !error.message.includes('hunter2'),
+    )
+  })
+}
+
+test("a target's own headers are known by their names in lower case", () => {
+  const { pool } = resolve({ target: { url, headers: { Authorization: 'Bearer x', 'X-A': '' } } })
+
+  assert.deepEqual(pool?.upstreams[0]?.headers, { authorization: 'Bearer x', 'x-a': '' })
+})
+
+for (const beside of [{ router: () => url }, { forward: 'http://mirror' }] as const) {
+  const [name] = Object.keys(beside)
+
+  test(`a target's own headers beside ${name} are refused`, () => {
+    assert.throws(
+      () => resolve({ target: { url, headers: { a: 'b' } }, ...beside }),
+      refusal(new RegExp(`^target\\.headers: cannot be used with ${name}`)),
+    )
+  })
+}
+
 const twins: [SseProxyOptions['target'], SseProxyOptions['target']][] = [
   [url, url],
   [url, new URL(url)],

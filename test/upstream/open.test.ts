@@ -447,6 +447,7 @@ function play(
       agents,
       via: false,
       xfwd: false,
+      stripped: new Set(),
       connectMs: 1_000,
       responseMs: 1_000,
       observer: {

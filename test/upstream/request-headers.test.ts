@@ -11,6 +11,7 @@ const FACTS: RequestFacts = {
   remoteAddress: '192.0.2.7',
   via: false,
   xfwd: false,
+  stripped: new Set(),
 }
 
 const EVENTS_OR_ANYTHING = 'text/event-stream, */*;q=0.9'

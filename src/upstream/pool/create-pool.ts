@@ -9,7 +9,10 @@ import { Member, Pool, type Stickiness } from './pool.ts'
 import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './sticky.ts'
 
 export function createPool({ upstreams, balance, sticky, health }: PoolPolicy): Pool {
-  const members = upstreams.map(({ target, url, weight }) => new Member(target, url, weight, health))
+  const members = upstreams.map((upstream) => {
+    const { target, url, weight, headers } = upstream
+    return new Member(target, url, weight, health, headers)
+  })
   return new Pool(members, balanceOf(balance), sticky && stickinessOf(sticky))
 }
 

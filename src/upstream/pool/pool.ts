@@ -17,17 +17,26 @@ export class Member implements BalanceCandidate {
   readonly url: string
   readonly weight: number
   readonly health: Health
+  /** Of its own, for each request that it gets. */
+  readonly headers: Readonly<Record<string, string>> | undefined
   /** Requests that have not ended. */
   active = 0
   requests = 0
 
-  constructor(target: HpmTarget, url: string, weight: number, policy: HealthPolicy | false) {
+  constructor(
+    target: HpmTarget,
+    url: string,
+    weight: number,
+    policy: HealthPolicy | false,
+    headers?: Member['headers'],
+  ) {
     this.target = target
     // Once, and not for every request.
     this.parsed = typeof target === 'string' && URL.canParse(target) ? new URL(target) : target
     this.url = url
     this.weight = weight
     this.health = new Health(policy)
+    this.headers = headers
   }
 
   get healthy(): boolean {

@@ -34,7 +34,7 @@ export function startProbes(
 }
 
 /** Any answer below 400 in time. */
-function answers({ target }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmOptions): Promise<boolean> {
+function answers({ target, headers }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmOptions): Promise<boolean> {
   const secure = isSecure(target)
   let watchdog: Watchdog | undefined
   const outcome = new Promise<boolean>((resolve) => {
@@ -43,7 +43,7 @@ function answers({ target }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmO
         ...addressOf(target),
         path,
         agent: false,
-        headers: { accept: '*/*', connection: 'close' },
+        headers: { accept: '*/*', ...headers, connection: 'close' },
         ...(secure && { ...hpm.ssl, rejectUnauthorized: hpm.secure !== false }),
       },
       (response) => {
