@@ -44,7 +44,7 @@ export class Dechunker {
         this.#expected = this.#next(bytes[at++] ?? 0)
       }
     }
-    return { data: Buffer.concat(data), at: this.isOver ? bytes.length : at }
+    return { data: data.length === 1 && data[0] ? data[0] : Buffer.concat(data), at: this.isOver ? bytes.length : at }
   }
 
   #next(byte: number): Expected {

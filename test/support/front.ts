@@ -3,10 +3,8 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import { createSecureServer } from 'node:http2'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
-import connect, { type NextHandleFunction } from 'connect'
-import express from 'express'
-import express4 from 'express4'
-import http2Express from 'http2-express'
+import type { NextHandleFunction } from 'connect'
+import type { Express, NextFunction, Request, Response } from 'express'
 import { certificate } from './certificate.ts'
 import { type Client, type Protocol, type RequestOptions, request } from './client.ts'
 
@@ -92,7 +90,7 @@ export class Front {
 export async function startFront(host: Host, middleware: Middleware, options: FrontOptions = {}): Promise<Front> {
   const { mount = '/events', before = [], tls = {} } = options
   const errors: unknown[] = []
-  const listener = listeners[host]({ mount, before, middleware, errors })
+  const listener = await listeners[host]({ mount, before, middleware, errors })
   const server: Server =
     protocolOf(host) === 'h2'
       ? (createSecureServer({ ...certificate, ...tls, allowHTTP1: true }, listener as never) as unknown as Server)
@@ -108,25 +106,33 @@ interface Mounting {
   errors: unknown[]
 }
 
-const listeners: Record<Host, (mounting: Mounting) => RequestListener> = {
-  express5: (mounting) => expressApp(express(), mounting),
-  express4: (mounting) => expressApp(express4(), mounting),
-  'express5 over http2': (mounting) => expressApp(http2Express(express), mounting),
+// A framework is loaded by the tests that use it: most files need one of them.
+const listeners: Record<Host, (mounting: Mounting) => RequestListener | Promise<RequestListener>> = {
+  express5: async (mounting) => expressApp((await import('express')).default(), mounting),
+  express4: async (mounting) => expressApp((await import('express4')).default(), mounting),
+  'express5 over http2': async (mounting) => {
+    const [{ default: express }, { default: http2Express }] = await Promise.all([
+      import('express'),
+      import('http2-express'),
+    ])
+    return expressApp(http2Express(express), mounting)
+  },
   connect: connectApp,
   'connect over http2': connectApp,
   http: bareListener,
 }
 
-function expressApp(app: express.Express, { mount, before, middleware, errors }: Mounting): RequestListener {
+function expressApp(app: Express, { mount, before, middleware, errors }: Mounting): RequestListener {
   app.use(mount, ...before, middleware)
-  app.use((error: unknown, _req: express.Request, res: express.Response, _next: express.NextFunction) => {
+  app.use((error: unknown, _req: Request, res: Response, _next: NextFunction) => {
     errors.push(error)
     if (!res.headersSent) res.status(500).end('the host caught an error')
   })
   return app
 }
 
-function connectApp({ mount, before, middleware, errors }: Mounting): RequestListener {
+async function connectApp({ mount, before, middleware, errors }: Mounting): Promise<RequestListener> {
+  const { default: connect } = await import('connect')
   const app = connect()
   for (const handler of [...before, middleware]) app.use(mount, handler as NextHandleFunction)
   app.use((error: unknown, _req: IncomingMessage, res: ServerResponse, _next: unknown) => {
