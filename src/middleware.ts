@@ -18,10 +18,11 @@ import { SharedStreams } from './share/shared-streams.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
 import { onTurn } from './turn.ts'
 import { createAgents } from './upstream/agents.ts'
+import { createHttpProxy, type HttpProxy } from './upstream/http-proxy.ts'
 import { createPool } from './upstream/pool/create-pool.ts'
 import type { Member } from './upstream/pool/pool.ts'
 import { startProbes } from './upstream/pool/probe.ts'
-import { createHttpProxy, type HttpProxy } from './upstream/transport-httpxy.ts'
+import { createHttpxyTransport } from './upstream/transport-httpxy.ts'
 
 const DEFAULT_DRAIN_MS = 10_000
 
@@ -60,9 +61,9 @@ export class Middleware {
         : undefined,
       requests: new Set(),
       keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,
-      opener: {
-        proxy: this.#proxy,
-        agents: createAgents(),
+      boundary: this.#proxy.boundary,
+      opening: {
+        transport: createHttpxyTransport(this.#proxy, createAgents()),
         via: options.via,
         xfwd: options.hpm.xfwd === true,
         stripped,
@@ -105,17 +106,17 @@ export class Middleware {
   }
 
   stats(): ProxyStats {
-    const { opener, shares } = this.#context
+    const { opening, shares } = this.#context
     return this.#observer.snapshot({
       active: this.#observer.sessions.size,
-      upstreams: (opener.pool?.members ?? []).map(upstreamStats),
+      upstreams: (opening.pool?.members ?? []).map(upstreamStats),
       shared: shares?.stats ?? { streams: 0, clients: 0 },
     })
   }
 
   ready(): boolean {
-    const { admission, opener } = this.#context
-    return !admission.isDraining && (opener.pool?.hasHealthy ?? true)
+    const { admission, opening } = this.#context
+    return !admission.isDraining && (opening.pool?.hasHealthy ?? true)
   }
 
   async close(options: DrainOptions = {}): Promise<DrainResult> {
@@ -127,7 +128,7 @@ export class Middleware {
   }
 
   async #drain(ms: number, range: readonly [number, number]): Promise<DrainResult> {
-    const { admission, requests, shares, opener } = this.#context
+    const { admission, requests, shares, opening } = this.#context
     const drain = new Drain({ withinMs: ms, retryMs: () => jittered(range) })
     const observer = this.#observer
     admission.drain()
@@ -141,7 +142,7 @@ export class Middleware {
       if (visit.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING')) === 'unread') drain.noteUnread()
     }
     shares?.close()
-    opener.agents.destroy()
+    opening.transport.close()
     return drain.result
   }
 

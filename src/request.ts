@@ -24,7 +24,8 @@ import { eventStreamHeaders } from './stream/response-headers.ts'
 import { resumable } from './stream/resume.ts'
 import { Session } from './stream/session.ts'
 import type { SessionContext } from './stream/session-context.ts'
-import { createOpener, type OpenerContext } from './upstream/open.ts'
+import { createOpen, type OpenContext } from './upstream/open.ts'
+import type { PathBoundary } from './upstream/path-boundary.ts'
 import { readEmptyBody, requestBody } from './upstream/request-body.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from './upstream-response.ts'
 import { Watchdog } from './watchdog.ts'
@@ -37,7 +38,9 @@ export type Next = (error?: unknown) => void
 export interface ProxyContext {
   readonly options: ResolvedOptions
   readonly admission: Admission
-  readonly opener: OpenerContext
+  readonly opening: OpenContext
+  /** What can be asked for here. */
+  readonly boundary: PathBoundary
   readonly shares: SharedStreams | undefined
   readonly observer: Observer
   readonly keepalives: KeepaliveClock | undefined
@@ -91,12 +94,12 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   }
 
   enter(): void {
-    const { opener, shares } = this.#context
+    const { boundary, shares } = this.#context
     if (this.isOver) return this.#explainOver()
     readEmptyBody(this.req)
     onClientGone(this.req, this.res, this)
     try {
-      if (!opener.proxy.boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
+      if (!boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
       if (shares?.serve(this)) return
       this.admit()
       void this.alone()
@@ -131,10 +134,10 @@ export class ProxyRequest implements SharingRequest, SessionContext {
 
   /** The function that gets this request an answer; made once, since a body can be read but once. */
   open(): OpenUpstream {
-    const { opener, options } = this.#context
+    const { opening, options } = this.#context
     if (!this.#open) {
-      const body = requestBody(this.req, opener.retry ? options.limits.bodyBytes : 0)
-      this.#open = createOpener(opener, { id: this.id, req: this.req, res: this.res, body })
+      const body = requestBody(this.req, opening.retry ? options.limits.bodyBytes : 0)
+      this.#open = createOpen(opening, { id: this.id, req: this.req, res: this.res, body })
     }
     return this.#open
   }

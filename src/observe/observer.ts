@@ -16,9 +16,9 @@ import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { Session } from '../stream/session.ts'
 import type { SessionObserver } from '../stream/session-context.ts'
 import { systemError } from '../system-error.ts'
-import type { Exchange } from '../upstream/attempt.ts'
-import type { OpenerObserver } from '../upstream/open.ts'
+import type { OpenObserver } from '../upstream/open.ts'
 import type { Member } from '../upstream/pool/pool.ts'
+import type { ProxiedRequest } from '../upstream/transport.ts'
 import { closes, ejections, failures, opens, resumes, retries } from './channels.ts'
 import { Meter } from './meter.ts'
 import { type OpenNow, type ProxyStats, type RefusalReason, Stats } from './stats.ts'
@@ -40,7 +40,7 @@ const REFUSAL_REASONS: Readonly<Partial<Record<SseProxyErrorCode, RefusalReason>
 export type Report = (error: Error, req: IncomingMessage, res: ServerResponse, target?: string) => Promise<void>
 
 /** The one observer of a proxy: each room knows it by an interface of its own. */
-export class Observer implements SessionObserver, OpenerObserver {
+export class Observer implements SessionObserver, OpenObserver {
   /** Open streams, from the head of their response to their end. */
   readonly sessions: Set<Session> = new Set()
   /** Called when a stream is over, before it leaves `sessions`. Set while the proxy drains. */
@@ -135,7 +135,7 @@ export class Observer implements SessionObserver, OpenerObserver {
   }
 
   /** Another attempt will follow, `delayMs` from now. */
-  retried({ id, req }: Exchange, error: UpstreamError, attempt: number, delayMs: number): void {
+  retried({ id, req }: ProxiedRequest, error: UpstreamError, attempt: number, delayMs: number): void {
     this.#stats.retries++
     const { upstream = '', code } = error
     const request = `${id} ${req.method} ${pathOf(req)}`

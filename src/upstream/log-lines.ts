@@ -5,7 +5,7 @@ import { Agent, ClientRequest, type IncomingMessage } from 'node:http'
 import { isUpstreamsFault, SseProxyError } from '../errors.ts'
 import type { HpmOptions } from '../hpm.ts'
 import { codeOf, systemError } from '../system-error.ts'
-import type { ProxyServer } from './transport-httpxy.ts'
+import type { ProxyServer } from './http-proxy.ts'
 
 type Logger = NonNullable<HpmOptions['logger']>
 

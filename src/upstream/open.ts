@@ -5,64 +5,69 @@ import { type AbortState, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
 import type { RetryPolicy } from '../options/resolve-retry.ts'
 import type { OpenUpstream } from '../upstream-response.ts'
-import { type AttemptContext, type Exchange, openTarget } from './attempt.ts'
+import { type AttemptContext, makeAttempt } from './attempt.ts'
 import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'
 import type { Member, Pool } from './pool/pool.ts'
 import { mayRetryAnswer, mayRetryFailure, retryDelay, SAFE_METHODS } from './pool/retry.ts'
 import { forgetBody, isReplayable } from './request-body.ts'
+import type { ProxiedRequest } from './transport.ts'
 
-/** Who is told what happens before a client has its headers. */
-export interface OpenerObserver extends OutcomeObserver {
+/** Told what happens before a client has its headers. */
+export interface OpenObserver extends OutcomeObserver {
+  /** An attempt has failed through the upstream's fault, whether another one follows or not. */
   unanswered(error: UpstreamError): void
   answered(upstream: string): void
-  retried(exchange: Exchange, error: UpstreamError, attempt: number, delayMs: number): void
+  /** Another attempt follows after `delayMs`. */
+  retried(request: ProxiedRequest, error: UpstreamError, attempt: number, delayMs: number): void
 }
 
-export interface OpenerContext extends AttemptContext {
+/** What all requests of a proxy share on their way to an answer. */
+export interface OpenContext extends AttemptContext {
   /** Absent where a router chooses. */
   readonly pool: Pool | undefined
   readonly retry: RetryPolicy | false
-  readonly observer: OpenerObserver
+  readonly observer: OpenObserver
 }
 
-const NOBODY: ReadonlySet<Member> = new Set()
+const NONE: ReadonlySet<Member> = new Set()
 
-export function createOpener(context: OpenerContext, exchange: Exchange): OpenUpstream {
+export function createOpen(context: OpenContext, request: ProxiedRequest): OpenUpstream {
   const { pool, retry, observer } = context
-  const { req } = exchange
+  const { req, body } = request
   const method = req.method ?? 'GET'
   const mayArriveTwice = [...SAFE_METHODS, ...(retry ? retry.methods : [])].includes(method)
 
-  return async (request) => {
-    let tried = NOBODY
+  return async ({ lastEventId, avoid, signal }) => {
+    let tried = NONE
     for (let attempt = 0; ; attempt++) {
-      const member = pool?.choose(req, { tried, avoid: request.avoid })
-      const trial = member && pool && new Outcome(member, pool, observer)
-      const outcome = await openTarget({ context, exchange, upstream: member, request, mayArriveTwice, onOver: trial })
-      const mayRetry = retry && attempt < retry.attempts && !request.signal.aborted && isReplayable(exchange.body)
-      if (outcome instanceof UpstreamError) {
-        trial?.onError(outcome, request.signal)
-        if (!request.signal.aborted && isUpstreamsFault(outcome)) observer.unanswered(outcome)
-        if (!mayRetry || !mayRetryFailure(outcome, method, retry)) throw outcome
+      const upstream = pool?.choose(req, { tried, avoid })
+      const outcome = upstream && pool && new Outcome(upstream, pool, observer)
+      const order = { context, request, upstream, lastEventId, signal, mayArriveTwice, onOver: outcome }
+      const result = await makeAttempt(order)
+      const mayRetry = retry && attempt < retry.attempts && !signal.aborted && isReplayable(body)
+      if (result instanceof UpstreamError) {
+        outcome?.onError(result, signal)
+        if (!signal.aborted && isUpstreamsFault(result)) observer.unanswered(result)
+        if (!mayRetry || !mayRetryFailure(result, method, retry)) throw result
       } else {
-        trial?.onAnswer(outcome)
-        observer.answered(outcome.upstream)
-        if (!mayRetry || !mayRetryAnswer(outcome, method, retry)) {
-          if (!SAFE_METHODS.includes(method)) forgetBody(exchange.body)
-          const cookie = member && !isFailing(outcome) ? pool?.cookieFor(req, member) : undefined
-          return cookie === undefined ? outcome : { ...outcome, cookie }
+        outcome?.onAnswer(result)
+        observer.answered(result.upstream)
+        if (!mayRetry || !mayRetryAnswer(result, method, retry)) {
+          if (!SAFE_METHODS.includes(method)) forgetBody(body)
+          const cookie = upstream && !isFailing(result) ? pool?.cookieFor(req, upstream) : undefined
+          return cookie === undefined ? result : { ...result, cookie }
         }
       }
 
-      if (member) tried = new Set(tried).add(member)
-      const answer = outcome instanceof UpstreamError ? undefined : outcome
+      if (upstream) tried = new Set(tried).add(upstream)
+      const answer = result instanceof UpstreamError ? undefined : result
       const error =
-        outcome instanceof UpstreamError ? outcome : new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', outcome.upstream)
+        result instanceof UpstreamError ? result : new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', result.upstream)
       answer?.body.destroy()
       // Another upstream is asked at once; the same one is given time.
       const delayMs = pool && tried.size < pool.members.length ? 0 : retryDelay(attempt, answer, retry)
-      observer.retried(exchange, error, attempt + 1, delayMs)
-      await pause(delayMs, request.signal)
+      observer.retried(request, error, attempt + 1, delayMs)
+      await pause(delayMs, signal)
     }
   }
 }

@@ -121,6 +121,35 @@ export function readableOf(body: RequestBody): Readable {
   return Readable.from(body.kind === 'bytes' ? [body.bytes] : [])
 }
 
+// How much of a body has to come within `timeouts.responseMs` for that wait to begin anew: with the default, 35 bytes a second.
+// A byte now and then would hold an upstream for as long as a client likes.
+const PROGRESS_BYTES = 4096
+
+/** Calls back each time that enough of a body has come to count as progress, and at its end. */
+export class UploadProgress {
+  readonly #upload: Readable
+  readonly #onProgress: () => void
+  // What has come since the last progress.
+  #bytes = 0
+
+  constructor(upload: Readable, onProgress: () => void) {
+    this.#upload = upload
+    this.#onProgress = onProgress
+    upload.on('data', this.#onData).on('end', onProgress)
+  }
+
+  stop(): void {
+    this.#upload.off('data', this.#onData).off('end', this.#onProgress)
+  }
+
+  readonly #onData = ({ length }: Buffer): void => {
+    this.#bytes += length
+    if (this.#bytes < PROGRESS_BYTES) return
+    this.#bytes = 0
+    this.#onProgress()
+  }
+}
+
 /** Nobody will ask for the body again. */
 export function forgetBody(body: RequestBody): void {
   if (body.kind === 'kept') body.kept.forget()

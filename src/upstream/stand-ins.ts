@@ -11,7 +11,7 @@ import { originForm } from './path-boundary.ts'
 import { type RequestBody, sendBody } from './request-body.ts'
 
 /** What an attempt decides about its pass and wants to know of it. */
-export interface PassTaker {
+export interface PassHandler {
   /** The upstream to use, unless a router chooses. */
   readonly target: HpmTarget | undefined
   /** The last word on the options and the path of this pass, when routing and rewriting are done; false stops it. */
@@ -37,16 +37,16 @@ export class StandInRequest extends EventEmitter {
   readonly method: string
   readonly httpVersion = '1.1'
   readonly httpVersionMajor = 1
-  readonly taker: PassTaker
+  readonly handler: PassHandler
   readonly #body: RequestBody
   // Whether a handler of the app's has written a body of its own.
   #isReplaced = false
   #rest: IncomingMessage | undefined
 
-  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, body: RequestBody, taker: PassTaker) {
+  constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, body: RequestBody, handler: PassHandler) {
     super()
     this.client = client
-    this.taker = taker
+    this.handler = handler
     this.url = originForm(client.url ?? '/')
     this.headers = headers
     this.method = client.method ?? 'GET'
@@ -104,21 +104,21 @@ export class StandInRequest extends EventEmitter {
 /** What httpxy needs of a response, and no more: one is made for every attempt. */
 export class StandInResponse extends EventEmitter {
   readonly client: ServerResponse
-  readonly taker: PassTaker
+  readonly handler: PassHandler
   statusCode = 200
   statusMessage = ''
   /** As they were set: httpxy sets each once. */
   readonly headers: Header[] = []
   readonly headersSent = false
   readonly writableFinished = false
-  /** Set, it keeps httpxy from relaying the body, which is the taker's. */
+  /** Set, it keeps httpxy from relaying the body, which is the handler's. */
   finished = false
   #detached: DetachedResponse | undefined
 
-  constructor(client: ServerResponse, taker: PassTaker) {
+  constructor(client: ServerResponse, handler: PassHandler) {
     super()
     this.client = client
-    this.taker = taker
+    this.handler = handler
   }
 
   setHeader(name: string, value: string | string[]): void {
@@ -130,12 +130,12 @@ export class StandInResponse extends EventEmitter {
   }
 
   end(): void {
-    this.taker.onEnd()
+    this.handler.onEnd()
   }
 
   /** Has what this has not, and goes nowhere. */
   get rest(): ServerResponse {
-    this.#detached ??= new DetachedResponse(this.client, this.taker)
+    this.#detached ??= new DetachedResponse(this.client, this.handler)
     return this.#detached
   }
 
@@ -147,17 +147,17 @@ export class StandInResponse extends EventEmitter {
 
 /** A response that goes nowhere. */
 class DetachedResponse extends ServerResponse {
-  readonly #taker: PassTaker
+  readonly #handler: PassHandler
 
-  constructor(client: ServerResponse, taker: PassTaker) {
+  constructor(client: ServerResponse, handler: PassHandler) {
     super(client.req)
-    this.#taker = taker
+    this.#handler = handler
     // Nobody else listens, and an error without a listener ends the process.
     this.on('error', () => {})
   }
 
   override end(): this {
-    this.#taker.onEnd()
+    this.#handler.onEnd()
     return this
   }
 }
@@ -173,7 +173,7 @@ function completeLike(node: object, standIn: { prototype: StandIn }, name: strin
     const known = Object.getOwnPropertyDescriptor(standIn.prototype, member)
     // What can be set or called already, here or with every emitter.
     if (member in plain || (known && !known.get)) continue
-    const note = (self: StandIn) => self.taker.onUnforeseen(`${name}.${String(member)}`)
+    const note = (self: StandIn) => self.handler.onUnforeseen(`${name}.${String(member)}`)
     Object.defineProperty(standIn.prototype, member, {
       configurable: true,
       get:

@@ -1,344 +1,293 @@
-// The one place that knows http-proxy-middleware. It works on stand-ins; the app's handlers and plugins get the real
-// request and response in their place, and its error events of proxied requests go to the attempt they belong to.
+// The transport over HTTP/1.1: each request is one pass through http-proxy-middleware, on stand-ins for the client's own
+// request and response. What httpxy and Node tell of the pass becomes the events of a transport.
 
-import { ClientRequest, IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
-import { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
-import { asError, awaited, isThenable, promised, type ReportFailure, tell } from '../app-callback.ts'
-import { type HeaderNames, overlaid } from '../end-to-end.ts'
-import { UpstreamError } from '../errors.ts'
-import {
-  createProxyMiddleware,
-  type HpmOptions,
-  type HpmTarget,
-  type Options,
-  type Plugin,
-  proxyEventsPlugin,
-} from '../hpm.ts'
-import { logLines } from './log-lines.ts'
-import { originForm, PathBoundary } from './path-boundary.ts'
-import { StandInRequest, StandInResponse } from './stand-ins.ts'
+import { ClientRequest, type IncomingMessage } from 'node:http'
+import type { Readable } from 'node:stream'
+import createDebug from 'debug'
+import { overlaid } from '../end-to-end.ts'
+import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
+import type { HpmOptions, HpmTarget } from '../hpm.ts'
+import { codeOf } from '../system-error.ts'
+import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
+import { upstreamLabel } from '../upstream-label.ts'
+import type { UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
+import type { Agents } from './agents.ts'
+import type { HttpProxy } from './http-proxy.ts'
+import { openBody, readableOf, UploadProgress } from './request-body.ts'
+import { withoutHopByHop } from './request-headers.ts'
+import { ResponseBody } from './response-body.ts'
+import { SentRequest } from './sent-request.ts'
+import { type PassHandler, StandInRequest, StandInResponse } from './stand-ins.ts'
+import { isSecure, queryOntoTarget, withoutPath } from './target.ts'
+import type { Transport, TransportEvents, TransportOrder, TransportRequest } from './transport.ts'
 
-export type ProxyServer = Parameters<Plugin>[0]
-type ErrorListener = (error: Error, req?: IncomingMessage, res?: ServerResponse, target?: HpmTarget) => unknown
+const debug = createDebug('sse-proxy:upstream')
 
-type EndListener = (req: IncomingMessage, res: ServerResponse, answer: IncomingMessage) => void
-
-export interface HttpProxy {
-  readonly boundary: PathBoundary
-  /** Sends a request through http-proxy-middleware; what becomes of it is told to the stand-in's taker. */
-  pass(req: StandInRequest, res: StandInResponse): void
-  /** Whether `pathFilter` lets the request in; rejects where the app's function fails. */
-  accepts(req: IncomingMessage): true | Promise<boolean>
-  /** Tells the app's `on.error` and plugins; resolves when all of them have had their say, and never rejects. */
-  report(error: Error, req: IncomingMessage, res: ServerResponse, target?: HpmTarget): Promise<void>
-  /** Whether anybody wants to know when an answer has ended. */
-  readonly tellsEnd: boolean
-  tellEnd(req: IncomingMessage, res: ServerResponse, answer: IncomingMessage): void
-  upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
-}
-
-/**
- * @param target for requests that have no upstream of their own
- * @param isOnly whether there is no other, so that asking a router, and waiting for it, can be left out
- * @param upgrades what becomes of the headers of upgrades, which are no attempts
- * @param callbackFailed told of handlers that fail where nothing else shows it
- */
-export function createHttpProxy(
-  hpm: HpmOptions,
-  target: HpmTarget | undefined,
-  isOnly: boolean,
-  callbackFailed: ReportFailure,
-  upgrades: UpgradeHeaders,
-): HttpProxy {
-  // `ws` would subscribe to upgrades only when the first response is over, which for a stream may be never.
-  const { pathFilter: _pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
-  const boundary = new PathBoundary(hpm)
-  const accepts = hpm.pathFilter === undefined ? () => true as const : createFilter(hpm)
-  const seam = createSeam(boundary, callbackFailed, upgrades)
-  const middleware = createProxyMiddleware({
-    ...rest,
-    ...(typeof pathRewrite === 'function'
-      ? {
-          pathRewrite: awaited('pathRewrite', (path, req, res, options) =>
-            pathRewrite(path, original(req), original(res), options),
-          ),
-        }
-      : { pathRewrite }),
-    ...(typeof router === 'function'
-      ? {
-          router: awaited('router', async (req, res, options) =>
-            checkRouted(await router(original(req), original(res), options)),
-          ),
-        }
-      : { router: isOnly ? undefined : (router ?? ((_req, res) => chosenTarget(res) ?? target ?? '')) }),
-    target,
-    // The default answer to errors writes into the response; the other defaults are kept.
-    ejectPlugins: true,
-    plugins: [
-      seam.plugin,
-      ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [logLines] : [])]),
-      ...plugins.map((plugin) => guardedPlugin(plugin, callbackFailed)),
-    ],
-  } as Options)
-
+export function createHttpxyTransport(proxy: HttpProxy, agents: Agents): Transport {
   return {
-    boundary,
-    accepts,
-    pass(req, res) {
-      const failed = (error: unknown) => {
-        if (error !== undefined) res.taker.onUnroutable(error)
-      }
-      // The seam: of a request and a response, http-proxy-middleware uses just what the stand-ins have.
-      middleware(req as unknown as IncomingMessage, res as unknown as ServerResponse, failed).catch(failed)
+    send(order, events) {
+      const pass = new Pass(order, events, proxy, agents)
+      pass.start()
+      return pass
     },
-    async report(error, req, res, target) {
-      for (const listener of seam.errorListeners()) {
-        try {
-          await listener(error, req, res, target)
-        } catch (thrown) {
-          callbackFailed('on.error', thrown)
-        }
-      }
-    },
-    get tellsEnd() {
-      return seam.endListeners().length > 0
-    },
-    tellEnd(req, res, answer) {
-      for (const listener of seam.endListeners()) tell('on.end', () => listener(req, res, answer), callbackFailed)
-    },
-    upgrade(req, socket, head) {
-      const take = () => {
-        // Every server's sockets are; its types promise less.
-        if (!(socket instanceof Socket)) return socket.destroy()
-        // One that fails while a router thinks would end the process.
-        ignoreErrors(socket)
-        if (!boundary.admits(req.url ?? '/')) return seam.refuseUpgrade(req, socket)
-        req.url = originForm(req.url ?? '/')
-        middleware.upgrade(req, socket, head)
-      }
-      const accepted = accepts(req)
-      // One that the filter leaves out is somebody else's on the same server, or nobody's.
-      if (accepted === true) take()
-      else
-        void accepted.then(
-          (yes) => yes && take(),
-          (error) => callbackFailed('pathFilter', error),
-        )
+    close() {
+      agents.destroy()
     },
   }
 }
 
-/** What becomes of the headers of a WebSocket's request on its way to the upstream. */
-export interface UpgradeHeaders {
-  /** Those of the client that do not travel on. */
-  readonly stripped: HeaderNames
-  /** The target's own, over those of the client. */
-  readonly own: Readonly<Record<string, string>> | undefined
-}
+/** One pass of a request through http-proxy-middleware. */
+class Pass implements PassHandler, TransportRequest {
+  readonly #order: TransportOrder
+  readonly #proxy: HttpProxy
+  readonly #agents: Agents
+  readonly #standIn: StandInResponse
+  // Set until there is an answer or a failure, or the pass is aborted.
+  #events: TransportEvents | undefined
+  // What the upstream is called; undefined until a router has chosen.
+  #upstream: string | undefined
+  // Whether the app has given no agent, so that connections are the package's to look after.
+  #hasOwnAgent = false
+  // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
+  #sent: SentRequest | undefined
+  // Those before it, whose answers were redirects and may still be coming.
+  #redirected: ClientRequest[] | undefined
+  // The client's body on its way, where it is a stream.
+  #upload: Readable | undefined
+  #progress: UploadProgress | undefined
 
-/** A plugin that stands between http-proxy-middleware and everybody who listens to it. */
-interface Seam {
-  readonly plugin: Plugin
-  errorListeners(): ErrorListener[]
-  endListeners(): EndListener[]
-  refuseUpgrade(req: IncomingMessage, socket: Socket): void
-}
-
-function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure, upgrades: UpgradeHeaders): Seam {
-  let server: ProxyServer | undefined
-  return {
-    endListeners: () => server?.rawListeners('end') ?? [],
-    plugin(installed) {
-      server = installed
-      interceptPasses(installed, boundary, upgrades)
-      interceptEvents(installed, callbackFailed)
-      installed.on('error', closeFailedUpgrade)
-      guardUpgrades(installed)
-      if (upgrades.stripped.size > 0) stripUpgrades(installed, upgrades.stripped)
-    },
-    errorListeners: () => (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade),
-    refuseUpgrade(req, socket) {
-      if (server) refuseUpgrade(server, req, socket)
-    },
+  constructor(order: TransportOrder, events: TransportEvents, proxy: HttpProxy, agents: Agents) {
+    this.#order = order
+    this.#events = events
+    this.#proxy = proxy
+    this.#agents = agents
+    this.#upstream = order.upstream?.url
+    this.#standIn = new StandInResponse(order.request.res, this)
   }
-}
 
-function interceptPasses(server: ProxyServer, boundary: PathBoundary, upgrades: UpgradeHeaders): void {
-  const { web, ws } = server
-  server.web = (req, res, options = {}, head) => {
-    if (isStandIn(res) && !res.taker.prepare(options, req)) return Promise.resolve()
-    return web.call(server, req, res, options, head)
+  start(): void {
+    const { request, headers } = this.#order
+    this.#proxy.pass(new StandInRequest(request.req, headers, request.body, this), this.#standIn)
   }
-  server.ws = (req, socket, options, head) => {
-    if (boundary.admitsRewritten(req.url ?? '/')) {
-      const own = upgrades.own && { headers: overlaid(options?.headers ?? {}, upgrades.own) }
-      return ws.call(server, req, socket, own ? { ...options, ...own } : options, head)
-    }
-    refuseUpgrade(server, req, socket)
-    return Promise.resolve()
+
+  // TransportRequest: what the attempt asks.
+
+  get upstream(): string | undefined {
+    return this.#upstream
   }
-}
 
-function refuseUpgrade(server: ProxyServer, req: IncomingMessage, socket: Socket): void {
-  server.emit('error', new UpstreamError('ERR_SSE_PROXY_PATH'), req, socket)
-}
-
-function interceptEvents(server: ProxyServer, callbackFailed: ReportFailure): void {
-  /** As `emit()` does it, except that the failure of a listener is no business of httpxy's or of the next one. */
-  const emit = (event: string, args: unknown[], onThrown: (path: string, thrown: unknown) => void): boolean => {
-    const listeners: ((...args: unknown[]) => unknown)[] = server.rawListeners(event)
-    for (const listener of listeners) {
-      tell(`on.${event}`, () => Reflect.apply(listener, server, args), callbackFailed, onThrown)
-    }
-    return listeners.length > 0
+  get mayHaveArrived(): boolean {
+    return this.#redirected !== undefined || this.#sent?.mayHaveArrived === true
   }
-  const intercepted = (event: string, ...args: unknown[]): boolean => {
-    const res = args.find(isStandIn)
-    if (res === undefined) {
-      return emit(event, args, (path, thrown) => {
-        callbackFailed(path, thrown)
-        failUpgrade(event, args)
-      })
-    }
-    if (event === 'error') return res.taker.onFailure(args[0])
-    if (event === 'end') {
-      // Told when it is true, see `tellEnd`; here it only means that the headers are done.
-      const answer = args[2]
-      if (answer instanceof IncomingMessage) res.taker.onHead(answer)
-      return true
-    }
-    if (event === 'proxyReq') res.taker.onUpstreamRequest(args[0], args[3] as HpmOptions)
-    if (server.listenerCount(event) > 0) {
-      const tellAll = () => {
-        emit(event, args.map(original), (path, thrown) => res.taker.onUnroutable(asError(path, thrown)))
-      }
-      const [request, standIn] = args
-      if (event === 'proxyReq' && request instanceof ClientRequest && standIn instanceof StandInRequest) {
-        standIn.handOver(request, tellAll)
-      } else {
-        tellAll()
-      }
-    }
-    if (event === 'proxyRes') res.finished = true
-    return event === 'econnreset' ? res.taker.onFailure(args[0]) : true
+
+  get waitsFor(): TransportRequest['waitsFor'] {
+    if (!this.#sent) return 'connection'
+    // Where the upload is not over although the upstream would read on, it is the client that is late.
+    const upload = this.#upload
+    return upload && !upload.readableEnded && !upload.isPaused() ? 'client' : 'upstream'
   }
-  Object.assign(server, { emit: intercepted })
-}
 
-/** A handler that throws has not let the WebSocket through, where that can still be stopped. */
-function failUpgrade(event: string, [connection]: unknown[]): void {
-  if (event !== 'proxyReqWs' && event !== 'open') return
-  const failure = new Error(`on.${event} threw`)
-  if (connection instanceof ClientRequest || connection instanceof Socket) connection.destroy(failure)
-}
-
-/** What a plugin throws when it is installed, the app sees; what it rejects with later is reported. */
-function guardedPlugin(plugin: Plugin, callbackFailed: ReportFailure): Plugin {
-  return (server, options) => {
-    const result: unknown = plugin(server, options)
-    if (isThenable(result)) promised(result).catch((error) => callbackFailed('plugins', error))
+  abort(): void {
+    if (this.#end()) this.#giveUp()
   }
-}
 
-const PLACES = ['host', 'hostname', 'port', 'socketPath']
+  // PassHandler: what http-proxy-middleware does.
 
-/** Nothing stands for the target; anything else that is no upstream would be asked at localhost. */
-function checkRouted<T>(routed: T): T {
-  if (routed === undefined || routed === null || routed === '') return routed
-  if (typeof routed === 'string' && URL.canParse(routed)) return routed
-  if (typeof routed === 'object' && PLACES.some((name) => Reflect.get(routed, name))) return routed
-  // A URL may hold credentials.
-  const got = typeof routed === 'string' ? 'a text that is none' : typeof routed
-  throw new TypeError(
-    `router: expected the function to return a URL, an object with host and port, or nothing, got ${got}`,
-  )
-}
+  get target(): HpmTarget | undefined {
+    return this.#order.upstream?.target
+  }
 
-function isStandIn(value: unknown): value is StandInResponse {
-  return value instanceof StandInResponse
-}
-
-/** The app's own object in a stand-in's place. */
-function original<T>(value: T): T {
-  if (isStandIn(value)) return value.forApp as T
-  return value instanceof StandInRequest ? (value.client as T) : value
-}
-
-function chosenTarget(res: unknown): HpmTarget | undefined {
-  return isStandIn(res) ? res.taker.target : undefined
-}
-
-/** A WebSocket that cannot be proxied is closed; one that was not let in is told why. */
-function closeFailedUpgrade(error: Error, _req?: unknown, res?: unknown): void {
-  if (!(res instanceof Socket)) return
-  if (!(error instanceof UpstreamError)) return void res.destroy()
-  res.write(upgradeRefusal(error))
-  res.destroySoon()
-}
-
-function upgradeRefusal({ status, code, message }: UpstreamError): string {
-  const body = JSON.stringify({ error: { code, message } })
-  const head = [
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
-    'Connection: close',
-    'Content-Type: application/json; charset=utf-8',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-  ]
-  return `${head.join('\r\n')}\r\n\r\n${body}`
-}
-
-/** A socket that fails without a listener would end the process. */
-function guardUpgrades(server: ProxyServer): void {
-  server.on('proxyReqWs', (_proxyReq, _req, socket) => ignoreErrors(socket))
-  server.on('open', ignoreErrors)
-  server.on('close', (_proxyRes, socket) => ignoreErrors(socket))
-}
-
-/** The request to the upstream is made of the client's, which the app has as well. */
-function stripUpgrades(server: ProxyServer, stripped: HeaderNames): void {
-  server.on('proxyReqWs', (proxyReq, _req, _socket, { headers = {} }) => {
-    const added = new Set(Object.keys(headers).map((name) => name.toLowerCase()))
-    for (const name of stripped) if (!added.has(name)) proxyReq.removeHeader(name)
-  })
-}
-
-function ignoreErrors(socket: Socket): void {
-  socket.on('error', () => {})
-}
-
-/** Asks http-proxy-middleware itself: what it would route, it accepts. */
-function createFilter(hpm: HpmOptions): (req: IncomingMessage) => Promise<boolean> {
-  const accepted = new Error('accepted')
-  const { pathFilter } = hpm
-  // What the app's function throws, http-proxy-middleware would take for a no.
-  const failures = new WeakMap<IncomingMessage, unknown>()
-  const probe = createProxyMiddleware({
-    ...(pathFilter !== undefined && {
-      pathFilter: typeof pathFilter !== 'function' ? pathFilter : noting(pathFilter, failures),
-    }),
-    ...(hpm.logger && { logger: hpm.logger }),
-    router: () => Promise.reject(accepted),
-    ejectPlugins: true,
-  })
-  return (req) =>
-    new Promise((resolve, reject) => {
-      void probe(req, new ServerResponse(req), (outcome) => {
-        if (failures.has(req)) reject(failures.get(req))
-        else resolve(outcome === accepted)
-      }).catch(reject)
-    })
-}
-
-type FilterFunction = Extract<HpmOptions['pathFilter'], (...args: never[]) => unknown>
-
-function noting(pathFilter: FilterFunction, failures: WeakMap<IncomingMessage, unknown>): FilterFunction {
-  return (path, req) => {
-    try {
-      return pathFilter(path, req)
-    } catch (error) {
-      failures.set(req, error)
+  prepare(options: HpmOptions, req: { url?: string | undefined }): boolean {
+    // A router may have taken longer than the client or a timer waits.
+    if (!this.#events) return false
+    if (!this.#proxy.boundary.admitsRewritten(req.url ?? '')) {
+      this.#fail('ERR_SSE_PROXY_PATH', new Error(`pathRewrite made it ${req.url}`))
       return false
     }
+    const target = this.#targetOf(options, req)
+    if (target) options.target = target
+    this.#hasOwnAgent = options.agent === undefined
+    const agent = this.#order.isFresh ? this.#agents.fresh : this.#agents.pooled
+    options.agent ??= agent(isSecure(target))
+    const own = this.#order.upstream?.headers
+    if (own) options.headers = overlaid(options.headers ?? {}, own)
+    // It is used as the request's options and written to.
+    if (options.ssl !== undefined) options.ssl = { ...options.ssl }
+    this.#openUpload(options)
+    if (this.target === undefined) this.#upstream = upstreamLabel(target)
+    return true
   }
+
+  onUpstreamRequest(request: unknown, options: HpmOptions): void {
+    if (!(request instanceof ClientRequest)) return
+    if (!this.#events) {
+      // An `on.start` that threw has ended the pass before there was a request.
+      request.destroy()
+      return
+    }
+    // httpxy closes what carries a body in chunks, so that nothing follows it. Nothing does; see the agent for why that is
+    // not said.
+    if (this.#order.isFresh && this.#hasOwnAgent && !request.headersSent) request.setHeader('connection', 'keep-alive')
+    // A redirect may lead to another protocol, which takes another agent.
+    if (this.#hasOwnAgent && options.followRedirects) options.agent = undefined
+    const before = this.#sent
+    if (before) {
+      if (before.request.host !== request.host) request.removeHeader('last-event-id')
+      // A redirect may lead to somebody whom the target's own key is not meant for.
+      if (!isAtOrigin(request, options.target)) {
+        for (const name in this.#order.upstream?.headers) request.removeHeader(name)
+      }
+      before.unwatch()
+      this.#redirected = [...(this.#redirected ?? []), before.request]
+    }
+    this.#sent = new SentRequest(request, before !== undefined, () => this.#onConnected(request), this.#onClosed)
+    if (this.#upload) this.#progress ??= new UploadProgress(this.#upload, () => this.#events?.onProgress())
+  }
+
+  onUnroutable(error: unknown): void {
+    this.#fail('ERR_SSE_PROXY_APP', error)
+  }
+
+  onUnforeseen(member: string): void {
+    const reason = `http-proxy-middleware or httpxy used ${member}, which is unknown here: use an earlier release`
+    const error = this.#error('ERR_SSE_PROXY_DEPENDENCY', new Error(reason))
+    const events = this.#end()
+    if (!events) return
+    // Whoever has used it may go on with the request, and throw where that is destroyed already.
+    queueMicrotask(() => this.#giveUp())
+    events.onFailed(error, false)
+  }
+
+  onFailure(error: unknown): true {
+    // Nobody here gives a request up before it has settled, and Node tells of what a connection does before it marks the
+    // request: it was the app. Without a request Node has found it to be none, for its path or a header.
+    const isOwn = this.#sent ? this.#sent.request.destroyed : codeOf(error).startsWith('ERR_')
+    if (isOwn) this.#fail('ERR_SSE_PROXY_NOT_SENT', error)
+    else this.#failed(error)
+    return true
+  }
+
+  onHead(answer: IncomingMessage): void {
+    if (!this.#events) {
+      answer.destroy()
+      return
+    }
+    if (this.#standIn.statusCode < 200) {
+      answer.destroy()
+      this.#fail('ERR_SSE_PROXY_BAD_ANSWER')
+      return
+    }
+    if (debug.enabled) this.#debugAnswer()
+    const { request, onOver } = this.#order
+    const proxy = this.#proxy
+    if (proxy.tellsEnd) answer.once('end', () => proxy.tellEnd(request.req, request.res, answer))
+    this.#sent?.letGo()
+    this.#progress?.stop()
+    const { headers } = answer
+    const isDelimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
+    const body = new ResponseBody(answer, this.#sent?.request, this.#sent?.headRead, onOver)
+    this.#end()?.onAnswer(this.#response(body, isDelimited, headers.connection))
+  }
+
+  /** Without a head: a `forward` without a target, or a handler of the app's that answers in the upstream's place. */
+  onEnd(): void {
+    const events = this.#end()
+    if (!events) return
+    this.#sent?.request.destroy()
+    this.#order.onOver?.onOver('given-up')
+    events.onAnswer(this.#response(EMPTY_BODY, true, undefined))
+  }
+
+  #targetOf(options: HpmOptions, req: { url?: string | undefined }): HpmTarget | undefined {
+    // Without a target http-proxy-middleware has only a copy to forward.
+    const chosen = options.target === this.target ? this.#order.upstream?.parsed : options.target
+    const given = chosen && options.prependPath === false ? withoutPath(chosen) : chosen
+    return given && queryOntoTarget(given, options, req)
+  }
+
+  #openUpload(options: HpmOptions): void {
+    const { body } = this.#order.request
+    this.#upload = openBody(body)
+    // To send it again after a redirect, httpxy reads the body itself.
+    if (options.followRedirects) this.#upload ??= readableOf(body)
+    if (this.#upload) options.buffer = this.#upload
+  }
+
+  #onConnected({ socket }: ClientRequest): void {
+    // Some releases of Node do not where the connection is TLS, and none does where it is not to be used again.
+    if (this.#hasOwnAgent) socket?.setKeepAlive(true, UPSTREAM_SILENCE_MS)
+    this.#events?.onConnected()
+  }
+
+  // An answer that is no answer (101, say) closes the connection without an error.
+  readonly #onClosed = (): void => {
+    this.#failed(new Error('closed without an answer'))
+  }
+
+  #failed(error: unknown): void {
+    const isAnswer = this.#sent?.isAnswered || codeOf(error).startsWith('HPE_')
+    const code = isAnswer ? 'ERR_SSE_PROXY_BAD_ANSWER' : 'ERR_SSE_PROXY_UNREACHABLE'
+    this.#fail(code, error, this.#sent?.request.reusedSocket === true)
+  }
+
+  #fail(code: UpstreamErrorCode, cause?: unknown, diedOnReuse = false): void {
+    const error = this.#error(code, cause)
+    const events = this.#end()
+    if (!events) return
+    this.#giveUp()
+    events.onFailed(error, diedOnReuse)
+  }
+
+  #error(code: UpstreamErrorCode, cause: unknown): UpstreamError {
+    return new UpstreamError(code, this.#upstream, cause, this.mayHaveArrived)
+  }
+
+  /** Returns who is told, once; after that nobody is. */
+  #end(): TransportEvents | undefined {
+    const events = this.#events
+    if (!events) return undefined
+    this.#events = undefined
+    for (const request of this.#redirected ?? []) request.destroy()
+    return events
+  }
+
+  /** Makes httpxy destroy its request, and http-proxy-middleware's promise settle. */
+  #giveUp(): void {
+    this.#standIn.emit('close')
+    this.#sent?.request.destroy()
+  }
+
+  #response(body: UpstreamBody, delimited: boolean, connection: string | undefined): UpstreamResponse {
+    const { statusCode, statusMessage, headers } = this.#standIn
+    return {
+      status: statusCode,
+      statusMessage,
+      headers: withoutHopByHop(headers, connection),
+      upstream: this.#upstream ?? '',
+      body,
+      delimited,
+    }
+  }
+
+  #debugAnswer(): void {
+    const { method, path = '' } = this.#sent?.request ?? {}
+    const asked = path.replace(/\?.*/s, '')
+    const { statusCode } = this.#standIn
+    debug('%s %s %s at %s answered %d', this.#order.request.id, method, asked, this.#upstream, statusCode)
+    const [, twice] = /^(\/.+)\1$/.exec(asked) ?? []
+    if (statusCode === 404 && twice) {
+      debug('%s is in that path twice: mount with app.use, or leave it out of the target', twice)
+    }
+  }
+}
+
+const EMPTY_BODY: UpstreamBody = {
+  start: (sink) => sink.onEnd(),
+  pause() {},
+  unpause() {},
+  destroy() {},
+}
+
+function isAtOrigin(request: ClientRequest, target: HpmTarget | undefined): boolean {
+  return target instanceof URL && request.protocol === target.protocol && request.getHeader('host') === target.host
 }

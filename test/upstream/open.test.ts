@@ -8,12 +8,14 @@ import { Abort } from '../../src/abort.ts'
 import { UpstreamError } from '../../src/errors.ts'
 import type { RetryPolicy } from '../../src/options/resolve-retry.ts'
 import { createAgents } from '../../src/upstream/agents.ts'
-import { createOpener } from '../../src/upstream/open.ts'
+import type { HttpProxy } from '../../src/upstream/http-proxy.ts'
+import { createOpen } from '../../src/upstream/open.ts'
 import { PathBoundary } from '../../src/upstream/path-boundary.ts'
 import { type Balance, leastStreams } from '../../src/upstream/pool/balance.ts'
 import { Member, Pool, type Stickiness } from '../../src/upstream/pool/pool.ts'
 import { StickyCookie } from '../../src/upstream/pool/sticky.ts'
 import type { StandInRequest, StandInResponse } from '../../src/upstream/stand-ins.ts'
+import { createHttpxyTransport } from '../../src/upstream/transport-httpxy.ts'
 import type { OpenUpstream, UpstreamResponse } from '../../src/upstream-response.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
@@ -30,8 +32,8 @@ const retryTwice: RetryPolicy = {
 }
 const health = { failures: 2, ejectMs: 10_000, maxEjectMs: 40_000 }
 
-const refuses: Behaviour = (res) => res.taker.onFailure(systemError('ECONNREFUSED'))
-const resets: Behaviour = (res) => res.taker.onFailure(systemError('ECONNRESET'))
+const refuses: Behaviour = (res) => res.handler.onFailure(systemError('ECONNREFUSED'))
+const resets: Behaviour = (res) => res.handler.onFailure(systemError('ECONNRESET'))
 const isSilent: Behaviour = () => {}
 
 test('another upstream is asked at once, and each is asked once', async (t) => {
@@ -177,7 +179,7 @@ const countedOutcomes: { name: string; then: Behaviour; ms?: number }[] = [
   { name: 'a refused connection', then: refuses },
   { name: 'a reset before the answer', then: resets },
   { name: 'a connection that is not established in time', then: isSilent, ms: 1_000 },
-  { name: 'an answer that is no HTTP', then: (res) => res.taker.onFailure(systemError('HPE_INVALID_CONSTANT')) },
+  { name: 'an answer that is no HTTP', then: (res) => res.handler.onFailure(systemError('HPE_INVALID_CONSTANT')) },
   { name: 'a 502', then: answers(502) },
   { name: 'a 503', then: answers(503) },
   { name: 'a 504', then: answers(504) },
@@ -211,7 +213,7 @@ const uncountedOutcomes: { name: string; then: Behaviour }[] = [
   { name: 'a 500', then: answers(500) },
   { name: 'a 204', then: answers(204) },
   { name: 'a stream that ends at once, but properly', then: streams((body) => body.finish()) },
-  { name: "a mistake of the app's", then: (res) => res.taker.onUnroutable(new Error('a mistake')) },
+  { name: "a mistake of the app's", then: (res) => res.handler.onUnroutable(new Error('a mistake')) },
 ]
 
 for (const { name, then } of uncountedOutcomes) {
@@ -390,7 +392,7 @@ function answersWith(
     for (const [name, value] of Object.entries(headers)) res.setHeader(name, value)
     const body = new PlayedBody()
     // The types differ only in what may be undefined.
-    res.taker.onHead(body as IncomingMessage)
+    res.handler.onHead(body as IncomingMessage)
     then(body, res)
   }
 }
@@ -440,11 +442,26 @@ function play(
       open({ signal: new Abort(), ...given }),
   }
   const req = Object.assign(request(), { headers: played.clientHeaders })
-  const open = createOpener(
+  const proxy: HttpProxy = {
+    boundary: new PathBoundary({}),
+    accepts: () => true,
+    tellsEnd: false,
+    tellEnd: () => {},
+    upgrade: () => {},
+    report: () => Promise.resolve(),
+    pass(request, res) {
+      const { target } = res.handler
+      const url = String(target ?? '')
+      played.asked.push(url)
+      played.requests.push(request)
+      played.onRequest(request)
+      if (res.handler.prepare(target === undefined ? {} : { target }, request)) played.behaviours[url]?.(res)
+    },
+  }
+  const open = createOpen(
     {
       pool: routed ? undefined : new Pool(members, balance ?? inOrder, policy),
       retry,
-      agents,
       via: false,
       xfwd: false,
       stripped: new Set(),
@@ -460,22 +477,7 @@ function play(
         answered: () => {},
         ejected: ({ url }) => void played.ejected.push(url),
       },
-      proxy: {
-        boundary: new PathBoundary({}),
-        accepts: () => true,
-        tellsEnd: false,
-        tellEnd: () => {},
-        upgrade: () => {},
-        report: () => Promise.resolve(),
-        pass(request, res) {
-          const { target } = res.taker
-          const url = String(target ?? '')
-          played.asked.push(url)
-          played.requests.push(request)
-          played.onRequest(request)
-          if (res.taker.prepare(target === undefined ? {} : { target }, request)) played.behaviours[url]?.(res)
-        },
-      },
+      transport: createHttpxyTransport(proxy, agents),
     },
     { id: 'a-1', req, res: new ServerResponse(req), body: { kind: 'none' } },
   )

@@ -3,13 +3,13 @@ import { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { PassThrough, pipeline } from 'node:stream'
 import { describe, test } from 'node:test'
-import { type PassTaker, StandInRequest, StandInResponse } from '../../src/upstream/stand-ins.ts'
+import { type PassHandler, StandInRequest, StandInResponse } from '../../src/upstream/stand-ins.ts'
 
 function standIn(url: string | undefined): StandInRequest {
   const client = new IncomingMessage(new Socket())
   if (url !== undefined) client.url = url
   client.method = 'GET'
-  return new StandInRequest(client, {}, { kind: 'none' }, { onUnforeseen: assert.fail } as unknown as PassTaker)
+  return new StandInRequest(client, {}, { kind: 'none' }, { onUnforeseen: assert.fail } as unknown as PassHandler)
 }
 
 describe('the URL of a request is a path, in whatever form it came (RFC 9112, 3.2)', () => {
@@ -110,9 +110,9 @@ describe('a member of Node that a stand-in does not have fails the attempt, and 
   })) {
     test(`of a request: ${name}`, async () => {
       const unforeseen: string[] = []
-      const taker = { onUnforeseen: (member) => void unforeseen.push(member) } as PassTaker
+      const handler = { onUnforeseen: (member) => void unforeseen.push(member) } as PassHandler
       const client = new IncomingMessage(new Socket())
-      const request = new StandInRequest(client, {}, { kind: 'none' }, taker)
+      const request = new StandInRequest(client, {}, { kind: 'none' }, handler)
 
       await use(request as unknown as IncomingMessage)
       await new Promise(setImmediate)
@@ -130,6 +130,6 @@ function standInResponse() {
   const response = new StandInResponse(client, {
     onEnd: () => void ends.push('end'),
     onUnforeseen: (member) => void unforeseen.push(member),
-  } as PassTaker)
+  } as PassHandler)
   return { response, client, ends, unforeseen }
 }

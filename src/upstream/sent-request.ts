@@ -1,0 +1,81 @@
+// One of Node's requests to an upstream, from the moment it has a socket to the head of its answer: how far it has come,
+// which decides what a failure means. Node tells little of that, so the bytes of the connection are counted.
+
+import type { ClientRequest } from 'node:http'
+
+// What httpxy listens to for the head of the answer.
+const HEAD_EVENTS = ['socket', 'error', 'response']
+type Listeners = ReturnType<ClientRequest['rawListeners']>
+
+export class SentRequest {
+  readonly request: ClientRequest
+  readonly #onClosed: () => void
+  // httpxy's listeners to each of HEAD_EVENTS; those of a request that follows a redirect are not known.
+  readonly #headListeners: readonly Listeners[]
+  // Set when the connection is there, TLS included. Before that nothing can have arrived.
+  #isConnected = false
+  // What the socket had read when the connection was there; more than that is the beginning of an answer.
+  #bytesReadBefore = 0
+  // What the socket had written when it was given to the request; more than that may have arrived.
+  readonly #bytesWrittenBefore: number
+  // Reads since then, and the latest of them: the fast lane needs the one read that has brought the whole head.
+  #reads = 0
+  #latestRead: Buffer | undefined
+
+  /**
+   * @param isRedirected whether it follows a redirect, on a connection that counts as ready
+   * @param onConnected called at once where the connection is ready
+   * @param onClosed called when the connection ends without an answer, which Node does not always call an error
+   */
+  constructor(request: ClientRequest, isRedirected: boolean, onConnected: () => void, onClosed: () => void) {
+    const { socket } = request
+    this.request = request
+    this.#onClosed = onClosed
+    // Captured before anybody else could listen.
+    this.#headListeners = isRedirected ? [] : HEAD_EVENTS.map((event) => request.rawListeners(event))
+    this.#bytesWrittenBefore = socket?.bytesWritten ?? 0
+    request.on('close', onClosed)
+    const connected = () => {
+      this.#isConnected = true
+      this.#bytesReadBefore = socket?.bytesRead ?? 0
+      onConnected()
+    }
+    if (isRedirected || !socket?.connecting) connected()
+    else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', connected)
+    socket?.prependListener('data', this.#onRead)
+  }
+
+  /** Whether any of it may have reached the upstream. */
+  get mayHaveArrived(): boolean {
+    return this.#isConnected && (this.request.socket?.bytesWritten ?? 0) > this.#bytesWrittenBefore
+  }
+
+  /** Whether the upstream has written something. */
+  get isAnswered(): boolean {
+    return (this.request.socket?.bytesRead ?? 0) > this.#bytesReadBefore
+  }
+
+  /** The read that has brought the whole head; undefined where there were several. */
+  get headRead(): Buffer | undefined {
+    return this.#reads === 1 ? this.#latestRead : undefined
+  }
+
+  /** The request goes on, and its end means nothing here any more. */
+  unwatch(): void {
+    this.request.off('close', this.#onClosed)
+    this.request.socket?.off('data', this.#onRead)
+  }
+
+  /** The head is there: httpxy's listeners would hold all it knew of the request for as long as the answer lasts. */
+  letGo(): void {
+    this.unwatch()
+    this.#headListeners.forEach((listeners, i) => {
+      for (const listener of listeners) Reflect.apply(this.request.off, this.request, [HEAD_EVENTS[i], listener])
+    })
+  }
+
+  readonly #onRead = (read: Buffer): void => {
+    this.#reads++
+    this.#latestRead = read
+  }
+}
