@@ -40,14 +40,38 @@ test('the rooms form no circle by their imports, those of types included', () =>
   assert.deepEqual(circular.sort(), knownCircular)
 })
 
-test('upstream/ and stream/ do not import each other', () => {
-  const crossing = imports.filter(
-    ({ from, to }) =>
-      (from.startsWith('upstream/') && to.startsWith('stream/')) ||
-      (from.startsWith('stream/') && to.startsWith('upstream/')),
-  )
+/** Whom a part does not know, by the beginnings of the paths of its files. */
+const strangers: [part: string, unknown: string[], why: string][] = [
+  ['upstream/', ['stream/', 'share/', 'observe/'], 'an answer is the same whoever reads it'],
+  [
+    'stream/',
+    ['upstream/', 'share/', 'observe/'],
+    'a stream does not know where its events come from, nor who counts them',
+  ],
+  ['share/', ['upstream/'], 'a shared stream is opened by a function'],
+  ['events/', [...folders.filter((folder) => folder !== 'events').map((folder) => `${folder}/`)], 'events are bytes'],
+]
 
-  assert.deepEqual(crossing, [])
+for (const [part, unknown, why] of strangers) {
+  test(`${part} imports nothing of ${unknown.join(', ')}: ${why}`, () => {
+    const known = imports.filter(
+      ({ from, to }) => from.startsWith(part) && unknown.some((stranger) => to.startsWith(stranger)),
+    )
+
+    assert.deepEqual(known, [])
+  })
+}
+
+test('the fast lane has two doors, and its way to write chunks is known to those alone who write to clients', () => {
+  const outside = imports.filter(({ from, to }) => to.startsWith('fast-lane/') && !from.startsWith('fast-lane/'))
+  const reading = outside.filter(({ to }) => to !== 'fast-lane/http-chunks.ts').map(({ from }) => from)
+  const writing = outside.filter(({ to }) => to === 'fast-lane/http-chunks.ts').map(({ from }) => from)
+
+  assert.deepEqual([...new Set(reading)].sort(), ['stream/pipeline.ts', 'upstream/response-body.ts'])
+  assert.deepEqual(
+    writing.filter((from) => !/^(stream\/(client-writer|session)|share\/[\w-]+)\.ts$/.test(from)),
+    [],
+  )
 })
 
 test('upstream/ and stream/ do not know who puts them together', () => {
