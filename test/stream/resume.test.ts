@@ -5,8 +5,8 @@ import fc from 'fast-check'
 import { Abort } from '../../src/abort.ts'
 import { Cursor } from '../../src/events/cursor.ts'
 import type { ResumePolicy } from '../../src/options/resolve-resume.ts'
-import { Resumer, resumeDelay } from '../../src/stream/resume.ts'
-import type { OpenRequest, UpstreamResponse } from '../../src/upstream-response.ts'
+import { ResumedBody, Resumer, resumeDelay } from '../../src/stream/resume.ts'
+import type { BodySink, OpenRequest, UpstreamBody, UpstreamResponse } from '../../src/upstream-response.ts'
 
 const policy: ResumePolicy = { attempts: 3, delayMs: 1, maxDelayMs: 4, onEnd: false, withoutIds: false }
 const lost = new Error('lost')
@@ -291,6 +291,98 @@ test('streams that are lost together do not come back together', () => {
 
   assert.ok(new Set(delays).size > 50)
 })
+
+test('a body that goes on is read by the same sink, from the connection that has taken over', async () => {
+  const second = new Connection()
+  const next = { ...stream(), upstream: 'http://other', body: second }
+  const { resumer, asked } = resumerOf({ lastEventId: '7', answers: [next] })
+  const first = new Connection()
+  const body = new ResumedBody(first, at, resumer)
+  const heard: string[] = []
+  const connected = resolvers<void>()
+  const sink: BodySink = {
+    onData: () => void heard.push('data'),
+    onEnd: () => void heard.push('end'),
+    onBroken: () => void heard.push('broken'),
+    onReconnected: ({ upstream }, attempt) => {
+      heard.push(`${upstream} after ${attempt}`)
+      connected.resolve()
+    },
+  }
+
+  body.start(sink)
+  assert.equal(first.sink, sink)
+  body.pause()
+  assert.equal(body.reconnect(lost), true)
+  await connected.promise
+
+  assert.deepEqual(heard, ['http://other after 1'])
+  assert.equal(second.sink, sink)
+  assert.equal(second.isPaused, true, 'backpressure lasts')
+  assert.deepEqual(
+    asked.map(({ avoid }) => avoid),
+    [at],
+  )
+})
+
+test('where no connection is to be had, the last failure is told, and it is not asked for again', async () => {
+  const { resumer } = resumerOf({
+    lastEventId: '7',
+    policy: { ...policy, attempts: 1 },
+    answers: [new Error('refused')],
+  })
+  const body = new ResumedBody(new Connection(), at, resumer)
+  const broken = resolvers<Error>()
+
+  body.start({ onData() {}, onEnd() {}, onBroken: (cause) => broken.resolve(cause) })
+  assert.equal(body.reconnect(lost), true)
+
+  assert.equal((await broken.promise).message, 'refused')
+  assert.equal(body.reconnect(lost), false)
+})
+
+test('a connection that comes when nothing more is wanted is given up', async () => {
+  const response = stream()
+  const gone = resolvers<void>()
+  const { resumer } = resumerOf({
+    lastEventId: '7',
+    answers: [
+      () => {
+        body.destroy()
+        setImmediate(gone.resolve)
+        return response
+      },
+    ],
+  })
+  const body = new ResumedBody(new Connection(), at, resumer)
+
+  body.start({ onData() {}, onEnd() {}, onBroken() {} })
+  body.reconnect(lost)
+  await gone.promise
+
+  assert.equal(response.isDestroyed, true)
+})
+
+function resolvers<T>() {
+  let resolve: (value: T) => void = () => {}
+  const promise = new Promise<T>((done) => {
+    resolve = done
+  })
+  return { promise, resolve }
+}
+
+class Connection implements UpstreamBody {
+  sink: BodySink | undefined
+  isPaused = false
+  start(sink: BodySink): void {
+    this.sink = sink
+  }
+  pause(): void {
+    this.isPaused = true
+  }
+  unpause(): void {}
+  destroy(): void {}
+}
 
 type Played = UpstreamResponse & { readonly isDestroyed: boolean }
 
