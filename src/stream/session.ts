@@ -166,6 +166,8 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   onFailed(error: SseProxyError): void {
     if (this.isOver) return
     const reason = closeReasonOf(error)
+    // The loss of a shared stream is told once, for all who follow it.
+    if (this.#flow?.isShared && reason === 'upstream-lost') return this.abort(reason)
     // Whoever is told may try to write an apology into the stream, so it is over by then.
     this.#finish(reason, reason === 'slow-client' ? 'destroy' : 'break')
     setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))

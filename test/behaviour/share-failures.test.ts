@@ -392,18 +392,25 @@ for (const host of hostsByProtocol) {
   })
 }
 
-test('an upstream that is silent for idleMs counts as lost, once for all', async (t) => {
-  const room = await shared(t, {}, { timeouts: { idleMs: 100 } })
-  const clients = [room.front.request(), room.front.request()]
-  const exchange = await room.upstream.next()
-  await room.arrivals(2)
-  exchange.stream().send({ data: 'a' })
+for (const [how, share] of [
+  ['', {}],
+  [', each with a hook of its own', { transform: () => undefined }],
+] as const) {
+  test(`an upstream that is silent for idleMs counts as lost, once for all clients${how}`, async (t) => {
+    const room = await shared(t, share, { timeouts: { idleMs: 100 } })
+    const clients = [room.front.request(), room.front.request()]
+    const exchange = await room.upstream.next()
+    await room.arrivals(2)
+    exchange.stream().send({ data: 'a' })
 
-  for (const client of clients) assert.equal(await client.ended(), 'broken')
-  await exchange.leftByPeer()
-  await until(() => room.proxy.stats().errors.ERR_SSE_PROXY_IDLE === 1, 'the silence to be told')
-  assert.equal(room.proxy.stats().closed['upstream-lost'], 2)
-})
+    for (const client of clients) assert.equal(await client.ended(), 'broken')
+    await exchange.leftByPeer()
+    await until(() => room.proxy.stats().shared.streams === 0, 'the stream to be over')
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+    assert.deepEqual(room.proxy.stats().errors, { ERR_SSE_PROXY_IDLE: 1 })
+    assert.equal(room.proxy.stats().closed['upstream-lost'], 2)
+  })
+}
 
 test('an event larger than limits.eventBytes breaks all transfers, and no part of it is sent', async (t) => {
   const room = await shared(t, {}, { limits: { eventBytes: 1000 } })
