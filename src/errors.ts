@@ -95,6 +95,7 @@ function blamesClient(cause: unknown): boolean {
 /** The codes of a StreamError. */
 export type StreamErrorCode =
   | 'ERR_SSE_PROXY_UPSTREAM_LOST'
+  | 'ERR_SSE_PROXY_INCOMPLETE'
   | 'ERR_SSE_PROXY_IDLE'
   | 'ERR_SSE_PROXY_EVENT_TOO_LARGE'
   | 'ERR_SSE_PROXY_HOOK'
@@ -102,6 +103,7 @@ export type StreamErrorCode =
 
 const STREAM_FAILURES: Readonly<Record<StreamErrorCode, string>> = {
   ERR_SSE_PROXY_UPSTREAM_LOST: 'The upstream was lost in the middle of the stream.',
+  ERR_SSE_PROXY_INCOMPLETE: 'The upstream ended before the stream was complete.',
   ERR_SSE_PROXY_IDLE: 'The upstream was silent for too long.',
   ERR_SSE_PROXY_EVENT_TOO_LARGE: 'An event was larger than limits.eventBytes while a hook needed it whole.',
   ERR_SSE_PROXY_HOOK: 'A hook failed.',
@@ -140,6 +142,7 @@ const FAULTS_OF_UPSTREAMS: ReadonlySet<SseProxyErrorCode> = new Set<SseProxyErro
   'ERR_SSE_PROXY_CONNECT_TIMEOUT',
   'ERR_SSE_PROXY_RESPONSE_TIMEOUT',
   'ERR_SSE_PROXY_UPSTREAM_LOST',
+  'ERR_SSE_PROXY_INCOMPLETE',
   'ERR_SSE_PROXY_IDLE',
 ])
 

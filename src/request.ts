@@ -9,6 +9,7 @@ import { asError, tell } from './app-callback.ts'
 import { sendError } from './error-response.ts'
 import { SseProxyError, UpstreamError } from './errors.ts'
 import { Cursor } from './events/cursor.ts'
+import { EndWatch } from './events/end-watch.ts'
 import { clientEventId } from './events/event-id.ts'
 import type { Observer } from './observe/observer.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
@@ -206,12 +207,13 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   }
 
   #stream(response: UpstreamResponse, plain: UpstreamBody): void {
-    const { hooks, resume } = this.options
+    const { hooks, resume, isEnd } = this.options
     const { upstream, delimited } = response
     const session = this.session()
     const cursor = new Cursor(this.lastEventId)
     const body = resumable(this, { body: plain, upstream, cursor, stream: session.handle })
-    session.start(response, createClientPipeline(session, { body, delimited, cursor, hooks, isShared: false }))
+    const end = isEnd && new EndWatch(isEnd, this.req)
+    session.start(response, createClientPipeline(session, { body, delimited, cursor, hooks, end, isShared: false }))
     // Only a resume asks again.
     if (!resume) this.#open = undefined
   }

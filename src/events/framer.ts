@@ -83,6 +83,11 @@ export class EventFramer {
     return this.#last === CR
   }
 
+  /** The start of an unfinished event, as far as it is held back. */
+  get unfinished(): readonly Buffer[] {
+    return this.#held
+  }
+
   /** Whether an event is larger than may be held back; what came after it was not taken. */
   get overflowed(): boolean {
     return this.#overflowed

@@ -15,6 +15,14 @@ export function unexpected(path: string, expected: string, got: unknown): never 
   throw new ConfigError(`${path}: expected ${expected}, got ${show(got)}`)
 }
 
+/**
+ * The same for what a callback has returned.
+ * @throws TypeError, always
+ */
+export function unexpectedResult(path: string, expected: string, got: unknown): never {
+  throw new TypeError(`${path}: expected the function to return ${expected}, got ${show(got)}`)
+}
+
 /** The same for what may be a secret: the value is not shown. */
 export function refuseUnseen(path: string, expected: string, got: unknown): never {
   throw new ConfigError(`${path}: expected ${expected}, got ${got === undefined ? got : `a ${typeof got} (not shown)`}`)

@@ -2,7 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { CloseReason } from '../errors.ts'
-import type { SseStream, TransformHook } from '../events/event.ts'
+import type { SseStream, StreamEvent, TransformHook } from '../events/event.ts'
 import type { HpmOptions } from '../hpm.ts'
 
 /** Comments that are sent while a stream is silent, so that no proxy or load balancer on the way closes it. */
@@ -306,6 +306,17 @@ export interface SseProxyOptions<
   limits?: LimitOptions<TReq> | undefined
   /** @see ShareOptions @defaultValue off */
   share?: boolean | ShareOptions<TReq> | undefined
+  /**
+   * Whether this event is the last one of a complete stream, as `data: [DONE]` is in some formats. A stream that ends cleanly
+   * without it, an empty one too, is lost (`ERR_SSE_PROXY_INCOMPLETE`): `resume` goes on, or the transfer breaks. A connection
+   * that breaks or falls silent behind it is a clean end, which `resume.onEnd` does not follow.
+   *
+   * It sees the upstream's events, before the hooks, until it has returned true; with `share` once for all, with the leader's
+   * request. What comes behind the end still passes. Synchronous: an async function is refused at creation, and a throw or
+   * anything but true or false breaks the stream off, as a hook's. As for a hook, no event may be larger than
+   * `limits.eventBytes`. Cannot be used with `framing: 'bytes'`. @defaultValue every clean end is complete
+   */
+  isEnd?: ((event: StreamEvent, req: TReq) => boolean) | undefined
   /**
    * What happens to the upstream request when its client disconnects: `'abort'` ends it, `graceMs` gives it that long, and
    * `'drain'` lets it finish. It counts towards `limits` until it is over. @defaultValue 'abort'

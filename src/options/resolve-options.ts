@@ -4,9 +4,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { asked, guardedLogger } from '../app-callback.ts'
 import { ConfigError } from '../errors.ts'
+import type { IsEnd } from '../events/end-watch.ts'
 import type { TransformHook } from '../events/event.ts'
 import type { HpmOptions } from '../hpm.ts'
 import {
+  callable,
   callableOrNone,
   callables,
   group,
@@ -19,6 +21,7 @@ import {
   refuseNull,
   text,
   unexpected,
+  unexpectedResult,
 } from './check.ts'
 import { CHECKED_WITH_NULL, OWN_OPTIONS, REPLACED } from './option-names.ts'
 import type { SseProxyOptions, Target } from './options.ts'
@@ -48,6 +51,7 @@ export interface ResolvedOptions {
   readonly timeouts: ResolvedTimeouts
   readonly limits: ResolvedLimits
   readonly share: ResolvedShare | false
+  readonly isEnd: IsEnd | undefined
   /** The option `onDisconnect`: how long an upstream stream outlives its client; 0 ends it at once, Infinity lets it finish. */
   readonly graceMs: number
   /** How a request is refused that accepts an event stream. */
@@ -96,6 +100,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
     timeouts: resolveTimeouts(options.timeouts ?? {}),
     limits: resolveLimits(options.limits ?? {}),
     share: resolveShare(options, framing),
+    isEnd: resolveIsEnd(options.isEnd, framing),
     graceMs: resolveGrace(options.onDisconnect ?? DEFAULTS.onDisconnect),
     unavailable: oneOf('unavailable', options.unavailable ?? DEFAULTS.unavailable, ['status', 'reconnect']),
     clientRetryMs: range('clientRetryMs', options.clientRetryMs ?? DEFAULTS.clientRetryMs),
@@ -152,6 +157,18 @@ function resolveGrace(value: unknown): number {
   if (value === 'drain') return Number.POSITIVE_INFINITY
   if (!isObject(value)) return unexpected('onDisconnect', "'abort', 'drain' or { graceMs }", value)
   return integer('onDisconnect.graceMs', group('onDisconnect', value, ['graceMs']).graceMs, 1, MAX_MS)
+}
+
+function resolveIsEnd(isEnd: SseProxyOptions['isEnd'], framing: 'event' | 'bytes'): IsEnd | undefined {
+  if (isEnd === undefined) return undefined
+  const answer = asked('isEnd', callable('isEnd', isEnd))
+  if (framing === 'bytes') {
+    throw new ConfigError("framing: 'bytes' cannot be used with isEnd, which needs whole events")
+  }
+  return (event, req) => {
+    const result: unknown = answer(event, req)
+    return typeof result === 'boolean' ? result : unexpectedResult('isEnd', 'true or false', result)
+  }
 }
 
 function resolveVia(value: unknown): string | false {

@@ -7,6 +7,7 @@ import type { Ticket } from '../admission.ts'
 import { joined } from '../bytes.ts'
 import { type CloseReason, closeReasonOf, type StreamError } from '../errors.ts'
 import { Cursor, type Progress } from '../events/cursor.ts'
+import { EndWatch } from '../events/end-watch.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
@@ -78,7 +79,7 @@ export class SharedStream implements PipelineSink {
 
   constructor(context: SharedStreamContext, { upstream, delimited }: UpstreamResponse, plain: UpstreamBody) {
     const { log, options, share, req, budget, linger } = context
-    const { hooks, limits } = options
+    const { hooks, limits, isEnd } = options
     this.context = context
     this.upstream = upstream
     this.cursor = new Cursor(log.idBefore)
@@ -92,6 +93,7 @@ export class SharedStream implements PipelineSink {
         // A client that comes late gets an event whole or not at all.
         failsOversize: true,
         hooks,
+        end: isEnd && new EndWatch(isEnd, req),
         eventBytes: limits.eventBytes,
         stream,
         cursor,

@@ -1,6 +1,7 @@
 // The pipeline that brings one client's events to its session, from an upstream of its own or from what stands for one.
 
 import type { Cursor } from '../events/cursor.ts'
+import type { EndWatch } from '../events/end-watch.ts'
 import type { TransformHook } from '../events/event.ts'
 import type { UpstreamBody } from '../upstream-response.ts'
 import { Pipeline } from './pipeline.ts'
@@ -12,6 +13,7 @@ export interface ClientPipelineSource {
   readonly delimited: boolean
   readonly cursor: Cursor
   readonly hooks: readonly TransformHook[]
+  readonly end?: EndWatch | undefined
   readonly isShared: boolean
 }
 

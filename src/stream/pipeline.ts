@@ -4,6 +4,7 @@
 import { joined } from '../bytes.ts'
 import { StreamError } from '../errors.ts'
 import type { Cursor, Progress } from '../events/cursor.ts'
+import type { EndWatch } from '../events/end-watch.ts'
 import type { SseStream, TransformHook } from '../events/event.ts'
 import { EventFramer, type FramerOptions } from '../events/framer.ts'
 import { HookRunner } from '../events/hooks.ts'
@@ -27,6 +28,8 @@ export interface PipelineSink {
 
 export interface PipelineOptions extends FramerOptions {
   readonly hooks: readonly TransformHook[]
+  /** Absent where every clean end of the upstream is a good one. */
+  readonly end?: EndWatch | undefined
   /** What the hooks see of the stream. */
   readonly stream: SseStream
   /** Moves with what passes. */
@@ -69,7 +72,8 @@ export class Pipeline implements BodySink, EventFlow {
     this.#sink = sink
     this.#body = body
     this.#delimited = delimited
-    const { hooks, stream, eventBytes, client } = options
+    const { end, stream, eventBytes, client } = options
+    const hooks = end ? [end.hook, ...options.hooks] : options.hooks
     // Hooks need every event whole. They let go of bytes later, and look after the mark themselves.
     const forHooks = hooks.length > 0 && { ...options, failsOversize: true, client: { wroteBody: false } }
     this.#framer = new EventFramer(forHooks || options)
@@ -264,11 +268,18 @@ export class Pipeline implements BodySink, EventFlow {
   }
 
   #finish(outcome: 'complete' | Error): void {
-    const lost = outcome === 'complete' ? this.#cutShort() : lossOf(outcome)
-    const { atBoundary, overflowed } = this.#framer
-    if (atBoundary && !overflowed && this.#body?.reconnect?.(lost ?? 'complete')) return this.#restart()
+    const cut = outcome === 'complete' ? this.#cutShort() : lossOf(outcome)
+    const { end } = this.#options
+    let lost = cut
+    try {
+      if (end) lost = end.lossOf(cut, this.#framer.unfinished)
+    } catch (error) {
+      return this.#fail(error)
+    }
+    if (!end?.isSeen && this.#reconnects(lost)) return this.#restart()
     if (lost) return this.#fail(lost)
-    const tail = this.#framer.takeTail()
+    // Of a body that was cut behind the end, half an event is nothing to a client.
+    const tail = cut ? [] : this.#framer.takeTail()
     if (tail.length > 0) {
       const hooks = this.#hooks
       try {
@@ -283,6 +294,11 @@ export class Pipeline implements BodySink, EventFlow {
     if (this.isOver) return
     this.#close()
     this.#sink.onEnd()
+  }
+
+  #reconnects(lost: StreamError | undefined): boolean {
+    const { atBoundary, overflowed } = this.#framer
+    return atBoundary && !overflowed && this.#body?.reconnect?.(lost ?? 'complete') === true
   }
 
   /** Where nothing tells the end of a body from the end of its connection, an event in the middle does. */

@@ -388,6 +388,16 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   ],
   [{ target, name: 5 }, `name: expected ${LABEL}, got 5 (number)`],
   [{ target, onOpen: 5 }, 'onOpen: expected a function, got 5 (number)'],
+  [{ target, isEnd: 'x' }, "isEnd: expected a function, got 'x' (string)"],
+  [{ target, isEnd: null }, 'isEnd: expected a function, got null'],
+  [
+    { target, isEnd: async () => true },
+    'isEnd: expected a function that returns its result at once, got an async function',
+  ],
+  [
+    { target, isEnd: () => true, framing: 'bytes' },
+    "framing: 'bytes' cannot be used with isEnd, which needs whole events",
+  ],
   [{ target, onEnd: 'x' }, "onEnd: expected a function, got 'x' (string)"],
   [{ target, onClose: {} }, 'onClose: expected a function, got {} (object)'],
 
@@ -560,6 +570,7 @@ test('the defaults', () => {
     limits: { streams: 0, streamsPerClient: 0, eventBytes: 1_048_576, bufferBytes: 1_048_576, bodyBytes: 1_048_576 },
     share: false,
     stripHeaders: [],
+    isEnd: undefined,
     graceMs: 0,
     unavailable: 'status',
     clientRetryMs: [1000, 5000],

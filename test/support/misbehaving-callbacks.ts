@@ -93,6 +93,10 @@ export const callbacks = {
   router: { ...early, rejected: '500', nonsense: '500', never: 'waits', options: (router) => ({ router }) },
   transform: { ...hook, nonsense: 'broken', options: (transform) => ({ transform }) },
   'share.transform': { ...hook, nonsense: 'broken', options: (transform) => ({ share: { ...share, transform } }) },
+  isEnd: {
+    ...{ ...asked, threw: 'broken', rejected: 'broken', nonsense: 'broken', kept: 'broken', never: 'broken' },
+    options: (isEnd) => ({ isEnd }),
+  },
   onOpen: { ...hook, options: (onOpen) => ({ onOpen }) },
   onEnd: { ...hook, options: (onEnd) => ({ onEnd }) },
   onClose: { ...told, options: (onClose) => ({ onClose }) },
@@ -148,6 +152,10 @@ const elsewhere = {
   'a plugin that listens to the end': {
     ...told,
     options: (listener) => ({ plugins: [(server) => void server.on('end', listener)] }),
+  },
+  'isEnd of a shared stream': {
+    ...{ ...asked, threw: 'broken', rejected: 'broken', nonsense: 'broken', kept: 'broken', never: 'broken' },
+    options: (isEnd) => ({ share, isEnd }),
   },
   'transform of a shared stream': { ...hook, nonsense: 'broken', options: (transform) => ({ share, transform }) },
   'onOpen of a shared stream': { ...hook, options: (onOpen) => ({ share, onOpen }) },
