@@ -91,13 +91,13 @@ export class Middleware {
 
   #handle(req: IncomingMessage, res: ServerResponse, next: Next | undefined, onOver: () => void): void {
     if (this.#options.hpm.ws) this.#proxyUpgradesOf(req)
-    const visit = () => new ProxyRequest(this.#context, this.#nextId(), req, res, next, onOver)
-    const serve = () => onTurn(req, res, () => visit().enter(), onOver)
+    const request = () => new ProxyRequest(this.#context, this.#nextId(), req, res, next, onOver)
+    const serve = () => onTurn(req, res, () => request().enter(), onOver)
     const accepted = this.#proxy.accepts(req)
     if (accepted === true) return serve()
     void accepted.then(
-      (yes) => (yes ? serve() : visit().passBy()),
-      (error) => visit().fail(error),
+      (yes) => (yes ? serve() : request().passBy()),
+      (error) => request().fail(error),
     )
   }
 
@@ -133,13 +133,15 @@ export class Middleware {
     const observer = this.#observer
     admission.drain()
     this.#stopProbes()
-    drain.schedule([...new Set([...observer.sessions, ...[...requests].flatMap((visit) => visit.earlySession ?? [])])])
+    drain.schedule([
+      ...new Set([...observer.sessions, ...[...requests].flatMap(({ earlySession }) => earlySession ?? [])]),
+    ])
     observer.onStart = (session) => drain.add(session)
     observer.onEnd = (session, reason) => drain.noteEnd(session, reason)
     await this.#untilNobodyIsLeft(ms)
     drain.abortRest()
-    for (const visit of [...requests]) {
-      if (visit.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING')) === 'unread') drain.noteUnread()
+    for (const request of [...requests]) {
+      if (request.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING')) === 'unread') drain.noteUnread()
     }
     shares?.close()
     opening.transport.close()

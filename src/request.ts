@@ -1,5 +1,5 @@
-// One request, from the moment it is let in to the moment its response is over: who is asked, who answers, and what
-// the client is told when nobody does.
+// One request, from the moment it comes in to the moment its response is over: it is admitted, an upstream is asked, and
+// the answer is an event stream for a session, or relayed, or an error of the package's own.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
@@ -35,37 +35,44 @@ const debug = createDebug('sse-proxy:request')
 
 export type Next = (error?: unknown) => void
 
-/** What all visits of a middleware share. */
+/** What all requests of a middleware share. */
 export interface ProxyContext {
   readonly options: ResolvedOptions
   readonly admission: Admission
   readonly opening: OpenContext
   /** What can be asked for here. */
   readonly boundary: PathBoundary
+  /** Absent where streams are not shared. */
   readonly shares: SharedStreams | undefined
   readonly observer: Observer
+  /** Absent where keepalives are off. */
   readonly keepalives: KeepaliveClock | undefined
-  /** Visits whose response is not over. */
+  /** Those that have a place and whose response is not over. */
   readonly requests: Set<ProxyRequest>
 }
 
+/** One request, in the order of what happens to it. */
 export class ProxyRequest implements SharingRequest, SessionContext {
   readonly id: string
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly writer: ClientWriter
+  /** Aborted when nothing more is wanted for it: whatever works for it hangs on this. */
   readonly controller: Abort = new Abort()
   readonly startedAt: number = performance.now()
   readonly #context: ProxyContext
-  // Absent in a bare server, where nobody else answers.
+  // Absent in a bare server, which has no other handler.
   readonly #next: Next | undefined
-  // Told when the response is over or the app has the request back; more than once, maybe.
+  // Called when the response is over or the app has the request back; more than once, maybe.
   readonly #onOver: () => void
-  #session: Session | undefined
-  #open: OpenUpstream | undefined
+  // From `admit` on, until the response and the stream are over.
   #ticket: Ticket | undefined
-  // Until the upstream has answered.
+  // Made once, since a body can be read but once. Dropped with the body when no resume can ask again.
+  #open: OpenUpstream | undefined
+  // Runs from `admit` until the upstream has answered, where the response is to be opened before that.
   #earlyWatchdog: Watchdog | undefined
+  // Undefined until the response is an event stream; then every ending is the session's.
+  #session: Session | undefined
 
   constructor(
     context: ProxyContext,
@@ -89,10 +96,24 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     return this.writer.isOver
   }
 
-  /** Whether it has its stream. */
-  get isStreaming(): boolean {
-    return this.#session?.isStarted === true
+  /** The id from which on the client wants its events. */
+  get lastEventId(): string {
+    return clientEventId(this.req.headers, this.req.url ?? '')
   }
+
+  get options(): ResolvedOptions {
+    return this.#context.options
+  }
+
+  get keepalives(): KeepaliveClock | undefined {
+    return this.#context.keepalives
+  }
+
+  get observer(): Observer {
+    return this.#context.observer
+  }
+
+  // It comes in.
 
   enter(): void {
     const { boundary, shares } = this.#context
@@ -109,13 +130,29 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     }
   }
 
-  /** Whose place it has; only known where clients are limited. */
-  get client(): string | undefined {
-    return this.#ticket?.client
+  /** A client may have left while a middleware in front was waiting for something; anything else is a mistake. */
+  #explainOver(): void {
+    this.#onOver()
+    if (!this.res.headersSent || this.res.writableEnded || this.res.destroyed) return
+    this.#next?.(new Error('sse-proxy-middleware: the response had been begun before the request reached the proxy'))
   }
 
+  /** Leaves the request to the app's next handler. */
+  passBy(): void {
+    if (this.#next) this.#callNext(this.#next, [], (_path, thrown) => this.fail(thrown))
+    this.#onOver()
+  }
+
+  /** What was to decide whether it comes in has failed. */
+  fail(thrown: unknown): void {
+    if (this.isOver) return this.#onOver()
+    onClientGone(this.req, this.res, this)
+    this.refuse(thrown)
+  }
+
+  /** @throws AdmissionError where there is no place for it */
   admit(heir?: Ticket): void {
-    // A guest that was set apart has its place.
+    // One that was to share a stream and was set apart has its place.
     if (this.#ticket) return
     const { admission, requests } = this.#context
     this.#ticket = admission.enter(this.req, heir)
@@ -123,6 +160,22 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     if (debug.enabled) debug('%s came: %s', this.id, this.req.method)
     this.#openEarlyLater()
   }
+
+  /** Whose place it has; only known where clients are limited. */
+  get client(): string | undefined {
+    return this.#ticket?.client
+  }
+
+  #openEarlyLater(): void {
+    const { keepalive } = this.options
+    if (!keepalive || keepalive.openAfterMs === 0 || this.req.method === 'HEAD') return
+    this.#earlyWatchdog = new Watchdog(keepalive.openAfterMs, () => {
+      this.#earlyWatchdog?.stop()
+      if (!this.isOver) this.session().openEarly()
+    })
+  }
+
+  // An upstream is asked.
 
   /** Serves it from an upstream of its own. */
   async alone(): Promise<void> {
@@ -133,7 +186,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     }
   }
 
-  /** The function that gets this request an answer; made once, since a body can be read but once. */
+  /** The function that gets this request an answer. */
   open(): OpenUpstream {
     const { opening, options } = this.#context
     if (!this.#open) {
@@ -143,67 +196,28 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     return this.#open
   }
 
-  session(): Session {
-    this.#earlyWatchdog?.stop()
-    this.#session ??= new Session(this)
-    return this.#session
-  }
-
-  // What a session asks for beside that.
-
-  get options(): ResolvedOptions {
-    return this.#context.options
-  }
-
-  get keepalives(): KeepaliveClock | undefined {
-    return this.#context.keepalives
-  }
-
-  get observer(): Observer {
-    return this.#context.observer
-  }
-
-  get lastEventId(): string {
-    return clientEventId(this.req.headers, this.req.url ?? '')
-  }
+  // It is answered.
 
   /** Passes an upstream's answer on. */
   answer(response: UpstreamResponse): void {
     try {
-      this.#pass(response)
+      this.#answer(response)
     } catch (error) {
-      // A head that cannot be sent leaves nobody to read the body.
+      // A head that cannot be sent leaves nothing that reads the body.
       response.body.destroy()
       throw error
     }
   }
 
-  #pass(response: UpstreamResponse): void {
+  #answer(response: UpstreamResponse): void {
     this.#earlyWatchdog?.stop()
-    if (this.isOver) {
-      response.body.destroy()
-      return
-    }
+    if (this.isOver) return response.body.destroy()
     const body = eventStreamOf(response, this.options.timeouts.idleMs)
-    if (body && this.req.method !== 'HEAD') {
-      return this.#stream(response, body)
-    }
-    if (this.#session) {
-      // 200 and an event stream have been promised.
-      response.body.destroy()
-      return this.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream))
-    }
-    debug('%s answered: %d', this.id, response.status)
-    const headers = body ? eventStreamHeaders(response.headers, this.writer.appHeaders) : response.headers
-    relay({ ...response, headers }, this.writer, {
-      signal: this.controller,
-      isBodyless: this.req.method === 'HEAD' || response.status === 204 || response.status === 304,
-      writeMs: this.options.timeouts.writeMs,
-      onFailed: (error) => {
-        this.controller.abort(error)
-        setImmediate(() => void this.observer.refused(error, this.id, this.req, this.res))
-      },
-    })
+    if (body && this.req.method !== 'HEAD') return this.#stream(response, body)
+    if (!this.#session) return this.#relay(response, body !== undefined)
+    // 200 and an event stream have been promised.
+    response.body.destroy()
+    this.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream))
   }
 
   #stream(response: UpstreamResponse, plain: UpstreamBody): void {
@@ -218,16 +232,78 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     if (!resume) this.#open = undefined
   }
 
+  /** @param isEventStream as for HEAD, whose answer has the headers of a stream and no body */
+  #relay(response: UpstreamResponse, isEventStream: boolean): void {
+    debug('%s answered: %d', this.id, response.status)
+    const headers = isEventStream ? eventStreamHeaders(response.headers, this.writer.appHeaders) : response.headers
+    relay({ ...response, headers }, this.writer, {
+      signal: this.controller,
+      isBodyless: this.req.method === 'HEAD' || response.status === 204 || response.status === 304,
+      writeMs: this.options.timeouts.writeMs,
+      onFailed: (error) => {
+        this.controller.abort(error)
+        setImmediate(() => void this.#noteRefused(error))
+      },
+    })
+  }
+
+  /** Its event stream; from now on the response is one. */
+  session(): Session {
+    this.#earlyWatchdog?.stop()
+    this.#session ??= new Session(this)
+    return this.#session
+  }
+
+  /** A session that was opened before the upstream has answered. */
+  get earlySession(): Session | undefined {
+    return this.#session?.isStarted === false ? this.#session : undefined
+  }
+
+  // It is not answered.
+
   /** Tells the client, or lets the app tell it, that there is no answer. */
   refuse(thrown: unknown): void {
     this.#earlyWatchdog?.stop()
     void this.#refuse(toSseProxyError(thrown))
   }
 
-  /** A session whose upstream has not answered yet. */
-  get earlySession(): Session | undefined {
-    return this.#session?.isStarted === false ? this.#session : undefined
+  async #refuse(error: SseProxyError): Promise<void> {
+    if (this.#session) return this.#session.onFailed(error)
+    if (this.isOver) return
+    if (this.res.headersSent) {
+      // What has left cannot be taken back.
+      this.writer.break()
+      return this.#noteRefused(error)
+    }
+    if (error.code === 'ERR_SSE_PROXY_APP' && this.#next) return this.#passOn(this.#next, error)
+    await this.#noteRefused(error)
+    if (!this.isOver) this.#sendError(error)
   }
+
+  /** Hands the error to the app's error handling, whose own failure leaves only the proxy to answer. */
+  #passOn(next: Next, error: SseProxyError): void {
+    this.observer.noteRefusal(error, this.id, this.req)
+    this.#callNext(next, [error.cause], (path, thrown) => {
+      this.observer.callbackFailed(path, thrown)
+      if (!this.isOver && !this.res.headersSent) this.#sendError(error)
+    })
+    this.#onOver()
+  }
+
+  #callNext(next: Next, args: [error?: unknown], onThrown: (path: string, thrown: unknown) => void): void {
+    tell('next', () => next(...args), this.observer.callbackFailed, onThrown)
+  }
+
+  /** Resolves when the app has had the chance to answer instead. */
+  #noteRefused(error: SseProxyError): Promise<void> {
+    return this.observer.refused(error, this.id, this.req, this.res)
+  }
+
+  #sendError(error: SseProxyError): void {
+    sendError(this.req, this.res, error, this.options)
+  }
+
+  // It ends.
 
   /** Breaks off what has not ended; 'unread' where it has, but the client does not take it. */
   abort(error: SseProxyError): 'unread' | undefined {
@@ -240,61 +316,10 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     if (this.writer.isOpen) {
       this.writer.break()
     } else {
-      sendError(this.req, this.res, error, this.options)
-      void this.observer.refused(error, this.id, this.req, this.res)
+      this.#sendError(error)
+      void this.#noteRefused(error)
     }
     return undefined
-  }
-
-  async #refuse(error: SseProxyError): Promise<void> {
-    const { observer, options } = this
-    if (this.#session) return this.#session.onFailed(error)
-    if (this.isOver) return
-    if (this.res.headersSent) {
-      // What has left cannot be taken back.
-      this.writer.break()
-      return observer.refused(error, this.id, this.req, this.res)
-    }
-    if (error.code === 'ERR_SSE_PROXY_APP' && this.#next) {
-      observer.noteRefusal(error, this.id, this.req)
-      return this.#passOn(this.#next, error)
-    }
-    await observer.refused(error, this.id, this.req, this.res)
-    if (!this.isOver) sendError(this.req, this.res, error, options)
-  }
-
-  /** The same before it has entered. */
-  fail(thrown: unknown): void {
-    if (this.isOver) return this.#onOver()
-    onClientGone(this.req, this.res, this)
-    this.refuse(thrown)
-  }
-
-  /** Leaves the request to whoever comes next in the app. */
-  passBy(): void {
-    const next = this.#next
-    if (next)
-      tell(
-        'next',
-        () => next(),
-        this.observer.callbackFailed,
-        (_path, thrown) => this.fail(thrown),
-      )
-    this.#onOver()
-  }
-
-  /** Hands the error to the app's error handling, whose own failure leaves nobody else to answer. */
-  #passOn(next: Next, error: SseProxyError): void {
-    tell(
-      'next',
-      () => next(error.cause),
-      this.observer.callbackFailed,
-      (path, thrown) => {
-        this.observer.callbackFailed(path, thrown)
-        if (!this.isOver && !this.res.headersSent) sendError(this.req, this.res, error, this.options)
-      },
-    )
-    this.#onOver()
   }
 
   /** The response is over, above all because the client is gone. */
@@ -318,22 +343,6 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   #giveBackTicket(): void {
     this.#ticket?.giveBack()
     this.#ticket = undefined
-  }
-
-  #openEarlyLater(): void {
-    const { keepalive } = this.options
-    if (!keepalive || keepalive.openAfterMs === 0 || this.req.method === 'HEAD') return
-    this.#earlyWatchdog = new Watchdog(keepalive.openAfterMs, () => {
-      this.#earlyWatchdog?.stop()
-      if (!this.isOver) this.session().openEarly()
-    })
-  }
-
-  /** A client may have left while a middleware in front was waiting for something; anything else is a mistake. */
-  #explainOver(): void {
-    this.#onOver()
-    if (!this.res.headersSent || this.res.writableEnded || this.res.destroyed) return
-    this.#next?.(new Error('sse-proxy-middleware: the response had been begun before the request reached the proxy'))
   }
 }
 

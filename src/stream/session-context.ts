@@ -1,4 +1,4 @@
-// What a session gets from the visit it belongs to, and whom it tells what becomes of it.
+// What a session gets from the request it belongs to, and whom it tells what becomes of it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Abort } from '../abort.ts'
