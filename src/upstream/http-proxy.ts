@@ -1,39 +1,40 @@
-// The one place that knows http-proxy-middleware. It works on stand-ins; the app's handlers and plugins get the real
-// request and response in their place, and its error events of proxied requests go to the attempt they belong to.
+// The one place that knows how http-proxy-middleware works inside. It runs on stand-ins; the app's handlers and plugins get
+// the real request and response in their place, and what httpxy tells of a request goes to the handler of its pass.
 
-import { ClientRequest, IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
+import { ClientRequest, IncomingMessage, type ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { asError, awaited, isThenable, promised, type ReportFailure, tell } from '../app-callback.ts'
-import { type HeaderNames, overlaid } from '../end-to-end.ts'
-import { UpstreamError } from '../errors.ts'
-import {
-  createProxyMiddleware,
-  type HpmOptions,
-  type HpmTarget,
-  type Options,
-  type Plugin,
-  proxyEventsPlugin,
-} from '../hpm.ts'
+import { createProxyMiddleware, type HpmOptions, type HpmTarget, type Plugin, proxyEventsPlugin } from '../hpm.ts'
 import { logLines } from './log-lines.ts'
 import { originForm, PathBoundary } from './path-boundary.ts'
+import { createPathFilter } from './path-filter.ts'
 import { StandInRequest, StandInResponse } from './stand-ins.ts'
+import {
+  closeFailedUpgrade,
+  failUpgrade,
+  ignoreErrors,
+  interceptUpgrades,
+  refuseUpgrade,
+  type UpgradeHeaders,
+} from './upgrades.ts'
 
 export type ProxyServer = Parameters<Plugin>[0]
 type ErrorListener = (error: Error, req?: IncomingMessage, res?: ServerResponse, target?: HpmTarget) => unknown
-
 type EndListener = (req: IncomingMessage, res: ServerResponse, answer: IncomingMessage) => void
 
+/** http-proxy-middleware, as the rest of the package uses it. */
 export interface HttpProxy {
   readonly boundary: PathBoundary
-  /** Sends a request through http-proxy-middleware; what becomes of it is told to the stand-in's handler. */
+  /** Sends a request through http-proxy-middleware; what becomes of it is told to the handler of its stand-ins. */
   pass(req: StandInRequest, res: StandInResponse): void
   /** Whether `pathFilter` lets the request in; rejects where the app's function fails. */
   accepts(req: IncomingMessage): true | Promise<boolean>
   /** Tells the app's `on.error` and plugins; resolves when all of them have had their say, and never rejects. */
   report(error: Error, req: IncomingMessage, res: ServerResponse, target?: HpmTarget): Promise<void>
-  /** Whether anybody wants to know when an answer has ended. */
+  /** Whether the app listens to `on.end`. */
   readonly tellsEnd: boolean
+  /** Tells the app's `on.end`, when an answer has really ended. */
   tellEnd(req: IncomingMessage, res: ServerResponse, answer: IncomingMessage): void
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
 }
@@ -54,25 +55,14 @@ export function createHttpProxy(
   // `ws` would subscribe to upgrades only when the first response is over, which for a stream may be never.
   const { pathFilter: _pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
   const boundary = new PathBoundary(hpm)
-  const accepts = hpm.pathFilter === undefined ? () => true as const : createFilter(hpm)
+  const accepts = hpm.pathFilter === undefined ? () => true as const : createPathFilter(hpm)
   const seam = createSeam(boundary, callbackFailed, upgrades)
+  const route = routerOf(router, target, isOnly)
   const middleware = createProxyMiddleware({
     ...rest,
-    ...(typeof pathRewrite === 'function'
-      ? {
-          pathRewrite: awaited('pathRewrite', (path, req, res, options) =>
-            pathRewrite(path, original(req), original(res), options),
-          ),
-        }
-      : { pathRewrite }),
-    ...(typeof router === 'function'
-      ? {
-          router: awaited('router', async (req, res, options) =>
-            checkRouted(await router(original(req), original(res), options)),
-          ),
-        }
-      : { router: isOnly ? undefined : (router ?? ((_req, res) => chosenTarget(res) ?? target ?? '')) }),
-    target,
+    ...(pathRewrite !== undefined && { pathRewrite: rewriteOf(pathRewrite) }),
+    ...(route !== undefined && { router: route }),
+    ...(target !== undefined && { target }),
     // The default answer to errors writes into the response; the other defaults are kept.
     ejectPlugins: true,
     plugins: [
@@ -80,7 +70,17 @@ export function createHttpProxy(
       ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [logLines] : [])]),
       ...plugins.map((plugin) => guardedPlugin(plugin, callbackFailed)),
     ],
-  } as Options)
+  })
+
+  const takeUpgrade = (req: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // Every server's sockets are; its types promise less.
+    if (!(socket instanceof Socket)) return socket.destroy()
+    // One that fails while a router thinks would end the process.
+    ignoreErrors(socket)
+    if (!boundary.admits(req.url ?? '/')) return seam.refuseUpgrade(req, socket)
+    req.url = originForm(req.url ?? '/')
+    middleware.upgrade(req, socket, head)
+  }
 
   return {
     boundary,
@@ -108,54 +108,57 @@ export function createHttpProxy(
       for (const listener of seam.endListeners()) tell('on.end', () => listener(req, res, answer), callbackFailed)
     },
     upgrade(req, socket, head) {
-      const take = () => {
-        // Every server's sockets are; its types promise less.
-        if (!(socket instanceof Socket)) return socket.destroy()
-        // One that fails while a router thinks would end the process.
-        ignoreErrors(socket)
-        if (!boundary.admits(req.url ?? '/')) return seam.refuseUpgrade(req, socket)
-        req.url = originForm(req.url ?? '/')
-        middleware.upgrade(req, socket, head)
-      }
       const accepted = accepts(req)
-      // One that the filter leaves out is somebody else's on the same server, or nobody's.
-      if (accepted === true) take()
+      // One that the filter leaves out belongs to another route of the same server, or to none.
+      if (accepted === true) takeUpgrade(req, socket, head)
       else
         void accepted.then(
-          (yes) => yes && take(),
+          (yes) => yes && takeUpgrade(req, socket, head),
           (error) => callbackFailed('pathFilter', error),
         )
     },
   }
 }
 
-/** What becomes of the headers of a WebSocket's request on its way to the upstream. */
-export interface UpgradeHeaders {
-  /** Those of the client that do not travel on. */
-  readonly stripped: HeaderNames
-  /** The target's own, over those of the client. */
-  readonly own: Readonly<Record<string, string>> | undefined
+type PathRewrite = NonNullable<HpmOptions['pathRewrite']>
+type Router = NonNullable<HpmOptions['router']>
+
+function rewriteOf(pathRewrite: PathRewrite): PathRewrite {
+  if (typeof pathRewrite !== 'function') return pathRewrite
+  return awaited('pathRewrite', (path, req, res, options) =>
+    pathRewrite(path, originalRequest(req), res && originalResponse(res), options),
+  )
 }
 
-/** A plugin that stands between http-proxy-middleware and everybody who listens to it. */
+/** The app's router, or one that finds the upstream chosen for the pass; absent where there is nothing to choose. */
+function routerOf(router: HpmOptions['router'], target: HpmTarget | undefined, isOnly: boolean): Router | undefined {
+  if (typeof router === 'function') {
+    return awaited('router', async (req, res, options) =>
+      checkRouted(await router(originalRequest(req), res && originalResponse(res), options)),
+    )
+  }
+  return isOnly ? undefined : (router ?? ((_req, res) => chosenTarget(res) ?? target ?? ''))
+}
+
+/** A plugin that stands between http-proxy-middleware and all its listeners. */
 interface Seam {
   readonly plugin: Plugin
+  /** Those of the app and its plugins. */
   errorListeners(): ErrorListener[]
   endListeners(): EndListener[]
   refuseUpgrade(req: IncomingMessage, socket: Socket): void
 }
 
 function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure, upgrades: UpgradeHeaders): Seam {
+  // Set when the middleware is created, which installs the plugin.
   let server: ProxyServer | undefined
   return {
     endListeners: () => server?.rawListeners('end') ?? [],
     plugin(installed) {
       server = installed
-      interceptPasses(installed, boundary, upgrades)
+      interceptPasses(installed)
       interceptEvents(installed, callbackFailed)
-      installed.on('error', closeFailedUpgrade)
-      guardUpgrades(installed)
-      if (upgrades.stripped.size > 0) stripUpgrades(installed, upgrades.stripped)
+      interceptUpgrades(installed, boundary, upgrades)
     },
     errorListeners: () => (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade),
     refuseUpgrade(req, socket) {
@@ -164,24 +167,12 @@ function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure, upgra
   }
 }
 
-function interceptPasses(server: ProxyServer, boundary: PathBoundary, upgrades: UpgradeHeaders): void {
-  const { web, ws } = server
+function interceptPasses(server: ProxyServer): void {
+  const { web } = server
   server.web = (req, res, options = {}, head) => {
     if (isStandIn(res) && !res.handler.prepare(options, req)) return Promise.resolve()
     return web.call(server, req, res, options, head)
   }
-  server.ws = (req, socket, options, head) => {
-    if (boundary.admitsRewritten(req.url ?? '/')) {
-      const own = upgrades.own && { headers: overlaid(options?.headers ?? {}, upgrades.own) }
-      return ws.call(server, req, socket, own ? { ...options, ...own } : options, head)
-    }
-    refuseUpgrade(server, req, socket)
-    return Promise.resolve()
-  }
-}
-
-function refuseUpgrade(server: ProxyServer, req: IncomingMessage, socket: Socket): void {
-  server.emit('error', new UpstreamError('ERR_SSE_PROXY_PATH'), req, socket)
 }
 
 function interceptEvents(server: ProxyServer, callbackFailed: ReportFailure): void {
@@ -203,34 +194,25 @@ function interceptEvents(server: ProxyServer, callbackFailed: ReportFailure): vo
     }
     if (event === 'error') return res.handler.onFailure(args[0])
     if (event === 'end') {
-      // Told when it is true, see `tellEnd`; here it only means that the headers are done.
+      // httpxy says so when the headers are done, which is what counts here. The app is told when it is true: see `tellEnd`.
       const answer = args[2]
       if (answer instanceof IncomingMessage) res.handler.onHead(answer)
       return true
     }
-    if (event === 'proxyReq') res.handler.onUpstreamRequest(args[0], args[3] as HpmOptions)
+    const [request, standIn, , options] = args
+    const isRequest = event === 'proxyReq' && request instanceof ClientRequest
+    if (isRequest && isOptions(options)) res.handler.onUpstreamRequest(request, options)
     if (server.listenerCount(event) > 0) {
       const tellAll = () => {
         emit(event, args.map(original), (path, thrown) => res.handler.onUnroutable(asError(path, thrown)))
       }
-      const [request, standIn] = args
-      if (event === 'proxyReq' && request instanceof ClientRequest && standIn instanceof StandInRequest) {
-        standIn.handOver(request, tellAll)
-      } else {
-        tellAll()
-      }
+      if (isRequest && standIn instanceof StandInRequest) standIn.handOver(request, tellAll)
+      else tellAll()
     }
     if (event === 'proxyRes') res.finished = true
     return event === 'econnreset' ? res.handler.onFailure(args[0]) : true
   }
   Object.assign(server, { emit: intercepted })
-}
-
-/** A handler that throws has not let the WebSocket through, where that can still be stopped. */
-function failUpgrade(event: string, [connection]: unknown[]): void {
-  if (event !== 'proxyReqWs' && event !== 'open') return
-  const failure = new Error(`on.${event} threw`)
-  if (connection instanceof ClientRequest || connection instanceof Socket) connection.destroy(failure)
 }
 
 /** What a plugin throws when it is installed, the app sees; what it rejects with later is reported. */
@@ -259,86 +241,26 @@ function isStandIn(value: unknown): value is StandInResponse {
   return value instanceof StandInResponse
 }
 
+function isOptions(value: unknown): value is HpmOptions {
+  return typeof value === 'object' && value !== null
+}
+
 /** The app's own object in a stand-in's place. */
-function original<T>(value: T): T {
-  if (isStandIn(value)) return value.forApp as T
-  return value instanceof StandInRequest ? (value.client as T) : value
+function original(value: unknown): unknown {
+  if (isStandIn(value)) return value.forApp
+  return value instanceof StandInRequest ? value.client : value
+}
+
+function originalRequest(req: IncomingMessage): IncomingMessage {
+  // Its type does not say so.
+  const given: unknown = req
+  return given instanceof StandInRequest ? given.client : req
+}
+
+function originalResponse(res: ServerResponse): ServerResponse {
+  return isStandIn(res) ? res.forApp : res
 }
 
 function chosenTarget(res: unknown): HpmTarget | undefined {
   return isStandIn(res) ? res.handler.target : undefined
-}
-
-/** A WebSocket that cannot be proxied is closed; one that was not let in is told why. */
-function closeFailedUpgrade(error: Error, _req?: unknown, res?: unknown): void {
-  if (!(res instanceof Socket)) return
-  if (!(error instanceof UpstreamError)) return void res.destroy()
-  res.write(upgradeRefusal(error))
-  res.destroySoon()
-}
-
-function upgradeRefusal({ status, code, message }: UpstreamError): string {
-  const body = JSON.stringify({ error: { code, message } })
-  const head = [
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
-    'Connection: close',
-    'Content-Type: application/json; charset=utf-8',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-  ]
-  return `${head.join('\r\n')}\r\n\r\n${body}`
-}
-
-/** A socket that fails without a listener would end the process. */
-function guardUpgrades(server: ProxyServer): void {
-  server.on('proxyReqWs', (_proxyReq, _req, socket) => ignoreErrors(socket))
-  server.on('open', ignoreErrors)
-  server.on('close', (_proxyRes, socket) => ignoreErrors(socket))
-}
-
-/** The request to the upstream is made of the client's, which the app has as well. */
-function stripUpgrades(server: ProxyServer, stripped: HeaderNames): void {
-  server.on('proxyReqWs', (proxyReq, _req, _socket, { headers = {} }) => {
-    const added = new Set(Object.keys(headers).map((name) => name.toLowerCase()))
-    for (const name of stripped) if (!added.has(name)) proxyReq.removeHeader(name)
-  })
-}
-
-function ignoreErrors(socket: Socket): void {
-  socket.on('error', () => {})
-}
-
-/** Asks http-proxy-middleware itself: what it would route, it accepts. */
-function createFilter(hpm: HpmOptions): (req: IncomingMessage) => Promise<boolean> {
-  const accepted = new Error('accepted')
-  const { pathFilter } = hpm
-  // What the app's function throws, http-proxy-middleware would take for a no.
-  const failures = new WeakMap<IncomingMessage, unknown>()
-  const probe = createProxyMiddleware({
-    ...(pathFilter !== undefined && {
-      pathFilter: typeof pathFilter !== 'function' ? pathFilter : noting(pathFilter, failures),
-    }),
-    ...(hpm.logger && { logger: hpm.logger }),
-    router: () => Promise.reject(accepted),
-    ejectPlugins: true,
-  })
-  return (req) =>
-    new Promise((resolve, reject) => {
-      void probe(req, new ServerResponse(req), (outcome) => {
-        if (failures.has(req)) reject(failures.get(req))
-        else resolve(outcome === accepted)
-      }).catch(reject)
-    })
-}
-
-type FilterFunction = Extract<HpmOptions['pathFilter'], (...args: never[]) => unknown>
-
-function noting(pathFilter: FilterFunction, failures: WeakMap<IncomingMessage, unknown>): FilterFunction {
-  return (path, req) => {
-    try {
-      return pathFilter(path, req)
-    } catch (error) {
-      failures.set(req, error)
-      return false
-    }
-  }
 }

@@ -17,7 +17,7 @@ export interface PassHandler {
   /** The last word on the options and the path of this pass, when routing and rewriting are done; false stops it. */
   prepare(options: HpmOptions, req: { url?: string | undefined }): boolean
   /** A request to the upstream has a socket: the first one, then one for each redirect followed. */
-  onUpstreamRequest(request: unknown, options: HpmOptions): void
+  onUpstreamRequest(request: ClientRequest, options: HpmOptions): void
   /** Routing or rewriting failed, before anything was sent. */
   onUnroutable(error: unknown): void
   onFailure(error: unknown): true

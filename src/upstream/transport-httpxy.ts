@@ -1,7 +1,7 @@
 // The transport over HTTP/1.1: each request is one pass through http-proxy-middleware, on stand-ins for the client's own
 // request and response. What httpxy and Node tell of the pass becomes the events of a transport.
 
-import { ClientRequest, type IncomingMessage } from 'node:http'
+import type { ClientRequest, IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { overlaid } from '../end-to-end.ts'
@@ -118,8 +118,7 @@ class Pass implements PassHandler, TransportRequest {
     return true
   }
 
-  onUpstreamRequest(request: unknown, options: HpmOptions): void {
-    if (!(request instanceof ClientRequest)) return
+  onUpstreamRequest(request: ClientRequest, options: HpmOptions): void {
     if (!this.#events) {
       // An `on.start` that threw has ended the pass before there was a request.
       request.destroy()
