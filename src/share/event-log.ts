@@ -130,11 +130,14 @@ export class MemoryEventLog implements EventLog, MemoryUser {
 
   trim(now: number): void {
     const { events, bytes, ageMs } = this.#bounds
-    this.#dropWhile(({ at }) => this.#events > events || this.#bytes > bytes || now - at > ageMs)
+    for (let oldest = this.#oldest; oldest; oldest = this.#oldest) {
+      if (this.#events <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
+      this.#drop(oldest)
+    }
   }
 
   trimTo(memoryBytes: number): void {
-    this.#dropWhile(() => this.memoryBytes > memoryBytes)
+    for (let oldest = this.#oldest; oldest && this.memoryBytes > memoryBytes; oldest = this.#oldest) this.#drop(oldest)
   }
 
   close(): void {
@@ -142,13 +145,8 @@ export class MemoryEventLog implements EventLog, MemoryUser {
     this.#budget.leave(this)
   }
 
-  #dropWhile(isTooMuch: (oldest: KeptEntry) => boolean): void {
-    for (let oldest = this.#entries[this.#head]; oldest && isTooMuch(oldest); oldest = this.#entries[this.#head]) {
-      this.#drop(oldest)
-    }
-    if (this.#head <= DROPPED_ENTRIES || this.#head * 2 <= this.#entries.length) return
-    this.#entries = this.#entries.slice(this.#head)
-    this.#head = 0
+  get #oldest(): KeptEntry | undefined {
+    return this.#entries[this.#head]
   }
 
   #drop(entry: KeptEntry): void {
@@ -161,6 +159,9 @@ export class MemoryEventLog implements EventLog, MemoryUser {
     this.#count(entry, -1)
     this.#head++
     this.#first++
+    if (this.#head <= DROPPED_ENTRIES || this.#head * 2 <= this.#entries.length) return
+    this.#entries = this.#entries.slice(this.#head)
+    this.#head = 0
   }
 
   /** Adds an entry to the sums, or takes it out. */

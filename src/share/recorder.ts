@@ -1,5 +1,5 @@
 // What a shared stream sends, block by block: events are counted, get ids of the proxy's own where those are asked for,
-// and are kept for who comes later. Comments and blank lines are for the followers that are here, and are not kept.
+// and are kept for clients that come later. Comments and blank lines are for the followers that are here, and are not kept.
 
 import { endOfBlankLines, nextBoundary } from '../events/boundaries.ts'
 import type { Progress } from '../events/cursor.ts'
@@ -33,7 +33,8 @@ export class Recorder implements Progress {
   /** Keeps what passes, and returns it as it is to be sent. */
   record(bytes: Buffer): Buffer {
     const entries: LogEntry[] = []
-    const pieces: Buffer[] = []
+    // Undefined where the bytes are sent as they came.
+    const pieces: Buffer[] | undefined = this.#assigns ? [] : undefined
     const text = bytes.toString('latin1')
     const hasCr = text.includes('\r')
     for (let from = 0, to = 0; from < bytes.length; from = to) {
@@ -42,14 +43,14 @@ export class Recorder implements Progress {
       if (to === from) to = nextBoundary(text, from, hasCr)
       if (to === -1) {
         // Unfinished at the upstream's end: no client that comes later needs it.
-        pieces.push(bytes.subarray(from))
+        pieces?.push(bytes.subarray(from))
         break
       }
       const piece = this.#take(bytes.subarray(from, to), text.slice(from, to), entries)
-      if (piece) pieces.push(piece)
+      if (piece) pieces?.push(piece)
     }
     this.#log.append(entries, performance.now())
-    return this.#assigns ? Buffer.concat(pieces) : bytes
+    return pieces ? Buffer.concat(pieces) : bytes
   }
 
   /** One block as it is to be sent: undefined where all it does is to set an id of the upstream's that is replaced. */

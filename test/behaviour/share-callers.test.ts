@@ -151,7 +151,7 @@ test('a resume whose answer is for all goes on', async (t) => {
 // The key is made of what is sent.
 
 for (const moment of moments) {
-  test(`a header that Connection takes out of the opener's request does not speak for it, ${moment}`, async (t) => {
+  test(`a header that Connection takes out of the leader's request does not speak for it, ${moment}`, async (t) => {
     const room = await shared(t)
 
     const { streams, clients } = await apartFrom(

@@ -149,29 +149,29 @@ test('the upstream of an endless answer is let go when its only client leaves', 
 
 test('the upstream of an answer that was too large to share is let go when its client leaves', async (t) => {
   const room = await shared(t, {}, { limits: { bodyBytes: 10 } })
-  const opener = room.front.request()
+  const leader = room.front.request()
   const first = await room.upstream.next()
   const waiting = room.front.request()
   await room.arrivals(2)
   first.res.writeHead(200, { 'content-type': 'text/plain', 'content-length': '100' })
   first.res.write('more than ten bytes')
-  await opener.waitFor('bytes')
+  await leader.waitFor('bytes')
   const second = await room.upstream.next()
   second.answer(200, {}, 'short')
   await waiting.whole()
 
-  opener.close()
+  leader.close()
 
   await first.leftByPeer(3000)
 })
 
 test('an answer that is too large is let go when the one who asked for it has gone', async (t) => {
   const room = await shared(t, {}, { limits: { bodyBytes: 10 } })
-  const opener = room.front.request()
+  const leader = room.front.request()
   const first = await room.upstream.next()
   const waiting = room.front.request()
   await room.arrivals(2)
-  opener.close()
+  leader.close()
   await room.departures(1)
 
   first.res.writeHead(200, { 'content-type': 'text/plain', 'content-length': '100' })
@@ -289,14 +289,14 @@ test('while it is opening, another upstream is tried once for all who wait', asy
 // Clients that leave before there is a stream.
 
 for (const host of hostsByProtocol) {
-  test(`the opener leaves while others wait, and they get their stream (${host})`, async (t) => {
+  test(`the leader leaves while others wait, and they get their stream (${host})`, async (t) => {
     const room = await shared(t, {}, {}, { host })
-    const opener = room.front.request()
+    const leader = room.front.request()
     const exchange = await room.upstream.next()
     const waiting = [room.front.request(), room.front.request()]
     await room.arrivals(3)
 
-    opener.close()
+    leader.close()
     await room.departures(1)
     exchange.stream().send({ data: 'for those who stayed' })
 
@@ -307,12 +307,12 @@ for (const host of hostsByProtocol) {
 
   test(`all leave while the stream is opening, and the upstream's request is given up at once (${host})`, async (t) => {
     const room = await shared(t, { lingerMs: 60_000 }, {}, { host })
-    const opener = room.front.request()
+    const leader = room.front.request()
     const exchange = await room.upstream.next()
     const waiting = [room.front.request(), room.front.request()]
     await room.arrivals(3)
 
-    for (const client of [waiting[0]!, opener, waiting[1]!]) client.close()
+    for (const client of [waiting[0]!, leader, waiting[1]!]) client.close()
 
     await exchange.leftByPeer(3000)
     assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
@@ -504,10 +504,10 @@ for (const host of hostsByProtocol) {
 
 test('a client that comes while the upstream is being reopened gets what it has missed, and what follows', async (t) => {
   const room = await shared(t, {}, { resume: { delayMs: 1 } })
-  const opener = room.front.request()
+  const leader = room.front.request()
   const stream = (await room.upstream.next()).stream()
   stream.write('id: 1\ndata: one\n\nid: 2\ndata: two\n\n')
-  await opener.waitFor('two\n\n')
+  await leader.waitFor('two\n\n')
   stream.reset()
   const second = await room.upstream.next()
 
@@ -518,14 +518,14 @@ test('a client that comes while the upstream is being reopened gets what it has 
   assert.equal(await joiner.whole(), 'id: 2\ndata: two\n\nid: 3\ndata: three\n\n')
 })
 
-test('with resume the stream goes on although its opener has long left', async (t) => {
+test('with resume the stream goes on although its leader has long left', async (t) => {
   const room = await shared(t, {}, { resume: { delayMs: 1 }, xfwd: true })
-  const opener = room.front.request('', { headers: { 'last-event-id': '1' } })
+  const leader = room.front.request('', { headers: { 'last-event-id': '1' } })
   const first = await room.upstream.next()
   const stream = first.stream()
-  await opener.head()
+  await leader.head()
   const joiner = await room.front.open()
-  opener.close()
+  leader.close()
   await room.departures(1)
   stream.send({ id: '2', data: 'two' })
   await joiner.waitFor('two')

@@ -203,7 +203,7 @@ test('two browsers of one user share a stream, and a browser of another user has
 const varies: { name: string; vary: string | string[]; first: Headers; second: Headers }[] = [
   { name: 'a header', vary: 'X-Tenant', first: { 'x-tenant': 'a' }, second: { 'x-tenant': 'b' } },
   { name: 'a header that one lacks', vary: 'X-Tenant', first: { 'x-tenant': 'a' }, second: {} },
-  { name: 'a header that the opener lacks', vary: 'x-tenant', first: {}, second: { 'x-tenant': 'b' } },
+  { name: 'a header that the leader lacks', vary: 'x-tenant', first: {}, second: { 'x-tenant': 'b' } },
   { name: 'a header that is empty and none', vary: 'x-tenant', first: { 'x-tenant': '' }, second: {} },
   {
     name: 'the last of several',
@@ -302,13 +302,13 @@ test('clients of several tenants that waited together end up one stream for each
   assert.deepEqual(room.proxy.stats().shared, { streams: 3, clients: tenants.length })
 })
 
-test('the stream of an opener that left while it was opening is not given to another tenant', async (t) => {
+test('the stream of an leader that left while it was opening is not given to another tenant', async (t) => {
   const room = await shared(t)
-  const opener = ask(room, asked({ 'x-tenant': 'a' }))
+  const leader = ask(room, asked({ 'x-tenant': 'a' }))
   const first = await room.upstream.next()
   const waiting = ask(room, asked({ 'x-tenant': 'b' }))
   await room.arrivals(2)
-  opener.close()
+  leader.close()
   await room.departures(1)
 
   const lost = first.stream({ vary: 'x-tenant' })
@@ -606,7 +606,7 @@ test("what the key function throws goes to the app's error handler, and the next
 // What an answer says to one client only.
 
 for (const moment of moments) {
-  test(`what an upstream says to its opener alone does not reach those who share by the app's key, ${moment}`, async (t) => {
+  test(`what an upstream says to its leader alone does not reach those who share by the app's key, ${moment}`, async (t) => {
     const room = await shared(t, { key: () => 'all' })
     const content = { 'content-type': 'text/event-stream; charset=utf-8', 'content-language': 'de', vary: 'X-Own' }
     const personal = {
@@ -625,10 +625,10 @@ for (const moment of moments) {
       'last-event-id': 'secret',
     }
 
-    const [opener, joiner] = await joined(room, moment, asked({}), asked({}), { ...content, ...personal })
+    const [leader, joiner] = await joined(room, moment, asked({}), asked({}), { ...content, ...personal })
 
     for (const [name, value] of Object.entries({ ...content, ...personal }))
-      assert.deepEqual(opener.headers[name], value)
+      assert.deepEqual(leader.headers[name], value)
     for (const [name, value] of Object.entries(content)) assert.equal(joiner.headers[name], value)
     assert.match(String(joiner.headers['cache-control']), /no-transform/)
     assert.doesNotMatch(JSON.stringify(joiner.headers), /secret/)
@@ -642,7 +642,7 @@ for (const moment of moments) {
       'access-control-expose-headers': 'x-secret',
     }
 
-    const [opener, joiner] = await joined(
+    const [leader, joiner] = await joined(
       room,
       moment,
       asked({ origin: 'http://a.example' }),
@@ -650,7 +650,7 @@ for (const moment of moments) {
       permission,
     )
 
-    assert.equal(opener.headers['access-control-allow-origin'], 'http://a.example')
+    assert.equal(leader.headers['access-control-allow-origin'], 'http://a.example')
     assert.deepEqual(corsOf(joiner), {})
   })
 
@@ -688,7 +688,7 @@ for (const moment of moments) {
       },
     )
 
-    const [opener, joiner] = await joined(
+    const [leader, joiner] = await joined(
       room,
       moment,
       asked({ origin: 'http://a.example' }),
@@ -703,14 +703,14 @@ for (const moment of moments) {
       headers['set-cookie'],
       headers['content-language'],
     ]
-    assert.deepEqual(own(opener), ['http://a.example', 'true', '1', 'own=1', 'de'])
+    assert.deepEqual(own(leader), ['http://a.example', 'true', '1', 'own=1', 'de'])
     assert.deepEqual(own(joiner), ['http://b.example', 'true', '2', 'own=2', 'de'])
   })
 }
 
 test('a cookie and a permission in an answer that is no stream reach the one who asked and nobody else', async (t) => {
   const room = await shared(t, { key: () => 'all' })
-  const opener = ask(room, asked({ origin: 'http://a.example' }))
+  const leader = ask(room, asked({ origin: 'http://a.example' }))
   const exchange = await room.upstream.next()
   const waiting = ask(room, asked({ origin: 'http://b.example' }))
   await room.arrivals(2)
@@ -727,9 +727,9 @@ test('a cookie and a permission in an answer that is no stream reach the one who
     'who are you?',
   )
 
-  assert.equal(await opener.whole(), 'who are you?')
+  assert.equal(await leader.whole(), 'who are you?')
   assert.equal(await waiting.whole(), 'who are you?')
-  assert.equal(opener.headers['set-cookie'], 'session=secret')
+  assert.equal(leader.headers['set-cookie'], 'session=secret')
   assert.equal(waiting.headers['set-cookie'], undefined)
   assert.equal(waiting.headers['x-csrf-token'], undefined)
   assert.deepEqual(corsOf(waiting), {})
@@ -747,14 +747,14 @@ test('the cookie that ties a client to an upstream is not given to others', asyn
     },
     { count: 2 },
   )
-  const opener = front.request()
+  const leader = front.request()
   await until(() => upstreams.some(({ open }) => open === 1), 'a request to reach one of the upstreams')
   upstreams.find(({ open }) => open === 1)!.exchanges[0]!.stream()
-  await opener.head()
+  await leader.head()
 
   const joiner = await front.open()
 
-  assert.match(String(opener.headers['set-cookie']), /^upstream=/)
+  assert.match(String(leader.headers['set-cookie']), /^upstream=/)
   assert.equal(joiner.headers['set-cookie'], undefined)
 })
 

@@ -103,7 +103,7 @@ test('a stream holds the place of the client that opened it, also when another h
   const ada = await front.open('?one', { headers: { 'x-user': 'ada' } })
   const grace = await front.open('?one', { headers: { 'x-user': 'grace' } })
   ada.close()
-  await until(() => proxy.stats().shared.clients === 1, 'its opener to have left')
+  await until(() => proxy.stats().shared.clients === 1, 'its leader to have left')
   grace.close()
   await until(() => proxy.stats().shared.clients === 0, 'all to have left')
 

@@ -15,9 +15,9 @@ const after = (id: string) => ({ headers: { 'last-event-id': id } })
 
 for (const host of hostsByProtocol) {
   test(`a client gets what came after its id, then what follows (${host})`, async (t) => {
-    const { front, opener, stream, upstream } = await open(t, {}, {}, { host })
+    const { front, leader, stream, upstream } = await open(t, {}, {}, { host })
     for (const id of ['1', '2', '3']) stream.send({ id, data: id })
-    await opener.waitFor('data: 3\n\n')
+    await leader.waitFor('data: 3\n\n')
 
     const client = await front.open('', after('1'))
     await client.waitFor('data: 3\n\n')
@@ -30,10 +30,10 @@ for (const host of hostsByProtocol) {
   })
 
   test(`a client that comes back within lingerMs gets what it has missed, from the same upstream (${host})`, async (t) => {
-    const { front, opener, stream, upstream, proxy } = await open(t, { lingerMs: 5000 }, {}, { host })
+    const { front, leader, stream, upstream, proxy } = await open(t, { lingerMs: 5000 }, {}, { host })
     stream.send({ id: '1', data: '1' })
-    await opener.waitFor('data: 1\n\n')
-    opener.close()
+    await leader.waitFor('data: 1\n\n')
+    leader.close()
     await until(() => proxy.stats().active === 0, 'the client to be gone')
     stream.send({ id: '2', data: '2' })
     stream.send({ id: '3', data: '3' })
@@ -51,9 +51,9 @@ for (const host of hostsByProtocol) {
 }
 
 test('the upstream is let go lingerMs after the last client has left, and the next client opens another', async (t) => {
-  const { front, opener, exchange, upstream, proxy } = await open(t, { lingerMs: 30 })
+  const { front, leader, exchange, upstream, proxy } = await open(t, { lingerMs: 30 })
   const other = await front.open()
-  opener.close()
+  leader.close()
   await until(() => proxy.stats().active === 1, 'one client to be gone')
   assert.deepEqual(proxy.stats().shared, { streams: 1, clients: 1 })
 
@@ -68,14 +68,14 @@ test('the upstream is let go lingerMs after the last client has left, and the ne
 })
 
 test('a client that comes back keeps the upstream beyond lingerMs', async (t) => {
-  const { front, opener, exchange, stream, proxy } = await open(t, { lingerMs: 60 })
-  opener.close()
+  const { front, leader, exchange, stream, proxy } = await open(t, { lingerMs: 60 })
+  leader.close()
   await until(() => proxy.stats().active === 0, 'the client to be gone')
   const client = await front.open()
 
   // A stream that is left now is given up when the other would have been.
   const clock = await open(t, { lingerMs: 120 })
-  clock.opener.close()
+  clock.leader.close()
   await clock.exchange.leftByPeer()
 
   stream.send({ data: 'still here' })
@@ -84,8 +84,8 @@ test('a client that comes back keeps the upstream beyond lingerMs', async (t) =>
 })
 
 test('an upstream that ends while it lingers is over, and the next client opens another', async (t) => {
-  const { front, opener, stream, upstream, proxy } = await open(t, { lingerMs: 60_000 })
-  opener.close()
+  const { front, leader, stream, upstream, proxy } = await open(t, { lingerMs: 60_000 })
+  leader.close()
   await until(() => proxy.stats().active === 0, 'the client to be gone')
 
   stream.end()
@@ -97,9 +97,9 @@ test('an upstream that ends while it lingers is over, and the next client opens 
 })
 
 test('a client without an id starts with what comes next', async (t) => {
-  const { front, opener, stream } = await open(t)
+  const { front, leader, stream } = await open(t)
   stream.send({ id: '1', data: '1' })
-  await opener.waitFor('data: 1\n\n')
+  await leader.waitFor('data: 1\n\n')
 
   const client = await front.open()
   stream.send({ id: '2', data: '2' })
@@ -109,9 +109,9 @@ test('a client without an id starts with what comes next', async (t) => {
 })
 
 test('with replay.initial a client without an id gets so many events first, whatever lies between them', async (t) => {
-  const { front, opener, stream } = await open(t, { replay: { initial: 2 } })
+  const { front, leader, stream } = await open(t, { replay: { initial: 2 } })
   stream.write(': hello\n\nid: 1\ndata: 1\n\n: a\n\nid: 2\ndata: 2\n\n: b\n\nid: 3\ndata: 3\n\n: c\n\nid: 4\n\n')
-  await opener.waitFor('id: 4\n\n')
+  await leader.waitFor('id: 4\n\n')
 
   const client = await front.open()
   stream.send({ id: '5', data: '5' })
@@ -122,9 +122,9 @@ test('with replay.initial a client without an id gets so many events first, what
 })
 
 test('with replay.initial larger than what there is a client gets all of it, and one with an id what it misses', async (t) => {
-  const { front, opener, stream } = await open(t, { replay: { initial: 10 } })
+  const { front, leader, stream } = await open(t, { replay: { initial: 10 } })
   for (const id of ['1', '2', '3']) stream.send({ id, data: id })
-  await opener.waitFor('data: 3\n\n')
+  await leader.waitFor('data: 3\n\n')
 
   const fresh = await front.open()
   const back = await front.open('', after('2'))
@@ -136,9 +136,9 @@ test('with replay.initial larger than what there is a client gets all of it, and
 })
 
 test('an id in the query is as good as one in the header', async (t) => {
-  const { front, opener, stream, upstream } = await open(t)
+  const { front, leader, stream, upstream } = await open(t)
   for (const id of ['1', 'zwei & 2', '3']) stream.send({ id, data: id })
-  await opener.waitFor('data: 3\n\n')
+  await leader.waitFor('data: 3\n\n')
 
   for (const name of ['lastEventId', 'last_event_id']) {
     const client = await front.open(`?${name}=${encodeURIComponent('zwei & 2')}`)
@@ -149,9 +149,9 @@ test('an id in the query is as good as one in the header', async (t) => {
 })
 
 test('ids of more than ASCII are known, in the header both ways', async (t) => {
-  const { front, opener, stream } = await open(t, { replay: { events: 1 } })
+  const { front, leader, stream } = await open(t, { replay: { events: 1 } })
   for (const id of ['日本', 'é', 'ü😀']) stream.send({ id, data: id })
-  await opener.waitFor('data: ü😀\n\n')
+  await leader.waitFor('data: ü😀\n\n')
 
   const known = await front.open('', after('é'))
   const unknown = await front.open('', after('日本'))
@@ -163,12 +163,12 @@ test('ids of more than ASCII are known, in the header both ways', async (t) => {
 })
 
 test('blocks with an id only, comments and fields inside events and odd spacing are replayed as they came', async (t) => {
-  const { front, opener, stream } = await open(t)
+  const { front, leader, stream } = await open(t)
   const rest = 'id:2\n\n: note\nretry: 10\nevent:e\rdata:a\r\rx: y\r\ndata:  b\r\n\r\nid: 3\ndata\n\n'
   stream.write('id: 1\ndata: 1\n\n')
-  await opener.waitFor('data: 1')
+  await leader.waitFor('data: 1')
   stream.write(rest)
-  await opener.waitFor('data\n\n')
+  await leader.waitFor('data\n\n')
 
   const client = await front.open('', after('1'))
   await client.waitFor('data\n\n')
@@ -181,7 +181,7 @@ test('blocks with an id only, comments and fields inside events and odd spacing 
 
 test('what a hook has made of an event is what is replayed', async (t) => {
   let calls = 0
-  const { front, opener, stream } = await open(
+  const { front, leader, stream } = await open(
     t,
     {},
     {
@@ -193,7 +193,7 @@ test('what a hook has made of an event is what is replayed', async (t) => {
     },
   )
   for (const [i, data] of ['one', 'two', 'dropped', 'three'].entries()) stream.send({ id: String(i + 1), data })
-  await opener.waitFor('data: three\n\n')
+  await leader.waitFor('data: three\n\n')
 
   const client = await front.open('', after('1'))
   await client.waitFor('data: three\n\n')
@@ -203,18 +203,18 @@ test('what a hook has made of an event is what is replayed', async (t) => {
 })
 
 test('events that the app sends to all from a hook are replayed as well', async (t) => {
-  const { front, opener, stream } = await open(
+  const { front, leader, stream } = await open(
     t,
     {},
     { transform: (event, stream) => void (event.data === '2' && stream.send({ id: '2a', data: 'from the app' })) },
   )
   for (const id of ['1', '2', '3']) stream.send({ id, data: id })
-  await opener.waitFor('data: 3\n\n')
+  await leader.waitFor('data: 3\n\n')
 
   const client = await front.open('', after('1'))
   await client.waitFor('data: 3\n\n')
 
-  assert.deepEqual(dataOf(client), dataOf(opener).slice(1))
+  assert.deepEqual(dataOf(client), dataOf(leader).slice(1))
   assert.deepEqual([...dataOf(client)].sort(), ['2', '3', 'from the app'])
 })
 
@@ -226,9 +226,9 @@ for (const { name, replay } of [
 ]) {
   test(`an id that is no longer kept: all that is kept, and the id before it in the headers: bound by ${name}`, async (t) => {
     const gaps: unknown[] = []
-    const { front, opener, stream } = await open(t, { replay, onGap: ({ req }, gap) => void gaps.push([req.url, gap]) })
+    const { front, leader, stream } = await open(t, { replay, onGap: ({ req }, gap) => void gaps.push([req.url, gap]) })
     for (let id = 10; id < 20; id += 1) stream.send({ id: String(id), data: String(id) })
-    await opener.waitFor('data: 19\n\n')
+    await leader.waitFor('data: 19\n\n')
 
     const lost = await front.open('?lastEventId=12')
     const fine = await front.open('', after('16'))
@@ -244,13 +244,13 @@ for (const { name, replay } of [
 }
 
 test('an id that is no longer kept because of its age: all that is kept, which may be nothing', async (t) => {
-  const { front, opener, stream } = await open(t, { replay: { ageMs: 40 } })
+  const { front, leader, stream } = await open(t, { replay: { ageMs: 40 } })
   stream.send({ id: '1', data: '1' })
   stream.send({ id: '2', data: '2' })
-  await opener.waitFor('data: 2\n\n')
+  await leader.waitFor('data: 2\n\n')
   // A stream that is given up after a longer time says that this one's events are old.
   const clock = await open(t, { lingerMs: 80 })
-  clock.opener.close()
+  clock.leader.close()
   await clock.exchange.leftByPeer()
 
   const client = await front.open('', after('1'))
@@ -262,9 +262,9 @@ test('an id that is no longer kept because of its age: all that is kept, which m
 })
 
 test('an id that the upstream never gave is a gap, too', async (t) => {
-  const { front, opener, stream } = await open(t)
+  const { front, leader, stream } = await open(t)
   stream.send({ id: '1', data: '1' })
-  await opener.waitFor('data: 1\n\n')
+  await leader.waitFor('data: 1\n\n')
 
   const client = await front.open('', after('from another life'))
   await client.waitFor('data: 1\n\n')
@@ -274,9 +274,9 @@ test('an id that the upstream never gave is a gap, too', async (t) => {
 })
 
 test("an upstream's own Last-Event-ID header does not stand beside ours", async (t) => {
-  const { front, opener, stream } = await open(t, { replay: { events: 1 } }, {}, {}, { 'Last-Event-ID': 'theirs' })
+  const { front, leader, stream } = await open(t, { replay: { events: 1 } }, {}, {}, { 'Last-Event-ID': 'theirs' })
   for (const id of ['1', '2', '3']) stream.send({ id, data: id })
-  await opener.waitFor('data: 3\n\n')
+  await leader.waitFor('data: 3\n\n')
 
   const client = await front.open('', after('1'))
 
@@ -284,7 +284,7 @@ test("an upstream's own Last-Event-ID header does not stand beside ours", async 
 })
 
 test('an onGap that throws breaks that client only', async (t) => {
-  const { front, opener, stream } = await open(t, {
+  const { front, leader, stream } = await open(t, {
     onGap: () => {
       throw new Error('no')
     },
@@ -293,15 +293,15 @@ test('an onGap that throws breaks that client only', async (t) => {
   const client = front.request('', after('unknown'))
 
   assert.equal(await client.ended(), 'broken')
-  stream.send({ data: 'for the opener' })
-  await opener.waitFor('for the opener')
+  stream.send({ data: 'for the leader' })
+  await leader.waitFor('for the leader')
 })
 
 test('events without an id that were dropped after the last id are a gap, not a loss in silence', async (t) => {
-  const { front, opener, stream } = await open(t, { replay: { events: 2 } })
+  const { front, leader, stream } = await open(t, { replay: { events: 2 } })
   stream.send({ id: '1', data: 'one' })
   for (const data of ['a', 'b', 'c']) stream.send({ data })
-  await opener.waitFor('data: c\n\n')
+  await leader.waitFor('data: c\n\n')
 
   const client = await front.open('', after('1'))
   await client.waitFor('data: c\n\n')
@@ -311,9 +311,9 @@ test('events without an id that were dropped after the last id are a gap, not a 
 })
 
 test('comments of the upstream do not push events out', async (t) => {
-  const { front, opener, stream } = await open(t, { replay: { events: 3 } })
+  const { front, leader, stream } = await open(t, { replay: { events: 3 } })
   for (const id of ['1', '2', '3']) stream.write(`id: ${id}\ndata: ${id}\n\n: ping\n\n: ping\n\n: ping\n\n`)
-  await until(() => opener.text.split(': ping').length === 10, 'all comments')
+  await until(() => leader.text.split(': ping').length === 10, 'all comments')
 
   const client = await front.open('', after('1'))
   stream.send({ id: '4', data: '4' })
@@ -323,7 +323,7 @@ test('comments of the upstream do not push events out', async (t) => {
   assert.equal(headerOf(client, 'last-event-id'), undefined)
 })
 
-test('those who waited with other ids than the opener lose nothing in silence', async (t) => {
+test('those who waited with other ids than the leader lose nothing in silence', async (t) => {
   const gaps: string[] = []
   let arrived = 0
   const { upstream, front } = await proxied(
@@ -338,7 +338,7 @@ test('those who waited with other ids than the opener lose nothing in silence', 
       ],
     },
   )
-  const opener = front.request('', after('5'))
+  const leader = front.request('', after('5'))
   const exchange = await upstream.next()
   const behind = front.request('', after('3'))
   const ahead = front.request('', after('7'))
@@ -349,13 +349,13 @@ test('those who waited with other ids than the opener lose nothing in silence', 
 
   respond(exchange.stream(), 5)
   // Others may be asked for themselves.
-  await opener.waitFor('data: 9\n\n')
+  await leader.waitFor('data: 9\n\n')
   for (const each of upstream.exchanges.slice(1)) {
     if (!each.res.headersSent) respond(each.stream(), Number(each.headers['last-event-id']))
   }
   await Promise.all([behind, ahead].map((client) => client.waitFor('data: 9\n\n')))
 
-  assert.deepEqual(dataOf(opener), ['6', '7', '8', '9'])
+  assert.deepEqual(dataOf(leader), ['6', '7', '8', '9'])
   if (dataOf(behind)[0] !== '4') assert.ok(gaps.includes('3'), 'events 4 and 5 are missing without a word')
   assert.deepEqual(dataOf(ahead).slice(-2), ['8', '9'])
   if (dataOf(ahead).length !== 2) assert.ok(gaps.includes('7'), 'event 7 came twice without a word')
@@ -377,13 +377,13 @@ for (const host of hostsByProtocol) {
     test(`hundreds of clients that join at any moment, with any id, get exact sequences, ${name} (${host})`, async (t) => {
       const random = dice(`${host} ${name}`)
       const assigns = share?.replay?.ids === 'assign'
-      const { front, opener, stream, upstream } = await open(t, { replay: { events: 60 }, ...share }, options, { host })
+      const { front, leader, stream, upstream } = await open(t, { replay: { events: 60 }, ...share }, options, { host })
       const total = 800
       const clients: { client: Client; asked: number | undefined }[] = []
       const connection = host === 'express5' ? {} : { session: openHttp2Session(front.origin) }
       t.after(() => connection.session?.destroy())
-      // Of ids of our own, only those that the opener has seen can be asked for.
-      const idsSeen = (): string[] => [...opener.text.matchAll(/^id: (.*)\n\n/gm)].map(([, id = '']) => id)
+      // Of ids of our own, only those that the leader has seen can be asked for.
+      const idsSeen = (): string[] => [...leader.text.matchAll(/^id: (.*)\n\n/gm)].map(([, id = '']) => id)
       let sent = 0
       while (sent < total) {
         let text = ''
@@ -410,7 +410,7 @@ for (const host of hostsByProtocol) {
       stream.end(eventText({ id: 'last', data: 'last' }))
 
       const numberOf = new Map(assigns ? idsSeen().map((id, i) => [id, i + 1]) : [])
-      for (const { client, asked } of [{ client: opener, asked: 0 }, ...clients]) {
+      for (const { client, asked } of [{ client: leader, asked: 0 }, ...clients]) {
         assert.notEqual(await client.ended(30_000), 'broken')
         const data = [...client.text.matchAll(/^data: (.*)$/gm)].map(([, value = '']) => value)
         const numbers = data.slice(0, -1).map((value) => Number.parseInt(value, 10))
@@ -428,7 +428,7 @@ for (const host of hostsByProtocol) {
 
 test('clients that leave and come back again and again see every event once', { timeout: 60_000 }, async (t) => {
   const random = dice('again and again')
-  const { front, stream, upstream, opener } = await open(t, { replay: { events: 500 }, lingerMs: 1000 })
+  const { front, stream, upstream, leader } = await open(t, { replay: { events: 500 }, lingerMs: 1000 })
   const total = 500
   const wander = async (): Promise<number[]> => {
     const seen: number[] = []
@@ -454,13 +454,13 @@ test('clients that leave and come back again and again see every event once', { 
   }
 
   assert.equal(upstream.exchanges.length, 1)
-  await opener.waitFor(`data: ${total}\n\n`)
+  await leader.waitFor(`data: ${total}\n\n`)
 })
 
 // A real client.
 
 test('an EventSource that loses its connection goes on where it was', async (t) => {
-  const { front, proxy, upstream, opener, stream } = await open(t)
+  const { front, proxy, upstream, leader, stream } = await open(t)
   const events = new Arrivals<string>()
   const source = new EventSource(front.url)
   const opened = gate()
@@ -475,7 +475,7 @@ test('an EventSource that loses its connection goes on where it was', async (t) 
   for (const each of proxy.streams) if (each.req.headers.accept) each.close()
   stream.send({ id: '2', data: 'two' })
   stream.send({ id: '3', data: 'three' })
-  await opener.waitFor('three')
+  await leader.waitFor('three')
   await within(reopened.promise, 'the EventSource to come back')
   stream.send({ id: '4', data: 'four' })
 
@@ -489,7 +489,7 @@ test('an EventSource that loses its connection goes on where it was', async (t) 
 // Ids of our own.
 
 test('an upstream without ids gets them, and a client can go on from them', async (t) => {
-  const { front, opener, stream, exchange } = await open(
+  const { front, leader, stream, exchange } = await open(
     t,
     { replay: { ids: 'assign' } },
     {},
@@ -498,9 +498,9 @@ test('an upstream without ids gets them, and a client can go on from them', asyn
     after('from before'),
   )
   for (const data of ['one', 'two', 'three']) stream.send({ data })
-  await opener.waitFor('three\n')
-  await opener.waitFor((text) => text.endsWith('\n\n'))
-  const [first, second, third] = interpret(opener.bytes).events
+  await leader.waitFor('three\n')
+  await leader.waitFor((text) => text.endsWith('\n\n'))
+  const [first, second, third] = interpret(leader.bytes).events
 
   const client = await front.open('', after(first!.lastEventId))
   stream.send({ data: 'four' })
@@ -510,7 +510,7 @@ test('an upstream without ids gets them, and a client can go on from them', asyn
   assert.deepEqual(dataOf(client), ['two', 'three', 'four'])
   assert.equal(new Set(interpret(client.bytes).events.map(({ lastEventId }) => lastEventId)).size, 3)
   assert.equal(headerOf(client, 'last-event-id'), undefined)
-  assert.equal(headerOf(opener, 'last-event-id'), '')
+  assert.equal(headerOf(leader, 'last-event-id'), '')
   assert.equal(exchange.headers['last-event-id'], undefined)
 })
 
@@ -519,12 +519,12 @@ test('ids of an earlier process are known as such: all that is kept, and the gap
   const share: Share = { replay: { ids: 'assign', initial: 100 }, onGap: (_stream, gap) => void gaps.push(gap) }
   const earlier = await open(t, share)
   for (const data of ['a', 'b', 'c']) earlier.stream.send({ data })
-  await earlier.opener.waitFor((text) => interpret(text).events.length === 3)
-  const old = interpret(earlier.opener.bytes).events.map(({ lastEventId }) => lastEventId)
+  await earlier.leader.waitFor((text) => interpret(text).events.length === 3)
+  const old = interpret(earlier.leader.bytes).events.map(({ lastEventId }) => lastEventId)
   const later = await open(t, share)
   for (const data of ['A', 'B', 'C']) later.stream.send({ data })
-  await later.opener.waitFor((text) => interpret(text).events.length === 3)
-  const fresh = interpret(later.opener.bytes).events.map(({ lastEventId }) => lastEventId)
+  await later.leader.waitFor((text) => interpret(text).events.length === 3)
+  const fresh = interpret(later.leader.bytes).events.map(({ lastEventId }) => lastEventId)
 
   const client = await later.front.open('', after(old[1]!))
   await client.waitFor((text) => interpret(text).events.length === 3)
@@ -554,21 +554,21 @@ test('with ids of our own those who wait are served from one upstream, whatever 
 })
 
 test("ids of our own take the place of the upstream's, which meet it again at a resume", async (t) => {
-  const { front, opener, stream, upstream } = await open(t, { replay: { ids: 'assign' } }, { resume: { delayMs: 1 } })
+  const { front, leader, stream, upstream } = await open(t, { replay: { ids: 'assign' } }, { resume: { delayMs: 1 } })
   stream.write('id: u1\ndata: one\n\ndata: two\nid: u2\n\n')
-  await opener.waitFor((text) => interpret(text).events.length === 2)
-  const [, second] = interpret(opener.bytes).events
+  await leader.waitFor((text) => interpret(text).events.length === 2)
+  const [, second] = interpret(leader.bytes).events
   stream.reset()
   const again = await upstream.next()
   const client = await front.open('', after(second!.lastEventId))
   again.stream().end('id: u3\ndata: three\n\n')
 
   assert.equal(again.headers['last-event-id'], 'u2')
-  await opener.ended()
+  await leader.ended()
   await client.ended()
-  assert.deepEqual(dataOf(opener), ['one', 'two', 'three'])
+  assert.deepEqual(dataOf(leader), ['one', 'two', 'three'])
   assert.deepEqual(dataOf(client), ['three'])
-  for (const { lastEventId } of interpret(opener.bytes).events) assert.doesNotMatch(lastEventId, /^u/)
+  for (const { lastEventId } of interpret(leader.bytes).events) assert.doesNotMatch(lastEventId, /^u/)
 })
 
 for (const { name, text, options = {} } of [
@@ -580,11 +580,11 @@ for (const { name, text, options = {} } of [
   },
 ]) {
   test(`with ids of our own a client can go on although the upstream sent ${name}`, async (t) => {
-    const { front, opener, stream } = await open(t, { replay: { ids: 'assign' } }, options)
+    const { front, leader, stream } = await open(t, { replay: { ids: 'assign' } }, options)
     stream.write(text)
     stream.send({ data: 'two' })
-    await opener.waitFor((all) => interpret(all).events.length === 2)
-    const upToTheBlock = opener.text.slice(0, opener.text.indexOf('data: two'))
+    await leader.waitFor((all) => interpret(all).events.length === 2)
+    const upToTheBlock = leader.text.slice(0, leader.text.indexOf('data: two'))
     const { lastEventId } = interpret(upToTheBlock)
 
     const client = await front.open('', after(lastEventId))
@@ -596,19 +596,19 @@ for (const { name, text, options = {} } of [
 }
 
 test('with ids of our own the last event of a stream that ends in the middle of it is forwarded as it is', async (t) => {
-  const { opener, stream } = await open(t, { replay: { ids: 'assign' } })
+  const { leader, stream } = await open(t, { replay: { ids: 'assign' } })
 
   stream.end('data: one\n\ndata: half')
 
-  await opener.ended()
-  assert.ok(opener.text.endsWith('\n\ndata: half'), opener.text)
-  assert.deepEqual(dataOf(opener), ['one'])
+  await leader.ended()
+  assert.ok(leader.text.endsWith('\n\ndata: half'), leader.text)
+  assert.deepEqual(dataOf(leader), ['one'])
 })
 
 type Share = Exclude<SseProxyOptions['share'], boolean | undefined>
 
 interface Opened extends Proxied<Upstream> {
-  opener: Client
+  leader: Client
   exchange: Awaited<ReturnType<Upstream['next']>>
   stream: EventStream
 }
@@ -623,11 +623,11 @@ async function open(
   request: { headers?: Record<string, string> } = {},
 ): Promise<Opened> {
   const arranged = await proxied(t, { share: { lingerMs: 1, ...share }, keepalive: false, ...options }, arrangement)
-  const opener = arranged.front.request('', request)
+  const leader = arranged.front.request('', request)
   const exchange = await arranged.upstream.next()
   const stream = exchange.stream(headers)
-  await opener.head()
-  return { ...arranged, opener, exchange, stream }
+  await leader.head()
+  return { ...arranged, leader, exchange, stream }
 }
 
 function dataOf(client: Client): string[] {

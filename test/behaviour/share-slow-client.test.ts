@@ -29,7 +29,7 @@ for (const host of hostsByProtocol) {
         { limits: { bufferBytes: 256 * kilobyte }, onClose: (_stream, reason) => closed.open(reason) },
         { host },
       )
-      const { stream, exchange, opener: quick } = room
+      const { stream, exchange, leader: quick } = room
       const slow = await room.front.open()
       slow.pause()
 
@@ -65,7 +65,7 @@ test('a client that was let go comes back and goes on where it was', { timeout: 
     { replay: { events: 100_000, bytes: tooMuch } },
     { limits: { bufferBytes: 64 * kilobyte } },
   )
-  const { stream, opener: quick, proxy } = room
+  const { stream, leader: quick, proxy } = room
   const slow = await room.front.open()
   slow.pause()
   let sent = 0
@@ -97,11 +97,11 @@ for (const host of hostsByProtocol) {
       { limits: { bufferBytes: 10 * kilobyte } },
       { host },
     )
-    const { stream, opener } = room
+    const { stream, leader } = room
     const size = 9 * kilobyte
     for (let id = 1; id <= 200; id += 1) {
       stream.send({ id: String(id), data: `${id} `.padEnd(size, 'x') })
-      await opener.waitForLength(id * size)
+      await leader.waitForLength(id * size)
     }
 
     const back = await room.front.open('', { headers: { 'last-event-id': '1' } })
@@ -117,12 +117,12 @@ for (const host of hostsByProtocol) {
   for (const { name, share } of ways) {
     test(`an event larger than bufferBytes is no reason to let a client go that reads, ${name} (${host})`, async (t) => {
       const room = await shared(t, share, { limits: { bufferBytes: kilobyte } }, { host })
-      const { stream, opener } = room
+      const { stream, leader } = room
       const other = await room.front.open()
 
       for (const mark of ['x', 'y']) {
         stream.send({ data: mark.repeat(500 * kilobyte) })
-        for (const client of [opener, other]) await client.waitFor((text) => text.endsWith(`${mark}\n\n`))
+        for (const client of [leader, other]) await client.waitFor((text) => text.endsWith(`${mark}\n\n`))
       }
 
       assert.equal(room.proxy.stats().closed['slow-client'], 0)
@@ -132,7 +132,7 @@ for (const host of hostsByProtocol) {
 
 test('with all defaults an event of nearly 1 MiB reaches every client that reads', async (t) => {
   const room = await shared(t)
-  const clients = [room.opener, await room.front.open()]
+  const clients = [room.leader, await room.front.open()]
 
   for (const mark of ['a', 'b', 'c']) {
     room.stream.send({ data: mark.repeat(megabyte - 100) })
@@ -153,13 +153,13 @@ test('a client that takes nothing for writeMs is let go, although little waits f
       onClose: (_stream, reason) => closed.open(reason),
     },
   )
-  const { stream, opener } = room
+  const { stream, leader } = room
   const slow = await room.front.open()
   slow.pause()
 
   for (let sent = 1; sent <= 10; sent += 1) {
     stream.send({ data: 'x'.repeat(megabyte - 100) })
-    await opener.waitForLength(sent * (megabyte - 100))
+    await leader.waitForLength(sent * (megabyte - 100))
   }
 
   assert.equal(await within(closed.promise, 'the slow client to be let go'), 'slow-client')
@@ -168,17 +168,17 @@ test('a client that takes nothing for writeMs is let go, although little waits f
 
 test('a client that is behind gets no comments on top', async (t) => {
   const room = await shared(t, {}, { keepalive: 20, limits: { bufferBytes: tooMuch }, timeouts: { writeMs: 0 } })
-  const { stream, opener } = room
+  const { stream, leader } = room
   const slow = await room.front.open()
   slow.pause()
   for (let sent = 1; sent <= 10; sent += 1) {
     stream.send({ data: 'x'.repeat(megabyte - 100) })
-    await opener.waitForLength(sent * (megabyte - 100))
+    await leader.waitForLength(sent * (megabyte - 100))
   }
   const before = slow.length
   const [, handle] = [...room.proxy.streams]
   const bytes = handle!.bytes
-  await opener.waitFor((text) => text.split(': keepalive').length > 4)
+  await leader.waitFor((text) => text.split(': keepalive').length > 4)
 
   assert.equal(handle!.bytes, bytes)
   assert.equal(slow.length, before)
@@ -196,13 +196,13 @@ test('a hook of its own that never decides costs that client only, and no more t
     { transform: (_event, { req }) => (req.headers['x-request-id'] ? new Promise(() => {}) : undefined) },
     { limits: { bufferBytes: 64 * kilobyte }, onClose: (_stream, reason) => closed.open(reason) },
   )
-  const { stream, opener } = room
+  const { stream, leader } = room
   const stuck = await room.front.open('', { headers: { 'x-request-id': '1' } })
 
   let sent = 0
   for (; sent < 50; sent += 1) {
     stream.send({ data: 'x'.repeat(4 * kilobyte) })
-    await opener.waitForLength((sent + 1) * 4 * kilobyte)
+    await leader.waitForLength((sent + 1) * 4 * kilobyte)
   }
 
   assert.equal(await within(closed.promise, 'the stuck client to be let go'), 'slow-client')
@@ -221,12 +221,12 @@ test('an onOpen that never decides costs that client only, and no more than buff
       onClose: (_stream, reason) => closed.open(reason),
     },
   )
-  const { stream, opener } = room
+  const { stream, leader } = room
   const stuck = await room.front.open('', { headers: { 'x-request-id': '1' } })
 
   for (let sent = 1; sent <= 50; sent += 1) {
     stream.send({ data: 'x'.repeat(4 * kilobyte) })
-    await opener.waitForLength(sent * 4 * kilobyte)
+    await leader.waitForLength(sent * 4 * kilobyte)
   }
 
   assert.equal(await within(closed.promise, 'the stuck client to be let go'), 'slow-client')
@@ -239,10 +239,10 @@ test('clients that never read what was replayed to them cost the proxy no copy e
   timeout: 60_000,
 }, async (t) => {
   const room = await shared(t, { replay: { bytes: 8 * megabyte } }, { limits: { bufferBytes: kilobyte } })
-  const { stream, opener } = room
+  const { stream, leader } = room
   for (let id = 1; id <= 16; id += 1) {
     stream.send({ id: String(id), data: 'x'.repeat(500 * kilobyte) })
-    await opener.waitForLength(id * 500 * kilobyte)
+    await leader.waitForLength(id * 500 * kilobyte)
   }
   const before = process.memoryUsage().arrayBuffers
 
@@ -261,7 +261,7 @@ test('clients that never read what was replayed to them cost the proxy no copy e
 type Share = Exclude<SseProxyOptions['share'], boolean | undefined>
 
 interface Room extends Proxied<Upstream> {
-  opener: Client
+  leader: Client
   stream: EventStream
   exchange: Awaited<ReturnType<Upstream['next']>>
 }
@@ -273,9 +273,9 @@ async function shared(
   arrangement: Arrangement = {},
 ): Promise<Room> {
   const arranged = await proxied(t, { share: { lingerMs: 1, ...share }, keepalive: false, ...options }, arrangement)
-  const opener = arranged.front.request()
+  const leader = arranged.front.request()
   const exchange = await arranged.upstream.next()
   const stream = exchange.stream()
-  await opener.head()
-  return { ...arranged, opener, exchange, stream }
+  await leader.head()
+  return { ...arranged, leader, exchange, stream }
 }

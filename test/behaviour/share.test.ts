@@ -60,13 +60,13 @@ test('without share each client has an upstream connection of its own', async (t
 
 test('clients of HTTP/1.1 and HTTP/2 share a stream', async (t) => {
   const room = await shared(t, {}, {}, { host: 'connect over http2' })
-  const opener = room.front.request()
+  const leader = room.front.request()
   const stream = (await room.upstream.next()).stream()
-  await opener.head()
+  await leader.head()
   const session = openHttp2Session(room.front.origin)
   t.after(() => session.destroy())
   const clients = [
-    opener,
+    leader,
     await room.front.open('', { session }),
     await room.front.open('', { session }),
     await room.front.open('', { protocol: 'http/1.1' }),
@@ -177,18 +177,18 @@ test('compression() in front of some clients changes nothing for them or for oth
     { keepalive: 20 },
     { before: [(req, res, next) => (req.headers['x-request-id'] ? compress(req, res, next) : next())] },
   )
-  const opener = room.front.request('', { headers: { 'x-request-id': '1', 'accept-encoding': 'gzip' } })
+  const leader = room.front.request('', { headers: { 'x-request-id': '1', 'accept-encoding': 'gzip' } })
   const stream = (await room.upstream.next()).stream()
-  await opener.head()
+  await leader.head()
   const plain = await room.front.open()
 
   for (const data of ['one', 'x'.repeat(100_000), 'three']) {
     stream.send({ data })
-    for (const client of [opener, plain]) await client.waitFor((text) => dataIn(text).at(-1) === data)
+    for (const client of [leader, plain]) await client.waitFor((text) => dataIn(text).at(-1) === data)
   }
   stream.end()
 
-  for (const client of [opener, plain]) {
+  for (const client of [leader, plain]) {
     assert.equal(await client.ended(), 'clean')
     assert.deepEqual(dataOf(client), ['one', 'x'.repeat(100_000), 'three'])
   }
@@ -300,16 +300,16 @@ test("share.transform filters what is replayed, too, with the late client's own 
   const room = await shared(t, {
     transform: (event, { req }) => (event.data.startsWith(String(req.headers['x-request-id'])) ? undefined : null),
   })
-  const opener = room.front.request('', { headers: { 'x-request-id': 'a' } })
+  const leader = room.front.request('', { headers: { 'x-request-id': 'a' } })
   const stream = (await room.upstream.next()).stream()
   for (const [i, data] of ['a1', 'b1', 'a2', 'b2'].entries()) stream.send({ id: String(i), data })
-  await opener.waitFor('id: 3\n\n')
+  await leader.waitFor('id: 3\n\n')
 
   const client = await room.front.open('', { headers: { 'x-request-id': 'b', 'last-event-id': '0' } })
   await client.waitFor('b2\n\n')
 
   assert.deepEqual(dataOf(client), ['b1', 'b2'])
-  assert.deepEqual(dataOf(opener), ['a1', 'a2'])
+  assert.deepEqual(dataOf(leader), ['a1', 'a2'])
 })
 
 test('an async share.transform keeps the order, and holds nobody else up', async (t) => {
@@ -453,16 +453,16 @@ test('stream.send from a hook of its own reaches that client only', async (t) =>
 
 test('stream.send in onOpen comes before everything else, for each client', async (t) => {
   const room = await shared(t, {}, { onOpen: (stream) => void stream.send({ data: `hello ${stream.req.url}` }) })
-  const opener = room.front.request('?lastEventId=1')
+  const leader = room.front.request('?lastEventId=1')
   const stream = (await room.upstream.next()).stream()
-  await opener.head()
+  await leader.head()
   stream.send({ id: '2', data: 'two' })
-  await opener.waitFor('two\n\n')
+  await leader.waitFor('two\n\n')
 
   const joiner = await room.front.open('?lastEventId=1')
   await joiner.waitFor('two\n\n')
 
-  assert.equal(dataOf(opener)[0], 'hello /?lastEventId=1')
+  assert.equal(dataOf(leader)[0], 'hello /?lastEventId=1')
   assert.deepEqual(dataOf(joiner), ['hello /?lastEventId=1', 'two'])
 })
 
@@ -577,11 +577,11 @@ test('each client is told of and counted as a stream of its own, and the upstrea
 
 test("a stream knows its own client's place, not another's", async (t) => {
   const room = await shared(t)
-  const opener = room.front.request('', { headers: { 'last-event-id': '0', 'x-request-id': 'opener' } })
+  const leader = room.front.request('', { headers: { 'last-event-id': '0', 'x-request-id': 'leader' } })
   const stream = (await room.upstream.next()).stream()
   stream.send({ id: '1', data: 'one' })
   stream.send({ id: '2', data: 'two' })
-  await opener.waitFor('two\n\n')
+  await leader.waitFor('two\n\n')
   await room.front.open('', { headers: { 'x-request-id': 'fresh' } })
   const back = await room.front.open('', { headers: { 'last-event-id': '1', 'x-request-id': 'back' } })
   await back.waitFor('two\n\n')
@@ -590,7 +590,7 @@ test("a stream knows its own client's place, not another's", async (t) => {
     [...room.proxy.streams].map(({ req, lastEventId, events }) => [req.headers['x-request-id'], [lastEventId, events]]),
   )
 
-  assert.deepEqual(places, { opener: ['2', 2], fresh: ['', 0], back: ['2', 1] })
+  assert.deepEqual(places, { leader: ['2', 2], fresh: ['', 0], back: ['2', 1] })
 })
 
 test('with several targets a shared stream counts as one', async (t) => {
@@ -617,7 +617,7 @@ test('with several targets a shared stream counts as one', async (t) => {
 
 test('limits count clients, not shared streams', async (t) => {
   const room = await shared(t, {}, { limits: { streams: 2 } })
-  const opener = room.front.request()
+  const leader = room.front.request()
   const exchange = await room.upstream.next()
   const joiner = room.front.request()
   await room.arrivals(2)
@@ -626,7 +626,7 @@ test('limits count clients, not shared streams', async (t) => {
   exchange.stream().end('data: x\n\n')
 
   assert.equal(refused.status, 503)
-  assert.equal(await opener.whole(), 'data: x\n\n')
+  assert.equal(await leader.whole(), 'data: x\n\n')
   assert.equal(await joiner.whole(), 'data: x\n\n')
 })
 
