@@ -19,6 +19,7 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'limits',
   'share',
   'isEnd',
+  'onLost',
   'onDisconnect',
   'unavailable',
   'clientRetryMs',
@@ -30,7 +31,15 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
 ]
 
 /** Options whose own checks have a better message for null. */
-export const CHECKED_WITH_NULL: readonly string[] = ['target', 'transform', 'isEnd', 'onOpen', 'onEnd', 'onClose']
+export const CHECKED_WITH_NULL: readonly string[] = [
+  'target',
+  'transform',
+  'isEnd',
+  'onLost',
+  'onOpen',
+  'onEnd',
+  'onClose',
+]
 
 /** Options of http-proxy-middleware that are refused, and what to use in their place. */
 export const REPLACED: Readonly<Record<string, string>> = {

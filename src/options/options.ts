@@ -1,7 +1,7 @@
 // The options as users write them. `resolve-options.ts` turns them once, at creation, into a complete, checked, frozen form.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { CloseReason } from '../errors.ts'
+import type { CloseReason, SseProxyError } from '../errors.ts'
 import type { SseStream, StreamEvent, TransformHook } from '../events/event.ts'
 import type { HpmOptions } from '../hpm.ts'
 
@@ -317,6 +317,17 @@ export interface SseProxyOptions<
    * `limits.eventBytes`. Cannot be used with `framing: 'bytes'`. @defaultValue every clean end is complete
    */
   isEnd?: ((event: StreamEvent, req: TReq) => boolean) | undefined
+  /**
+   * Called when the upstream is lost for good (close reason `upstream-lost`, `error.code` says how), before the transfer breaks.
+   * Returns an event of the app's own that is sent first, or nothing. It is not sent inside an event, nor past
+   * `limits.bufferBytes`, and the function is not called when the client has left. With `share` it is called once, with the
+   * shared stream, and its event goes to all clients.
+   *
+   * Synchronous: an async function is refused at creation. A throw, a promise or what is no event is reported as a hook's
+   * failure (`ERR_SSE_PROXY_HOOK`), and the transfer breaks without it. Cannot be used with `framing: 'bytes'`.
+   * @defaultValue none
+   */
+  onLost?: ((error: SseProxyError, stream: SseStream<TReq>) => StreamEvent | null | undefined | void) | undefined
   /**
    * What happens to the upstream request when its client disconnects: `'abort'` ends it, `graceMs` gives it that long, and
    * `'drain'` lets it finish. It counts towards `limits` until it is over. @defaultValue 'abort'

@@ -52,6 +52,7 @@ export interface ResolvedOptions {
   readonly limits: ResolvedLimits
   readonly share: ResolvedShare | false
   readonly isEnd: IsEnd | undefined
+  readonly onLost: SseProxyOptions['onLost']
   /** The option `onDisconnect`: how long an upstream stream outlives its client; 0 ends it at once, Infinity lets it finish. */
   readonly graceMs: number
   /** How a request is refused that accepts an event stream. */
@@ -101,6 +102,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
     limits: resolveLimits(options.limits ?? {}),
     share: resolveShare(options, framing),
     isEnd: resolveIsEnd(options.isEnd, framing),
+    onLost: resolveOnLost(options.onLost, framing),
     graceMs: resolveGrace(options.onDisconnect ?? DEFAULTS.onDisconnect),
     unavailable: oneOf('unavailable', options.unavailable ?? DEFAULTS.unavailable, ['status', 'reconnect']),
     clientRetryMs: range('clientRetryMs', options.clientRetryMs ?? DEFAULTS.clientRetryMs),
@@ -169,6 +171,15 @@ function resolveIsEnd(isEnd: SseProxyOptions['isEnd'], framing: 'event' | 'bytes
     const result: unknown = answer(event, req)
     return typeof result === 'boolean' ? result : unexpectedResult('isEnd', 'true or false', result)
   }
+}
+
+function resolveOnLost(onLost: SseProxyOptions['onLost'], framing: 'event' | 'bytes'): SseProxyOptions['onLost'] {
+  if (onLost === undefined) return undefined
+  const answer = asked('onLost', callable('onLost', onLost))
+  if (framing === 'bytes') {
+    throw new ConfigError("framing: 'bytes' cannot be used with onLost, because what has left may end inside an event")
+  }
+  return answer
 }
 
 function resolveVia(value: unknown): string | false {

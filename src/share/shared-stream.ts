@@ -12,6 +12,7 @@ import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
+import { sendLastEvent } from '../stream/last-event.ts'
 import { Pipeline, type PipelineSink } from '../stream/pipeline.ts'
 import { resumable } from '../stream/resume.ts'
 import type { StreamMeter } from '../stream/session-context.ts'
@@ -181,7 +182,18 @@ export class SharedStream implements PipelineSink {
   }
 
   onFailed(error: StreamError): void {
-    for (const follower of this.#finish(closeReasonOf(error))) follower.onFailed(error)
+    const reason = closeReasonOf(error)
+    const { onLost } = this.context.options
+    if (onLost && reason === 'upstream-lost' && this.clients > 0) {
+      sendLastEvent(onLost, error, this, (failure) => this.#tellFailure(failure))
+    }
+    // The app may have closed it.
+    if (this.isOver) return
+    for (const follower of this.#finish(reason)) follower.onFailed(error)
+    this.#tellFailure(error)
+  }
+
+  #tellFailure(error: StreamError): void {
     setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
   }
 

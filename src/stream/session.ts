@@ -13,6 +13,7 @@ import type { UpstreamResponse } from '../upstream-response.ts'
 import type { WriterListener } from './client-writer.ts'
 import type { EventFlow } from './event-flow.ts'
 import type { KeptAlive } from './keepalive.ts'
+import { sendLastEvent } from './last-event.ts'
 import { Outbox } from './outbox.ts'
 import type { PipelineSink } from './pipeline.ts'
 import { eventStreamHeaders } from './response-headers.ts'
@@ -168,8 +169,22 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     const reason = closeReasonOf(error)
     // The loss of a shared stream is told once, for all who follow it.
     if (this.#flow?.isShared && reason === 'upstream-lost') return this.abort(reason)
+    if (reason === 'upstream-lost') this.#sendLastEvent(error)
+    // The app may have closed it.
+    if (this.isOver) return
     // Whoever is told may try to write an apology into the stream, so it is over by then.
     this.#finish(reason, reason === 'slow-client' ? 'destroy' : 'break')
+    this.#tellFailure(error)
+  }
+
+  #sendLastEvent(error: SseProxyError): void {
+    const { options, writer } = this.context
+    if (options.onLost && !this.#detached && !writer.isOver) {
+      sendLastEvent(options.onLost, error, this, (failure) => this.#tellFailure(failure))
+    }
+  }
+
+  #tellFailure(error: SseProxyError): void {
     setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
   }
 

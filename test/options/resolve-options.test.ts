@@ -398,6 +398,16 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     { target, isEnd: () => true, framing: 'bytes' },
     "framing: 'bytes' cannot be used with isEnd, which needs whole events",
   ],
+  [{ target, onLost: { data: 'x' } }, "onLost: expected a function, got { data: 'x' } (object)"],
+  [{ target, onLost: null }, 'onLost: expected a function, got null'],
+  [
+    { target, onLost: async () => {} },
+    'onLost: expected a function that returns its result at once, got an async function',
+  ],
+  [
+    { target, onLost: () => {}, framing: 'bytes' },
+    "framing: 'bytes' cannot be used with onLost, because what has left may end inside an event",
+  ],
   [{ target, onEnd: 'x' }, "onEnd: expected a function, got 'x' (string)"],
   [{ target, onClose: {} }, 'onClose: expected a function, got {} (object)'],
 
@@ -571,6 +581,7 @@ test('the defaults', () => {
     share: false,
     stripHeaders: [],
     isEnd: undefined,
+    onLost: undefined,
     graceMs: 0,
     unavailable: 'status',
     clientRetryMs: [1000, 5000],

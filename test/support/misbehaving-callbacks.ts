@@ -97,6 +97,10 @@ export const callbacks = {
     ...{ ...asked, threw: 'broken', rejected: 'broken', nonsense: 'broken', kept: 'broken', never: 'broken' },
     options: (isEnd) => ({ isEnd }),
   },
+  onLost: {
+    ...{ ...asked, threw: 'broken', rejected: 'broken', nonsense: 'broken', kept: 'broken', never: 'broken' },
+    options: (onLost) => ({ onLost, isEnd: () => false }),
+  },
   onOpen: { ...hook, options: (onOpen) => ({ onOpen }) },
   onEnd: { ...hook, options: (onEnd) => ({ onEnd }) },
   onClose: { ...told, options: (onClose) => ({ onClose }) },
@@ -156,6 +160,10 @@ const elsewhere = {
   'isEnd of a shared stream': {
     ...{ ...asked, threw: 'broken', rejected: 'broken', nonsense: 'broken', kept: 'broken', never: 'broken' },
     options: (isEnd) => ({ share, isEnd }),
+  },
+  'onLost of a shared stream': {
+    ...{ ...asked, threw: 'broken', rejected: 'broken', nonsense: 'broken', kept: 'broken', never: 'broken' },
+    options: (onLost) => ({ share, onLost, isEnd: () => false }),
   },
   'transform of a shared stream': { ...hook, nonsense: 'broken', options: (transform) => ({ share, transform }) },
   'onOpen of a shared stream': { ...hook, options: (onOpen) => ({ share, onOpen }) },

@@ -1,0 +1,220 @@
+// A stream that loses its upstream may have a last event of the app's own: at a boundary, and then the transfer breaks.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { hostsByProtocol } from '../support/front.ts'
+import { proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { shared } from '../support/sharing.ts'
+import type { EventStream, Upstream } from '../support/upstream.ts'
+import { until } from '../support/waiting.ts'
+
+const first = 'id: 1\ndata: one\n\n'
+const apology = 'event: error\ndata: ERR_SSE_PROXY_UPSTREAM_LOST\n\n'
+const onLost: SseProxyOptions['onLost'] = ({ code }) => ({ event: 'error', data: code })
+
+const ways: Record<string, Partial<SseProxyOptions>> = {
+  plain: {},
+  hooked: { transform: () => undefined },
+  shared: { share: { lingerMs: 0 } },
+  'shared, with hooks for each client': { share: { lingerMs: 0, transform: () => undefined } },
+}
+
+for (const host of hostsByProtocol) {
+  for (const [way, options] of Object.entries(ways)) {
+    test(`a lost stream gets the app's event behind the last whole one, and breaks (${way}, ${host})`, async (t) => {
+      const { upstream, proxy, front } = await proxied(t, { onLost, ...options }, { host })
+      const client = front.request()
+      const stream = (await upstream.next()).stream()
+      stream.write(`${first}data: half`)
+      await client.waitFor(first)
+
+      stream.reset()
+
+      assert.equal(await client.ended(), 'broken')
+      assert.equal(client.text, first + apology)
+      assert.equal(proxy.stats().closed['upstream-lost'], 1)
+    })
+  }
+}
+
+for (const [code, options, then] of [
+  ['ERR_SSE_PROXY_INCOMPLETE', { isEnd: () => false }, (stream: EventStream) => stream.end()],
+  ['ERR_SSE_PROXY_IDLE', { timeouts: { idleMs: 50 } }, () => {}],
+  ['ERR_SSE_PROXY_EVENT_TOO_LARGE', { limits: { eventBytes: 50 }, transform: () => undefined }, sendMuch],
+] as const) {
+  test(`onLost is told of ${code}`, async (t) => {
+    const { upstream, front } = await proxied(t, { onLost, ...options })
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.write(first)
+    await client.waitFor(first)
+
+    then(stream)
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, `${first}event: error\ndata: ${code}\n\n`)
+  })
+}
+
+test('onLost waits for what resume brings, and is called when that is given up', async (t) => {
+  let calls = 0
+  const { upstream, front } = await proxied(t, {
+    resume: { attempts: 1, delayMs: 0 },
+    onLost: () => {
+      calls += 1
+      return { data: 'sorry' }
+    },
+  })
+  const client = front.request()
+  const stream = (await upstream.next()).stream()
+  stream.write(first)
+  await client.waitFor(first)
+  stream.reset()
+  const again = (await upstream.next()).stream()
+  again.write('id: 2\ndata: two\n\n')
+  await client.waitFor('two')
+  const callsBefore = calls
+
+  again.reset()
+  ;(await upstream.next()).answer(503)
+
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(client.text, `${first}id: 2\ndata: two\n\ndata: sorry\n\n`)
+  assert.deepEqual([callsBefore, calls], [0, 1])
+})
+
+test('an onLost that returns nothing changes nothing', async (t) => {
+  const { upstream, front } = await proxied(t, { onLost: () => undefined })
+  const client = front.request()
+  const stream = (await upstream.next()).stream()
+  stream.write(first)
+  await client.waitFor(first)
+
+  stream.reset()
+
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(client.text, first)
+})
+
+test('an event that is forwarded as it comes is not completed by an event of onLost', async (t) => {
+  const { upstream, front } = await proxied(t, { onLost, limits: { eventBytes: 50 } })
+  const client = front.request()
+  const stream = (await upstream.next()).stream()
+  stream.write(`data: ${'x'.repeat(100)}`)
+  await client.waitFor('x'.repeat(100))
+
+  stream.reset()
+
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(client.text, `data: ${'x'.repeat(100)}`)
+})
+
+for (const [what, fails] of [
+  [
+    'throws',
+    () => {
+      throw new Error('a mistake of the app')
+    },
+  ],
+  ['returns what is no event', () => ({ data: 5 })],
+] as const) {
+  test(`an onLost that ${what} is a failure of a hook, and the stream is lost all the same`, async (t) => {
+    const { upstream, proxy, front } = await proxied(t, { onLost: fails as () => undefined })
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.write(first)
+    await client.waitFor(first)
+
+    stream.reset()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, first)
+    await until(() => Object.keys(proxy.stats().errors).length === 2, 'both to be told')
+    assert.deepEqual(proxy.stats().errors, { ERR_SSE_PROXY_HOOK: 1, ERR_SSE_PROXY_UPSTREAM_LOST: 1 })
+    assert.equal(proxy.stats().closed['upstream-lost'], 1)
+  })
+}
+
+for (const [what, options] of Object.entries({
+  'goes on without its client': { onDisconnect: 'drain' },
+  'is shared and followed by nobody': { share: { lingerMs: 60_000 } },
+} as const)) {
+  test(`onLost is not called for a stream that ${what}`, async (t) => {
+    let calls = 0
+    const { upstream, proxy, front } = await proxied(t, { ...options, onLost: () => void calls++ })
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.write(first)
+    await client.waitFor(first)
+    client.close()
+    await until(() => front.connections === 0, 'the client to be gone')
+
+    stream.reset()
+
+    await until(() => proxy.stats().errors.ERR_SSE_PROXY_UPSTREAM_LOST === 1, 'the loss to be told')
+    assert.equal(calls, 0)
+  })
+}
+
+test('a hook that fails is no loss', async (t) => {
+  let calls = 0
+  const fail = () => {
+    throw new Error('a mistake of the app')
+  }
+  const { upstream, proxy, front } = await proxied(t, { transform: fail, onLost: () => void calls++ })
+  const client = front.request()
+
+  ;(await upstream.next()).stream().write(first)
+
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(proxy.stats().closed['hook-failed'], 1)
+  assert.equal(calls, 0)
+})
+
+test('the event of onLost is made once for all clients of a shared stream', async (t) => {
+  const streams: string[] = []
+  const room = await shared(
+    t,
+    {},
+    {
+      onLost: (_error, { upstream, lastEventId }) => {
+        streams.push(`${new URL(upstream).pathname} ${lastEventId}`)
+        return { data: 'sorry' }
+      },
+    },
+  )
+  const clients = [room.front.request(), room.front.request()]
+  const exchange = await room.upstream.next()
+  await room.arrivals(2)
+  const stream = exchange.stream()
+  stream.write(first)
+  for (const client of clients) await client.waitFor(first)
+
+  stream.reset()
+
+  for (const client of clients) {
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, `${first}data: sorry\n\n`)
+  }
+  assert.deepEqual(streams, ['/stream 1'])
+})
+
+test('a stream that was opened early and gets no answer has the event of onLost', async (t) => {
+  const options = ({ url }: Upstream) => ({
+    target: `${url}/stream`,
+    keepalive: { intervalMs: 10_000, openAfterMs: 10 },
+    onLost: ({ code }: { code: string }) => ({ data: code }),
+  })
+  const { upstream, front } = await proxied(t, options)
+  const client = front.request()
+  const exchange = await upstream.next()
+  await client.head()
+
+  exchange.answer(500)
+
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(client.text, 'data: ERR_SSE_PROXY_BAD_ANSWER\n\n')
+})
+
+function sendMuch(stream: EventStream): void {
+  stream.write(`data: ${'x'.repeat(100)}\n\n`)
+}
