@@ -42,6 +42,31 @@ for (const host of hosts) {
     )
   })
 
+  test(`functions that route and rewrite get the real request and response (${host})`, async (t) => {
+    const calls: string[] = []
+    const { upstream, front } = await proxied(
+      t,
+      ({ url }) => ({
+        pathRewrite: (path, req, res) => {
+          calls.push(`pathRewrite ${marksOf(req, res as ServerResponse)}`)
+          return path
+        },
+        router: (req, res) => {
+          calls.push(`router ${marksOf(req, res as ServerResponse)}`)
+          return url
+        },
+      }),
+      { host, before: [mark] },
+    )
+    const client = front.request()
+    const exchange = await upstream.next()
+
+    exchange.answer(200)
+    await client.ended()
+
+    assert.deepEqual(calls.sort(), ['pathRewrite request response', 'router request response'])
+  })
+
   test(`proxyReq may set headers, proxyRes may set and remove them (${host})`, async (t) => {
     const on: SseProxyOptions['on'] = {
       proxyReq: (proxyReq) => {
