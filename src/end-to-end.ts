@@ -1,5 +1,5 @@
-// Which headers of a request travel on to the upstream. Those who send it and those who compare requests with one
-// another read the same ones, so that nobody is put together by a header that the upstream never sees.
+// Which headers of a request travel on to the upstream. What is sent and what tells the callers of a shared stream apart is
+// read here, so that two callers are never taken for one, or for two, by a header that the upstream does not see.
 
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 
@@ -75,6 +75,7 @@ export function endToEndHeaders({ headers, rawHeaders }: ClientHeaders): Incomin
   return sent
 }
 
+/** Every value of every header line, in the order that they came in. */
 function valuesByName(rawHeaders: readonly string[]): Map<string, string[]> {
   const values = new Map<string, string[]>()
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {

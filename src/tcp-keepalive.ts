@@ -1,5 +1,5 @@
-// How a connection is found dead that nobody writes to: its peer's cable is pulled, and no packet says so. The kernel asks
-// after this much silence, ten times, once a second, and gives the connection up when nothing comes back.
+// How a dead connection is found on which this side writes nothing: the peer's cable is pulled, and no packet says so. The
+// kernel asks after this much silence, ten times, once a second, and closes the connection when nothing comes back.
 
 import type { Socket } from 'node:net'
 

@@ -13,10 +13,13 @@ import type { ProxiedRequest, Transport, TransportEvents, TransportRequest, Upst
 /** What all attempts of a proxy share. */
 export interface AttemptContext {
   readonly transport: Transport
+  /** With `xfwd` and `stripped`, what becomes of the client's headers: see the options. */
   readonly via: RequestFacts['via']
   readonly xfwd: boolean
   readonly stripped: RequestFacts['stripped']
+  /** How long to wait for a connection; 0 waits for ever. */
   readonly connectMs: number
+  /** How long to wait for the head of the answer from then on; 0 waits for ever. */
   readonly responseMs: number
 }
 
@@ -28,12 +31,15 @@ export interface AttemptOrder {
   readonly upstream: Upstream | undefined
   /** Sent in place of the client's own. */
   readonly lastEventId: string | undefined
+  /** Gives the attempt up when the client leaves or the proxy stops. */
   readonly signal: AbortState
   /** Whether nothing is done twice when the request reaches an upstream twice. */
   readonly mayArriveTwice: boolean
+  /** Told how the answer has ended, where there is one. */
   readonly onOver: OnOver | undefined
 }
 
+/** Failures are results too: what follows from them is decided by the one who has asked. */
 export type AttemptResult = UpstreamResponse | UpstreamError
 
 /** Asks an upstream; a pooled connection that turns out dead is no failure of the upstream's, and replaced once. */
@@ -58,12 +64,13 @@ type OnSettled = (result: AttemptResult, diedOnReuse: boolean) => void
 type TimeoutCode = 'ERR_SSE_PROXY_CONNECT_TIMEOUT' | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'
 
 class Attempt implements TransportEvents {
+  // What to send where.
   readonly #order: AttemptOrder
   // Whether it must have a connection of its own.
   readonly #isFresh: boolean
-  // Set until the attempt has settled; what happens afterwards reaches nobody.
+  // Set until the attempt has settled; what the transport tells afterwards is ignored.
   #onSettled: OnSettled | undefined
-  // Set once it has been sent.
+  // Set once the transport has the request. A failure during `send` finds it undefined, and nothing to abort.
   #sent: TransportRequest | undefined
   // Runs until the head is there: first for the connection, then for the answer. Cleared in #settle.
   #watchdog: Watchdog | undefined
@@ -84,7 +91,7 @@ class Attempt implements TransportEvents {
     this.#startWatchdog(context.connectMs, 'ERR_SSE_PROXY_CONNECT_TIMEOUT')
     const sent = context.transport.send({ request, headers, upstream, isFresh: this.#isFresh, onOver }, this)
     if (this.#onSettled) this.#sent = sent
-    // It was given up before it could be told so.
+    // The client has left during `send`, when there was nothing to abort yet.
     else sent.abort()
   }
 

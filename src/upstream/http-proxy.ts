@@ -19,6 +19,7 @@ import {
   type UpgradeHeaders,
 } from './upgrades.ts'
 
+/** httpxy's server, on which http-proxy-middleware and its plugins listen. */
 export type ProxyServer = Parameters<Plugin>[0]
 type ErrorListener = (error: Error, req?: IncomingMessage, res?: ServerResponse, target?: HpmTarget) => unknown
 type EndListener = (req: IncomingMessage, res: ServerResponse, answer: IncomingMessage) => void
@@ -36,6 +37,7 @@ export interface HttpProxy {
   readonly tellsEnd: boolean
   /** Tells the app's `on.end`, when an answer has really ended. */
   tellEnd(req: IncomingMessage, res: ServerResponse, answer: IncomingMessage): void
+  /** Proxies a WebSocket, where `pathFilter` lets it in. */
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
 }
 
@@ -120,6 +122,7 @@ export function createHttpProxy(
   }
 }
 
+// The app's functions get the app's own objects, and may take their time.
 type PathRewrite = NonNullable<HpmOptions['pathRewrite']>
 type Router = NonNullable<HpmOptions['router']>
 
@@ -167,6 +170,7 @@ function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure, upgra
   }
 }
 
+/** Asks the handler of a pass before httpxy begins with it; passes without a stand-in are upgrades. */
 function interceptPasses(server: ProxyServer): void {
   const { web } = server
   server.web = (req, res, options = {}, head) => {
@@ -175,6 +179,10 @@ function interceptPasses(server: ProxyServer): void {
   }
 }
 
+/**
+ * Listeners of the app are called with its own objects, and a throw fails their request alone. Errors and the end of a
+ * pass do not reach them from here: which of them count is decided later, and told by `report` and `tellEnd`.
+ */
 function interceptEvents(server: ProxyServer, callbackFailed: ReportFailure): void {
   /** As `emit()` does it, except that the failure of a listener is no business of httpxy's or of the next one. */
   const emit = (event: string, args: unknown[], onThrown: (path: string, thrown: unknown) => void): boolean => {
@@ -245,7 +253,7 @@ function isOptions(value: unknown): value is HpmOptions {
   return typeof value === 'object' && value !== null
 }
 
-/** The app's own object in a stand-in's place. */
+/** The app's own request or response in place of a stand-in; anything else as it is. */
 function original(value: unknown): unknown {
   if (isStandIn(value)) return value.forApp
   return value instanceof StandInRequest ? value.client : value

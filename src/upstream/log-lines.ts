@@ -9,6 +9,7 @@ import type { ProxyServer } from './http-proxy.ts'
 
 type Logger = NonNullable<HpmOptions['logger']>
 
+/** A plugin for apps that have given a `logger`. */
 export function logLines(server: ProxyServer, { agent, logger }: HpmOptions): void {
   if (!logger) return
   server.on('error', (error, req, _res, target) => logFailure(logger, error, req, target))
@@ -22,7 +23,7 @@ export function logLines(server: ProxyServer, { agent, logger }: HpmOptions): vo
 
 function logFailure(logger: Logger, error: Error, req: IncomingMessage | undefined, target: unknown): void {
   const own = error instanceof SseProxyError ? error : undefined
-  // One that is down fails every request; the first of them has been told.
+  // An upstream that is down fails every request; `UpstreamLog` tells of the first one and then from time to time.
   if (own && isUpstreamsFault(own)) return
   logger.error(
     '[HPM] Error occurred while proxying request %s to %s [%s] (%s)',
@@ -33,6 +34,7 @@ function logFailure(logger: Logger, error: Error, req: IncomingMessage | undefin
   )
 }
 
+/** Express cuts the mount path off `url`, other frameworks do not. */
 function pathAtApp(req: IncomingMessage): string {
   const [whole, base = ''] = [Reflect.get(req, 'originalUrl'), Reflect.get(req, 'baseUrl')]
   return String(whole ?? `${base}${req.url}`)

@@ -16,6 +16,7 @@ import type { ProxiedRequest } from './transport.ts'
 export interface OpenObserver extends OutcomeObserver {
   /** An attempt has failed through the upstream's fault, whether another one follows or not. */
   unanswered(error: UpstreamError): void
+  /** An upstream has answered, with whatever status. */
   answered(upstream: string): void
   /** Another attempt follows after `delayMs`. */
   retried(request: ProxiedRequest, error: UpstreamError, attempt: number, delayMs: number): void
@@ -31,6 +32,10 @@ export interface OpenContext extends AttemptContext {
 
 const NONE: ReadonlySet<Member> = new Set()
 
+/**
+ * One for each client's request. The function may be called again, to resume: each call chooses anew, and gives its own
+ * number of attempts.
+ */
 export function createOpen(context: OpenContext, request: ProxiedRequest): OpenUpstream {
   const { pool, retry, observer } = context
   const { req, body } = request
@@ -38,6 +43,7 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
   const mayArriveTwice = [...SAFE_METHODS, ...(retry ? retry.methods : [])].includes(method)
 
   return async ({ lastEventId, avoid, signal }) => {
+    // Asked in vain by this call.
     let tried = NONE
     for (let attempt = 0; ; attempt++) {
       const upstream = pool?.choose(req, { tried, avoid })
@@ -72,6 +78,7 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
   }
 }
 
+/** Rejects as an attempt would where the client leaves meanwhile. */
 async function pause(ms: number, signal: AbortState): Promise<void> {
   if (ms === 0) return
   try {

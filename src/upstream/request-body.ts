@@ -5,6 +5,7 @@ import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { Readable, type Writable } from 'node:stream'
 import { UpstreamError } from '../errors.ts'
 
+/** How a body can be sent: not at all, in one piece, once as it comes, or as it comes and again from what was kept. */
 export type RequestBody =
   | { readonly kind: 'none' }
   | { readonly kind: 'bytes'; readonly bytes: Buffer; readonly isRebuilt: boolean }
@@ -18,7 +19,7 @@ export type RequestBody =
 export function requestBody(req: IncomingMessage, keepBytes: number): RequestBody {
   if (!announcesBody(req)) return { kind: 'none' }
   if (!req.readableEnded) {
-    // What fails with the request is the client, and that is noticed by its response.
+    // A request that fails is a client that has left, which its response tells. Without a listener the error would end the process.
     req.on('error', () => {})
     return keepBytes > 0 ? { kind: 'kept', kept: new KeptBody(req, keepBytes) } : { kind: 'stream', source: req }
   }
@@ -29,7 +30,7 @@ export function requestBody(req: IncomingMessage, keepBytes: number): RequestBod
   return { kind: 'bytes', bytes: Buffer.from(text), isRebuilt: true }
 }
 
-/** Node resets an HTTP/2 stream that has ended while nobody has read the end of its request, even where that is all there is. */
+/** Node resets an HTTP/2 stream that ends before the end of its request was read, even where that is all there is to read. */
 export function readEmptyBody(req: IncomingMessage): void {
   if (req.httpVersionMajor > 1 && !announcesBody(req)) req.resume()
 }
@@ -107,6 +108,7 @@ export function openBody(body: RequestBody): Readable | undefined {
   return body.kind === 'kept' ? body.kept.open() : undefined
 }
 
+/** Whether its length is not known here, and it is sent as it comes. */
 export function isStreaming({ kind }: RequestBody): boolean {
   return kind === 'stream' || kind === 'kept'
 }
@@ -150,7 +152,7 @@ export class UploadProgress {
   }
 }
 
-/** Nobody will ask for the body again. */
+/** There will be no further attempt: what was kept for one is let go. */
 export function forgetBody(body: RequestBody): void {
   if (body.kind === 'kept') body.kept.forget()
 }
@@ -165,11 +167,15 @@ export function sendBody(body: RequestBody, request: Writable): void {
 class KeptBody {
   readonly #source: IncomingMessage
   readonly #maxBytes: number
+  // What has come so far; empty once it was more than #maxBytes or is not needed any more.
   #chunks: Buffer[] = []
+  // How much has come, kept or not.
   #bytes = 0
+  // False from the moment that something was let go: another attempt would send half a body.
   #isWhole = true
+  // Whether the client has sent the end.
   #ended = false
-  // The attempt that is being fed. The one before has failed and wants nothing more.
+  // The stream of the latest attempt. That of the one before is destroyed, so that it takes nothing more.
   #reader: Readable | undefined
 
   constructor(source: IncomingMessage, maxBytes: number) {
@@ -187,6 +193,7 @@ class KeptBody {
     this.#chunks = []
   }
 
+  /** All of the body from its start. Backpressure of the reader pauses the client. */
   open(): Readable {
     const first = this.#reader === undefined
     this.#reader?.destroy()

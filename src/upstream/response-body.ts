@@ -13,24 +13,28 @@ export interface OnOver {
   onOver(ending: BodyEnding): void
 }
 
-// What a read of a socket brings at most. An answer that has brought more before anybody wants it has to wait.
+// What a read of a socket brings at most. An answer that brings more before `start` is paused.
 const ONE_READ_BYTES = 65_536
 
 export class ResponseBody implements UpstreamBody, LaneOwner {
   /** How much data Node's parser has brought. */
   parsedBytes = 0
+  // The answer as Node has it.
   readonly #source: IncomingMessage
+  // The request that it answers; undefined where httpxy has shown none.
   readonly #request: ClientRequest | undefined
   readonly #onOver: OnOver | undefined
+  // Set from `start` to the end.
   #sink: BodySink | undefined
   // What came between the head and `start`: what was read together with the head, and hardly ever more.
   #early: Buffer[] | undefined
   // The one read that brought all of the head, and what came with it; undefined where there were more, and after `start`.
   #headRead: Buffer | undefined
+  // The fast lane, where the answer may take it; from then on Node's parser gets only what the lane leaves to it.
   #lane: ChunkLane | undefined
   // What was wrong with the connection, where it has told the request.
   #cause: Error | undefined
-  // Whose doing it is when the body breaks.
+  // Who is to blame where the body breaks: the upstream, or an app that has destroyed the answer.
   #overAs: 'broken' | 'given-up' = 'broken'
   // How the body ended, once it has; told to the sink when there is one.
   #outcome: 'complete' | 'given-up' | Error | undefined
@@ -62,7 +66,7 @@ export class ResponseBody implements UpstreamBody, LaneOwner {
     })
   }
 
-  /** Who reads. */
+  /** Undefined before `start`, after the end, and after `destroy`. */
   get sink(): BodySink | undefined {
     return this.#sink
   }
@@ -107,7 +111,7 @@ export class ResponseBody implements UpstreamBody, LaneOwner {
     if (!this.#request || !this.#isWatched) this.#source.destroy()
   }
 
-  /** Whether somebody else wants to know how the answer ends, and be told as Node tells it. */
+  /** Whether the app listens to how the answer ends, and has to be told as Node tells it. */
   get #isWatched(): boolean {
     const source = this.#source
     return source.listenerCount('close') > 1 || source.listenerCount('error') > 1 || source.listenerCount('aborted') > 0

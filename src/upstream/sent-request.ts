@@ -7,6 +7,7 @@ import type { ClientRequest } from 'node:http'
 const HEAD_EVENTS = ['socket', 'error', 'response']
 type Listeners = ReturnType<ClientRequest['rawListeners']>
 
+/** The first request of a pass, or one that follows a redirect. */
 export class SentRequest {
   readonly request: ClientRequest
   readonly #onClosed: () => void
@@ -31,7 +32,7 @@ export class SentRequest {
     const { socket } = request
     this.request = request
     this.#onClosed = onClosed
-    // Captured before anybody else could listen.
+    // Captured before the app's handlers can add theirs.
     this.#headListeners = isRedirected ? [] : HEAD_EVENTS.map((event) => request.rawListeners(event))
     this.#bytesWrittenBefore = socket?.bytesWritten ?? 0
     request.on('close', onClosed)

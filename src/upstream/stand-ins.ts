@@ -10,7 +10,7 @@ import type { Header } from '../upstream-response.ts'
 import { originForm } from './path-boundary.ts'
 import { type RequestBody, sendBody } from './request-body.ts'
 
-/** What an attempt decides about its pass and wants to know of it. */
+/** Handles one pass through http-proxy-middleware: decides about it, and is told what httpxy does. */
 export interface PassHandler {
   /** The upstream to use, unless a router chooses. */
   readonly target: HpmTarget | undefined
@@ -20,8 +20,9 @@ export interface PassHandler {
   onUpstreamRequest(request: ClientRequest, options: HpmOptions): void
   /** Routing or rewriting failed, before anything was sent. */
   onUnroutable(error: unknown): void
+  /** The request has failed, as httpxy sees it. Returns what `emit` is to return: that there was a listener. */
   onFailure(error: unknown): true
-  /** A stand-in was asked for something that it does not have, by a release of a dependency that nobody here knows. */
+  /** A stand-in was asked for a member that it does not have: a release of a dependency that is newer than this file. */
   onUnforeseen(member: string): void
   /** The answer's headers are on the stand-in as the client is to have them. */
   onHead(answer: IncomingMessage): void
@@ -31,7 +32,9 @@ export interface PassHandler {
 
 /** The parts of a request that http-proxy-middleware reads, or may change, over HTTP/1.1 whatever the client speaks. */
 export class StandInRequest extends EventEmitter {
+  /** The client's own, which stays as it is. */
   readonly client: IncomingMessage
+  // What http-proxy-middleware rewrites.
   url: string
   readonly headers: OutgoingHttpHeaders
   readonly method: string
@@ -41,6 +44,7 @@ export class StandInRequest extends EventEmitter {
   readonly #body: RequestBody
   // Whether a handler of the app's has written a body of its own.
   #isReplaced = false
+  // Made when a member of it is asked for.
   #rest: IncomingMessage | undefined
 
   constructor(client: IncomingMessage, headers: OutgoingHttpHeaders, body: RequestBody, handler: PassHandler) {
@@ -92,7 +96,7 @@ export class StandInRequest extends EventEmitter {
     return request
   }
 
-  /** Has what this has not: a request that is empty and nobody's. */
+  /** Has the members that a stand-in has not: an empty request, connected to nothing. */
   get rest(): IncomingMessage {
     if (this.#rest) return this.#rest
     this.#rest = new IncomingMessage(new Socket()).on('error', () => {})
@@ -103,6 +107,7 @@ export class StandInRequest extends EventEmitter {
 
 /** What httpxy needs of a response, and no more: one is made for every attempt. */
 export class StandInResponse extends EventEmitter {
+  /** The client's own, which httpxy never sees. */
   readonly client: ServerResponse
   readonly handler: PassHandler
   statusCode = 200
@@ -113,6 +118,7 @@ export class StandInResponse extends EventEmitter {
   readonly writableFinished = false
   /** Set, it keeps httpxy from relaying the body, which is the handler's. */
   finished = false
+  // Made when a member of it is asked for, or the app needs a response after the client's own has left.
   #detached: DetachedResponse | undefined
 
   constructor(client: ServerResponse, handler: PassHandler) {
@@ -133,7 +139,7 @@ export class StandInResponse extends EventEmitter {
     this.handler.onEnd()
   }
 
-  /** Has what this has not, and goes nowhere. */
+  /** Has the members that a stand-in has not, and goes nowhere. */
   get rest(): ServerResponse {
     this.#detached ??= new DetachedResponse(this.client, this.handler)
     return this.#detached
@@ -152,7 +158,7 @@ class DetachedResponse extends ServerResponse {
   constructor(client: ServerResponse, handler: PassHandler) {
     super(client.req)
     this.#handler = handler
-    // Nobody else listens, and an error without a listener ends the process.
+    // Without a listener an error would end the process.
     this.on('error', () => {})
   }
 

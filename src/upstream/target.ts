@@ -4,6 +4,7 @@ import type { HpmOptions, HpmTarget } from '../hpm.ts'
 
 type Target = HpmTarget | undefined
 
+/** Whether it is reached over TLS. */
 export function isSecure(target: Target): boolean {
   const protocol = typeof target === 'string' ? target : target?.protocol
   return /^(https|wss):?/.test(protocol ?? '')

@@ -23,6 +23,7 @@ import type { Transport, TransportEvents, TransportOrder, TransportRequest } fro
 
 const debug = createDebug('sse-proxy:upstream')
 
+/** Every order is one pass through `proxy`, on a connection of `agents` unless the app has brought an agent. */
 export function createHttpxyTransport(proxy: HttpProxy, agents: Agents): Transport {
   return {
     send(order, events) {
@@ -41,6 +42,7 @@ class Pass implements PassHandler, TransportRequest {
   readonly #order: TransportOrder
   readonly #proxy: HttpProxy
   readonly #agents: Agents
+  // Takes the head of the answer.
   readonly #standIn: StandInResponse
   // Set until there is an answer or a failure, or the pass is aborted.
   #events: TransportEvents | undefined
@@ -50,10 +52,11 @@ class Pass implements PassHandler, TransportRequest {
   #hasOwnAgent = false
   // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
   #sent: SentRequest | undefined
-  // Those before it, whose answers were redirects and may still be coming.
+  // Those before it, whose answers were redirects and may still be coming; destroyed with the end of the pass.
   #redirected: ClientRequest[] | undefined
-  // The client's body on its way, where it is a stream.
+  // The client's body on its way, where it is a stream; set with the last word on the options.
   #upload: Readable | undefined
+  // Counts it, from the first request to the upstream on.
   #progress: UploadProgress | undefined
 
   constructor(order: TransportOrder, events: TransportEvents, proxy: HttpProxy, agents: Agents) {
@@ -132,7 +135,7 @@ class Pass implements PassHandler, TransportRequest {
     const before = this.#sent
     if (before) {
       if (before.request.host !== request.host) request.removeHeader('last-event-id')
-      // A redirect may lead to somebody whom the target's own key is not meant for.
+      // A redirect may lead to a server that must not get the target's own key.
       if (!isAtOrigin(request, options.target)) {
         for (const name in this.#order.upstream?.headers) request.removeHeader(name)
       }
@@ -152,14 +155,15 @@ class Pass implements PassHandler, TransportRequest {
     const error = this.#error('ERR_SSE_PROXY_DEPENDENCY', new Error(reason))
     const events = this.#end()
     if (!events) return
-    // Whoever has used it may go on with the request, and throw where that is destroyed already.
+    // The code that has used it may go on with the request, and throw where that is destroyed already.
     queueMicrotask(() => this.#giveUp())
     events.onFailed(error, false)
   }
 
   onFailure(error: unknown): true {
-    // Nobody here gives a request up before it has settled, and Node tells of what a connection does before it marks the
-    // request: it was the app. Without a request Node has found it to be none, for its path or a header.
+    // A request that is destroyed before the pass has ended was destroyed by the app: the package does so afterwards only,
+    // and Node emits the error of a connection before it marks the request. Without a request, an error of Node's own
+    // means that the path or a header cannot be sent.
     const isOwn = this.#sent ? this.#sent.request.destroyed : codeOf(error).startsWith('ERR_')
     if (isOwn) this.#fail('ERR_SSE_PROXY_NOT_SENT', error)
     else this.#failed(error)
@@ -197,6 +201,7 @@ class Pass implements PassHandler, TransportRequest {
     events.onAnswer(this.#response(EMPTY_BODY, true, undefined))
   }
 
+  /** The target of this pass, with the query of the request where that belongs to it. */
   #targetOf(options: HpmOptions, req: { url?: string | undefined }): HpmTarget | undefined {
     // Without a target http-proxy-middleware has only a copy to forward.
     const chosen = options.target === this.target ? this.#order.upstream?.parsed : options.target
@@ -204,6 +209,7 @@ class Pass implements PassHandler, TransportRequest {
     return given && queryOntoTarget(given, options, req)
   }
 
+  /** httpxy takes a body that is a stream as `options.buffer`; another one it pipes from the stand-in. */
   #openUpload(options: HpmOptions): void {
     const { body } = this.#order.request
     this.#upload = openBody(body)
@@ -241,7 +247,7 @@ class Pass implements PassHandler, TransportRequest {
     return new UpstreamError(code, this.#upstream, cause, this.mayHaveArrived)
   }
 
-  /** Returns who is told, once; after that nobody is. */
+  /** Ends the pass. Returns the events, for the last of them; undefined where it has ended already. */
   #end(): TransportEvents | undefined {
     const events = this.#events
     if (!events) return undefined
@@ -268,6 +274,7 @@ class Pass implements PassHandler, TransportRequest {
     }
   }
 
+  /** A path that is joined to itself is the commonest mistake in mounting, so that it is told. */
   #debugAnswer(): void {
     const { method, path = '' } = this.#sent?.request ?? {}
     const asked = path.replace(/\?.*/s, '')
@@ -280,6 +287,7 @@ class Pass implements PassHandler, TransportRequest {
   }
 }
 
+// Of an answer that is no upstream's.
 const EMPTY_BODY: UpstreamBody = {
   start: (sink) => sink.onEnd(),
   pause() {},

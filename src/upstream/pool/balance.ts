@@ -3,6 +3,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { BalanceCandidate, BalanceFunction } from '../../options/options.ts'
 
+/** Chooses one of the candidates, of which there is always one at least. Undefined, from a function of the app's, is an error. */
 export type Balance<C extends BalanceCandidate> = (candidates: readonly C[], req: IncomingMessage) => C | undefined
 
 /** A balance of the app's own, which may return anything. */
@@ -26,7 +27,10 @@ export function leastStreams<C extends BalanceCandidate>(): Balance<C> {
   }
 }
 
-/** Each as often as its weight says, spread evenly: everyone gains its weight, the richest pays for all. */
+/**
+ * Each as often as its weight says, spread evenly. In every round each candidate gains its weight in credit, the richest is
+ * chosen, and pays what all have gained.
+ */
 export function roundRobin<C extends BalanceCandidate>(): Balance<C> {
   const credit = new Map<string, number>()
   return (candidates) => {

@@ -8,6 +8,7 @@ import { type Balance, custom, failover, leastStreams, random, roundRobin } from
 import { Member, Pool, type Stickiness } from './pool.ts'
 import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './sticky.ts'
 
+/** The pool counts and judges its members for as long as the proxy lives. */
 export function createPool({ upstreams, balance, sticky, health }: PoolPolicy): Pool {
   const members = upstreams.map((upstream) => {
     const { target, url, weight, headers } = upstream
@@ -21,6 +22,7 @@ function balanceOf(policy: PoolPolicy['balance']): Balance<Member> {
   return BALANCES[policy]()
 }
 
+// Each call makes one with a state of its own.
 const BALANCES = {
   'least-streams': leastStreams<Member>,
   'round-robin': roundRobin<Member>,
@@ -37,6 +39,7 @@ function stickinessOf(policy: StickyPolicy): Stickiness {
   return { readKey: readKeyOf(policy), memory, cookie: undefined }
 }
 
+/** An empty key, or none, leaves the choice to the balance. */
 function readKeyOf(policy: Exclude<StickyPolicy, { by: 'issued-cookie' }>): ReadKey {
   if (policy.by === 'ip') return clientIp
   if (policy.by === 'key') return policy.key

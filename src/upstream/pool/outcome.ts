@@ -1,5 +1,5 @@
-// What a request means for the books of its upstream: when there is one less, and whether it speaks for the upstream's
-// health or against it.
+// What one request means for its upstream: when it no longer counts as active there, and whether it was a success or a
+// failure for the upstream's health.
 
 import type { AbortState } from '../../abort.ts'
 import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
@@ -11,24 +11,27 @@ import type { Member, Pool } from './pool.ts'
 /** Statuses with which an upstream, or a proxy before it, says that it cannot do its work. */
 const FAILING = new Set([502, 503, 504])
 
+/** Whether the status alone makes an answer a failure of the upstream. */
 export function isFailing({ status }: UpstreamResponse): boolean {
   return FAILING.has(status)
 }
 
 export interface OutcomeObserver {
+  /** A failure was one too many: the upstream is left alone for a while. */
   ejected(member: Member): void
 }
 
-/** Begins when the upstream has been chosen, and lives as long as its answer. */
+/** One for each attempt, from the choice of the upstream to the end of its answer. */
 export class Outcome implements OnOver {
   readonly #member: Member
   readonly #pool: Pool
   readonly #observer: OutcomeObserver
-  // Whether how the answer ends matters: not where its head has said enough, and not before that was looked at.
+  // Set when the head of the answer leaves it open whether it is a success. Until then, and where the status has decided it, the
+  // ending does not count.
   #isOpen = false
-  // It may have ended in the same read as its head, before anybody could look at that.
+  // How the answer has ended. It may be set before `onAnswer`: a short answer ends in the same read as its head.
   #ending: BodyEnding | undefined
-  // Runs for the first second of a stream, which is what it is judged by.
+  // Runs for the first second of a stream: one that breaks while it runs is a failure, one that outlives it a success.
   #early: NodeJS.Timeout | undefined
 
   constructor(member: Member, pool: Pool, observer: OutcomeObserver) {
@@ -43,6 +46,7 @@ export class Outcome implements OnOver {
     if (!aborted && isUpstreamsFault(error)) this.#failed()
   }
 
+  /** The head of the answer is there. */
   onAnswer(response: UpstreamResponse): void {
     if (isFailing(response)) return this.#failed()
     this.#isOpen = true
@@ -54,6 +58,7 @@ export class Outcome implements OnOver {
     if (this.#ending) this.#judge(this.#ending)
   }
 
+  /** The answer has ended, in whatever way. */
   onOver(ending: BodyEnding): void {
     this.#pool.giveBack(this.#member)
     this.#ending = ending

@@ -21,6 +21,7 @@ export class Member implements BalanceCandidate {
   readonly headers: Readonly<Record<string, string>> | undefined
   /** Requests that have not ended. */
   active = 0
+  /** Requests that it was chosen for, retries included. */
   requests = 0
 
   constructor(
@@ -43,7 +44,10 @@ export class Member implements BalanceCandidate {
     return this.health.dueAt(performance.now()) === 0
   }
 
-  /** When it may be asked again, as `Date.now()`: for those who are told. What is decided goes by a clock that nobody sets. */
+  /**
+   * When it may be asked again, in the time of `Date.now()`; for stats and channels. Decisions go by `performance.now()`, which
+   * does not jump when the machine's clock is set.
+   */
   get ejectedUntil(): number {
     const now = performance.now()
     const dueAt = this.health.dueAt(now)
@@ -53,6 +57,7 @@ export class Member implements BalanceCandidate {
 
 /** What ties clients to members: a key that they bring, or a cookie of the package's own. */
 export interface Stickiness {
+  /** Reads the key of a client that brings one. */
   readonly readKey: ReadKey | undefined
   readonly memory: KeyMemory | undefined
   readonly cookie: StickyCookie | undefined
@@ -66,6 +71,7 @@ export interface Choice {
   readonly avoid: string | undefined
 }
 
+/** Chooses members for requests, and counts what each has. */
 export class Pool {
   readonly members: readonly Member[]
   readonly #balance: Balance<Member>
@@ -77,6 +83,7 @@ export class Pool {
     this.#sticky = sticky
   }
 
+  /** Whether a request has a fair chance: see `ready()`. */
   get hasHealthy(): boolean {
     return this.members.some((member) => member.healthy)
   }
@@ -108,6 +115,7 @@ export class Pool {
     return due.length > 0 ? due : soonest(open, now)
   }
 
+  /** The request of a `choose` has ended, or has failed. */
   giveBack(member: Member): void {
     member.active--
   }

@@ -1,5 +1,5 @@
-// Active health checks: asks every upstream now and then, so that one that fell ill is found without a client's
-// request, and one that recovered is used again without waiting for its time.
+// Active health checks: a request to every upstream at each interval, so that one that fails is found before a client asks it,
+// and one that has recovered is used again before its ejection is over.
 
 import http from 'node:http'
 import https from 'node:https'
@@ -17,9 +17,10 @@ export function startProbes(
   onEjected: (member: Member) => void,
 ): () => void {
   const timers = members.map((member) => {
+    // Set while a probe waits for its answer.
     let busy = false
     const probe = async () => {
-      // One that hangs is not asked by a crowd.
+      // A probe that takes longer than the interval is not joined by a second one.
       if (busy) return
       busy = true
       if (member.health.probed(await answers(member, policy, hpm), policy, performance.now())) onEjected(member)
@@ -33,7 +34,7 @@ export function startProbes(
   }
 }
 
-/** Any answer below 400 in time. */
+/** Whether there was an answer below 400 in time, on a connection of its own: a pooled one would say less of the upstream. */
 function answers({ target, headers }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmOptions): Promise<boolean> {
   const secure = isSecure(target)
   let watchdog: Watchdog | undefined
@@ -58,7 +59,7 @@ function answers({ target, headers }: Member, { path, timeoutMs }: ProbePolicy, 
   return outcome.catch(() => false).finally(() => watchdog?.stop())
 }
 
-/** Where a target listens, in the words of `http.request`. */
+/** Where a target listens, as options of `http.request`. */
 function addressOf(target: Member['target']): http.RequestOptions {
   if (typeof target !== 'string' && !(target instanceof URL)) {
     const { pathname: _, host, hostname, port, protocol: __, ...rest } = target

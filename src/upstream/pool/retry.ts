@@ -5,7 +5,7 @@ import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
 import type { RetryPolicy } from '../../options/resolve-retry.ts'
 import { headerOf, type UpstreamResponse } from '../../upstream-response.ts'
 
-/** RFC 9110, section 9.2.1: what changes nothing may be sent as often as anybody likes. */
+/** RFC 9110, section 9.2.1: a request that changes nothing may be sent several times. */
 export const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
 
 /** Whether a failed attempt may be followed by another without doing something twice that was meant once. */

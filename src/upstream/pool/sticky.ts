@@ -5,15 +5,15 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { digestOf } from '../../digest.ts'
 
-/** What is ranked. */
+/** An upstream, as far as ranking goes. */
 export interface Rankable {
   readonly url: string
   readonly weight: number
 }
 
 /**
- * Rendezvous hashing: every upstream draws a number from the key, the highest wins. Whoever goes takes only its own
- * keys along, and whoever comes takes only its share of each.
+ * Rendezvous hashing: every upstream draws a number from the key, and the highest wins. An upstream that goes gives up its own
+ * keys only, and one that comes takes only its share from each of the others.
  */
 export function rank<T extends Rankable>(key: string, members: readonly T[]): T[] {
   return members
@@ -28,8 +28,10 @@ function draw(key: string, url: string): number {
   return (digest.readUIntBE(0, 6) + 1) / (2 ** 48 + 2)
 }
 
+/** The key that a client brings; undefined or empty where it brings none. */
 export type ReadKey = (req: IncomingMessage) => string | undefined
 
+/** A cookie of the request, without its quotes; the first where there are several of that name. */
 export function cookieOf(req: IncomingMessage, name: string): string | undefined {
   for (const pair of (req.headers.cookie ?? '').split(';')) {
     const equals = pair.indexOf('=')
@@ -44,6 +46,7 @@ export function cookieOf(req: IncomingMessage, name: string): string | undefined
 
 /** What a client's key was given last; it stays so for a while, whatever becomes of the others. Times are `performance.now()`. */
 export class KeyMemory {
+  // How long a key is remembered after its last use.
   readonly #ttlMs: number
   // By the digest of the key.
   readonly #entries = new Map<string, { url: string; expiresAt: number }>()
@@ -69,9 +72,10 @@ export class KeyMemory {
   }
 }
 
+// Bounds what a client can fill that brings a new key with every request.
 const MAX_KEYS = 100_000
 
-/** A cookie that says which upstream its bearer belongs to, to nobody but its issuer. */
+/** A cookie that names the upstream a client belongs to, signed, in a form that only its issuer can read. */
 export class StickyCookie {
   readonly name: string
   readonly #secret: string
