@@ -88,7 +88,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     this.res = res
     this.#next = next
     this.#onOver = onOver
-    this.writer = new ClientWriter(req, res)
+    this.writer = new ClientWriter(req, res, this.options.fastLane)
   }
 
   /** Whether the client left, or the app has answered. */

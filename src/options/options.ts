@@ -329,6 +329,12 @@ export interface SseProxyOptions<
    */
   onLost?: ((error: SseProxyError, stream: SseStream<TReq>) => StreamEvent | null | undefined | void) | undefined
   /**
+   * `false` sends every byte through Node's own HTTP parser and writer. Otherwise the plain chunks of an HTTP/1.1 upstream
+   * bypass the parser, and an HTTP/1.1 client's are written to its connection. No byte of an event and no ending differs.
+   * @defaultValue true
+   */
+  fastLane?: boolean | undefined
+  /**
    * What happens to the upstream request when its client disconnects: `'abort'` ends it, `graceMs` gives it that long, and
    * `'drain'` lets it finish. It counts towards `limits` until it is over. @defaultValue 'abort'
    */

@@ -11,6 +11,7 @@ import {
   callable,
   callableOrNone,
   callables,
+  flag,
   group,
   integer,
   isList,
@@ -53,6 +54,7 @@ export interface ResolvedOptions {
   readonly share: ResolvedShare | false
   readonly isEnd: IsEnd | undefined
   readonly onLost: SseProxyOptions['onLost']
+  readonly fastLane: boolean
   /** The option `onDisconnect`: how long an upstream stream outlives its client; 0 ends it at once, Infinity lets it finish. */
   readonly graceMs: number
   /** How a request is refused that accepts an event stream. */
@@ -68,6 +70,7 @@ export interface ResolvedOptions {
 
 const DEFAULTS = {
   framing: 'event',
+  fastLane: true,
   onDisconnect: 'abort',
   unavailable: 'status',
   clientRetryMs: [1000, 5000],
@@ -103,6 +106,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
     share: resolveShare(options, framing),
     isEnd: resolveIsEnd(options.isEnd, framing),
     onLost: resolveOnLost(options.onLost, framing),
+    fastLane: flag('fastLane', options.fastLane ?? DEFAULTS.fastLane),
     graceMs: resolveGrace(options.onDisconnect ?? DEFAULTS.onDisconnect),
     unavailable: oneOf('unavailable', options.unavailable ?? DEFAULTS.unavailable, ['status', 'reconnect']),
     clientRetryMs: range('clientRetryMs', options.clientRetryMs ?? DEFAULTS.clientRetryMs),

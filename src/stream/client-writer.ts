@@ -29,6 +29,8 @@ const isBun = process.versions.bun !== undefined
 export class ClientWriter {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
+  // Whether chunks may go to the client's connection past Node's writer.
+  readonly #fastLane: boolean
   #writeMs = 0
   #listener: WriterListener | undefined
   // Runs while the client leaves something waiting; cleared by 'drain', and by the end of the response.
@@ -46,9 +48,10 @@ export class ClientWriter {
   // Until 'drain'.
   #isBehind = false
 
-  constructor(req: IncomingMessage, res: ServerResponse) {
+  constructor(req: IncomingMessage, res: ServerResponse, fastLane: boolean) {
     this.#req = req
     this.#res = res
+    this.#fastLane = fastLane
   }
 
   /** Whether the client left, or the app answered in the proxy's place. */
@@ -117,7 +120,7 @@ export class ClientWriter {
     // Node's flushHeaders would write the head as UTF-8, and bytes beyond ASCII would not be those that came.
     if (http2Stream(res) || isBun) res.flushHeaders()
     else res.write('', 'latin1')
-    if (this.#isStream && !isCorked) this.#connection = connectionForChunks(res)
+    if (this.#fastLane && this.#isStream && !isCorked) this.#connection = connectionForChunks(res)
   }
 
   /** The same at once, where there is nothing that could leave together with it. */

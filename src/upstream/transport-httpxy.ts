@@ -24,10 +24,11 @@ import type { Transport, TransportEvents, TransportOrder, TransportRequest } fro
 const debug = createDebug('sse-proxy:upstream')
 
 /** Every order is one pass through `proxy`, on a connection of `agents` unless the app has brought an agent. */
-export function createHttpxyTransport(proxy: HttpProxy, agents: Agents): Transport {
+/** @param fastLane whether plain chunks may bypass Node's parser */
+export function createHttpxyTransport(proxy: HttpProxy, agents: Agents, fastLane: boolean): Transport {
   return {
     send(order, events) {
-      const pass = new Pass(order, events, proxy, agents)
+      const pass = new Pass(order, events, proxy, agents, fastLane)
       pass.start()
       return pass
     },
@@ -42,6 +43,7 @@ class Pass implements PassHandler, TransportRequest {
   readonly #order: TransportOrder
   readonly #proxy: HttpProxy
   readonly #agents: Agents
+  readonly #fastLane: boolean
   // Takes the head of the answer.
   readonly #standIn: StandInResponse
   // Set until there is an answer or a failure, or the pass is aborted.
@@ -59,11 +61,12 @@ class Pass implements PassHandler, TransportRequest {
   // Counts it, from the first request to the upstream on.
   #progress: UploadProgress | undefined
 
-  constructor(order: TransportOrder, events: TransportEvents, proxy: HttpProxy, agents: Agents) {
+  constructor(order: TransportOrder, events: TransportEvents, proxy: HttpProxy, agents: Agents, fastLane: boolean) {
     this.#order = order
     this.#events = events
     this.#proxy = proxy
     this.#agents = agents
+    this.#fastLane = fastLane
     this.#upstream = order.upstream?.url
     this.#standIn = new StandInResponse(order.request.res, this)
   }
@@ -188,7 +191,8 @@ class Pass implements PassHandler, TransportRequest {
     this.#progress?.stop()
     const { headers } = answer
     const isDelimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
-    const body = new ResponseBody(answer, this.#sent?.request, this.#sent?.headRead, onOver)
+    const headRead = this.#fastLane ? this.#sent?.headRead : undefined
+    const body = new ResponseBody(answer, this.#sent?.request, headRead, onOver)
     this.#end()?.onAnswer(this.#response(body, isDelimited, headers.connection))
   }
 

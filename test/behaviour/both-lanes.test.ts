@@ -1,5 +1,5 @@
-// A body in chunks may pass Node's parser by, chunks and all, or be taken apart and put into new chunks. Nobody can
-// tell which: here each case goes both ways, and bytes, ending, close reason and counts are the same.
+// A body in chunks may bypass Node's parser, chunks and all, or be taken apart and put into new chunks, or go through
+// Node alone. Nobody can tell which: here each case goes every way, and bytes, ending, close reason and counts are the same.
 import assert from 'node:assert/strict'
 import { Agent, type IncomingMessage, type ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
@@ -13,8 +13,16 @@ import { type Proxied, proxied, rawProxied, type SseProxy, type SseProxyOptions 
 import { type Conversation, chunk, lastChunk, type RawUpstream, streamHead } from '../support/raw-upstream.ts'
 import { Arrivals, until } from '../support/waiting.ts'
 
-const lanes = ['as they are', 'made anew'] as const
+const lanes = ['as they are', 'made anew', 'by Node alone'] as const
 type Lane = (typeof lanes)[number]
+
+/** The options and middlewares that make a body go this way. */
+function wayOf(lane: Lane): { options: { fastLane?: boolean }; before: Middleware[] } {
+  return {
+    options: lane === 'by Node alone' ? { fastLane: false } : {},
+    before: lane === 'made anew' ? [watching] : [],
+  }
+}
 
 /** Who replaces `res.write` wants to see the body. */
 const watching: Middleware = (_req: unknown, res: ServerResponse, next) => {
@@ -44,6 +52,7 @@ async function setting(t: TestContext, lane: Lane, options: Partial<SseProxyOpti
     {
       onClose: ({ lastEventId, events, bytes }, reason) =>
         closings.add({ reason, lastEventId: lastEventId ?? '', events, bytes }),
+      ...wayOf(lane).options,
       ...options,
       on: {
         ...options.on,
@@ -53,7 +62,7 @@ async function setting(t: TestContext, lane: Lane, options: Partial<SseProxyOpti
         },
       },
     },
-    { before: lane === 'made anew' ? [watching] : [] },
+    { before: wayOf(lane).before },
   )
   return { ...arrangement, lane, answers, closings }
 }
@@ -100,8 +109,8 @@ function counts(proxy: SseProxy): object {
   return { active, opened, closed, errors, resumes, eventsIn, eventsOut, received, bytesOut, timed, gaps }
 }
 
-/** Lets a case go both ways. */
-async function bothWays<T>(
+/** Lets a case go every way. */
+async function everyWay<T>(
   t: TestContext,
   options: Partial<SseProxyOptions>,
   run: (setting: Setting) => Promise<T>,
@@ -113,7 +122,7 @@ async function bothWays<T>(
     await until(() => way.proxy.stats().active === 0, 'all streams to be over')
     results.push({ result, counts: counts(way.proxy), errors: way.front.errors })
   }
-  assert.deepEqual(results[0], results[1])
+  for (const result of results) assert.deepEqual(result, results[0])
   return (results[0] as { result: T }).result
 }
 
@@ -164,7 +173,49 @@ for (const lane of lanes) {
     await until(() => client.text.includes(two), 'the second event')
 
     assert.equal(client.text.includes(`\r\n0011\r\n${two}\r\n`), lane === 'as they are')
-    assert.equal(client.text.includes(`\r\n11\r\n${two}\r\n`), lane === 'made anew')
+    assert.equal(client.text.includes(`\r\n11\r\n${two}\r\n`), lane !== 'as they are')
+  })
+}
+
+/** What is written to a client's connection, write by write. */
+function watchWrites(writes: string[]): Middleware {
+  return ({ socket }: IncomingMessage, _res, next) => {
+    const write: (...args: never[]) => boolean = socket.write
+    socket.write = (...args: [never, ...never[]]) => {
+      writes.push(String(args[0]))
+      return write.apply(socket, args)
+    }
+    next()
+  }
+}
+
+for (const [fastLane, name] of [
+  [true, "chunks bypass Node's parser and writer"],
+  [false, "without the fast lane Node's parser is never left, and its writer makes the chunks"],
+] as const) {
+  test(name, async (t) => {
+    const writes: string[] = []
+    const readers: unknown[][] = []
+    let connection: Socket | undefined
+    const proxyRes = ({ socket }: IncomingMessage) => {
+      connection = socket
+      readers.push(socket.listeners('data'))
+    }
+    const { upstream, front } = await rawProxied(t, { fastLane, on: { proxyRes } }, { before: [watchWrites(writes)] })
+    const client = front.request()
+    const conversation = await upstream.next()
+    await conversation.head()
+    conversation.send(streamHead)
+    for (const event of [one, two]) {
+      conversation.send(chunk(event))
+      await client.waitFor(event)
+      readers.push(connection?.listeners('data') ?? [])
+    }
+
+    const [atHead = [], ...later] = readers
+    for (const now of later) assert.equal(now.length === 1 && atHead.includes(now[0]), !fastLane)
+    assert.equal(writes.includes(`11\r\n${two}\r\n`), fastLane)
+    assert.equal(writes.includes(two), !fastLane)
   })
 }
 
@@ -219,7 +270,7 @@ for (const [name, text] of Object.entries(bodies)) {
   const body = Buffer.from(text)
 
   test(`${name}, wherever it is split`, async (t) => {
-    await bothWays(t, {}, async (way) => {
+    await everyWay(t, {}, async (way) => {
       const outcomes: object[] = []
       for (const [i, at] of places(body.length, 16).entries()) {
         const wire = await open(way, closing)
@@ -234,7 +285,7 @@ for (const [name, text] of Object.entries(bodies)) {
   })
 
   test(`${name}, in reads of a few bytes`, async (t) => {
-    await bothWays(t, {}, async (way) => {
+    await everyWay(t, {}, async (way) => {
       const wire = await open(way, closing)
       const step = body.length > 1_000 ? 500 : 3
       for (let at = 0; at < body.length; at += step) await wire.send(body.subarray(at, at + step))
@@ -265,7 +316,7 @@ const heads: Record<string, string> = {
 for (const [name, head] of Object.entries(heads)) {
   test(`${name}, split anywhere and together with the body`, async (t) => {
     const whole = Buffer.from(head + bodyAfterHead)
-    await bothWays(t, {}, async ({ front, upstream, closings }) => {
+    await everyWay(t, {}, async ({ front, upstream, closings }) => {
       const outcomes: object[] = []
       for (const at of [...places(whole.length, 16), head.length, whole.length]) {
         const client = front.request()
@@ -298,7 +349,7 @@ const ends: Record<string, string[]> = {
 
 for (const [name, reads] of Object.entries(ends)) {
   test(`after an end ${name} the upstream's connection serves the next request, and the one after it`, async (t) => {
-    await bothWays(t, {}, async (way) => {
+    await everyWay(t, {}, async (way) => {
       const { front, upstream, answers } = way
       const wire = await open(way)
       const outcomes: object[] = []
@@ -430,7 +481,7 @@ const inPieces: Record<string, Buffer> = {
 
 for (const [name, body] of Object.entries(inPieces)) {
   test(`the app's own events come before or after an event that is on its way ${name}`, async (t) => {
-    const texts = await bothWays(t, {}, async (way) => {
+    const texts = await everyWay(t, {}, async (way) => {
       const found: string[] = []
       for (const at of places(body.length, 20)) {
         const wire = await open(way, closing)
@@ -473,7 +524,7 @@ for (const [name, body] of Object.entries(inPieces)) {
   })
 
   test(`a stream that is drained ends before an event that is on its way ${name}`, async (t) => {
-    const results = await bothWays(t, {}, async (way) => {
+    const results = await everyWay(t, {}, async (way) => {
       const wire = await open(way, closing)
       await wire.send(chunk(one))
       await wire.send(body.subarray(0, 25))
@@ -490,7 +541,7 @@ for (const [name, body] of Object.entries(inPieces)) {
   })
 
   test(`silence while an event is on its way ${name} is a loss`, async (t) => {
-    const result = await bothWays(t, { timeouts: { idleMs: 80 } }, async (way) => {
+    const result = await everyWay(t, { timeouts: { idleMs: 80 } }, async (way) => {
       const wire = await open(way)
       await wire.send(chunk(one))
       for (const part of [body.subarray(0, 20), body.subarray(20, 30)]) await wire.send(part)
@@ -502,7 +553,7 @@ for (const [name, body] of Object.entries(inPieces)) {
   })
 
   test(`a client may leave while an event is on its way ${name}`, async (t) => {
-    const result = await bothWays(t, {}, async (way) => {
+    const result = await everyWay(t, {}, async (way) => {
       const wire = await open(way)
       await wire.send(chunk(one))
       await wire.send(body.subarray(0, 25))
@@ -520,7 +571,7 @@ test('what comes while `onOpen` is at work follows it', async (t) => {
   const whole = Buffer.from(inChunks(one, 'id: 2\n', 'data: two\n\n', three))
   let opened = () => {}
   const onOpen = () => new Promise<void>((resolve) => (opened = resolve))
-  const texts = await bothWays(t, { onOpen }, async (way) => {
+  const texts = await everyWay(t, { onOpen }, async (way) => {
     const found: string[] = []
     for (const at of places(whole.length, 12)) {
       const wire = await open(way, Buffer.concat([Buffer.from(closing), whole.subarray(0, at)]))
@@ -539,7 +590,7 @@ test('what comes while `onOpen` is at work follows it', async (t) => {
 })
 
 test('an upstream that goes on without its client is read to its end', async (t) => {
-  const result = await bothWays(t, { onDisconnect: 'drain' }, async (way) => {
+  const result = await everyWay(t, { onDisconnect: 'drain' }, async (way) => {
     const wire = await open(way)
     await wire.send(chunk(one))
     await wire.send('11\r\nid: 2\nda')
@@ -569,7 +620,7 @@ test('a stream whose events come is not silent, however long others are', async 
 })
 
 test('where a stream stands is known after each event', async (t) => {
-  await bothWays(t, {}, async (way) => {
+  await everyWay(t, {}, async (way) => {
     const wire = await open(way, closing)
     const seen: unknown[] = []
     const retry = 'retry: 9\n\n'
@@ -587,7 +638,7 @@ test('where a stream stands is known after each event', async (t) => {
 test("a handler that reads the upstream's answer itself sees all of it", async (t) => {
   const seen: Buffer[] = []
   const proxyRes = (answer: IncomingMessage) => void answer.on('data', (bytes) => seen.push(bytes))
-  const result = await bothWays(t, { on: { proxyRes } }, async (way) => {
+  const result = await everyWay(t, { on: { proxyRes } }, async (way) => {
     const wire = await open(way, closing)
     for (const part of [one, two, three]) await wire.send(chunk(part))
     await wire.send(lastChunk)
@@ -601,7 +652,7 @@ test("a handler that reads the upstream's answer itself sees all of it", async (
 test("a handler that reads the upstream's answer later sees what comes from then on", async (t) => {
   const answers: IncomingMessage[] = []
   const proxyRes = (answer: IncomingMessage) => void answers.push(answer)
-  const result = await bothWays(t, { on: { proxyRes } }, async (way) => {
+  const result = await everyWay(t, { on: { proxyRes } }, async (way) => {
     const wire = await open(way, closing)
     await wire.send(chunk(one))
     await wire.send(chunk(two))
@@ -621,7 +672,7 @@ test("a handler that reads the upstream's answer later sees what comes from then
 test('a loss anywhere is made good', async (t) => {
   const events = [one, two, three]
   const body = Buffer.from(inChunks('id: 2\n', 'data: two\n\n', three))
-  const texts = await bothWays(t, { resume: { delayMs: 0 } }, async (way) => {
+  const texts = await everyWay(t, { resume: { delayMs: 0 } }, async (way) => {
     const found: string[] = []
     for (const [i, at] of places(body.length, 40).entries()) {
       const wire = await open(way, closing)
@@ -647,8 +698,9 @@ test('a loss anywhere is made good', async (t) => {
 
 test('behind TLS, events of all sizes', async (t) => {
   for (const lane of lanes) {
-    const before = lane === 'made anew' ? [watching] : []
-    const { upstream, front } = await proxied(t, { secure: false }, { before, upstream: { tls: certificate } })
+    const { options, before } = wayOf(lane)
+    const setup = { before, upstream: { tls: certificate } }
+    const { upstream, front } = await proxied(t, { secure: false, ...options }, setup)
     const client = front.request()
     const stream = (await upstream.next()).stream()
     const sent: string[] = []
@@ -680,8 +732,9 @@ for (const length of [50, 5_000, 60_000, 300_000]) {
         next()
       }
       const answers = new Arrivals<IncomingMessage>()
-      const before = lane === 'made anew' ? [noting, watching] : [noting]
-      const { upstream, front } = await rawProxied(t, { on: { proxyRes: (answer) => answers.add(answer) } }, { before })
+      const { options, before } = wayOf(lane)
+      const on: SseProxyOptions['on'] = { proxyRes: (answer) => answers.add(answer) }
+      const { upstream, front } = await rawProxied(t, { ...options, on }, { before: [noting, ...before] })
       const client = front.request()
       const conversation = await upstream.next()
       conversation.send(streamHead)

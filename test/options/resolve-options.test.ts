@@ -300,6 +300,7 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   [{ target, keepalive: { openAfterMs: -1 } }, `keepalive.openAfterMs: expected ${MS}, got -1 (number)`],
   [{ target, keepalive: { interval: 5 } }, 'keepalive.interval: unknown option, did you mean intervalMs?'],
 
+  [{ target, fastLane: 'no' }, "fastLane: expected true or false, got 'no' (string)"],
   [{ target, framing: 'line' }, "framing: expected 'event' or 'bytes', got 'line' (string)"],
   [
     { target, framing: 'bytes', transform: hook },
@@ -553,6 +554,7 @@ describe('what is taken', () => {
     { resume: { onEnd: true }, target },
     { share: true, target },
     { framing: 'bytes', target },
+    { fastLane: false, target },
     { keepalive: false, target },
     { limits: { streams: 1 }, target },
     { onDisconnect: { graceMs: 1 }, target },
@@ -582,6 +584,7 @@ test('the defaults', () => {
     stripHeaders: [],
     isEnd: undefined,
     onLost: undefined,
+    fastLane: true,
     graceMs: 0,
     unavailable: 'status',
     clientRetryMs: [1000, 5000],

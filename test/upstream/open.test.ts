@@ -477,7 +477,7 @@ function play(
         answered: () => {},
         ejected: ({ url }) => void played.ejected.push(url),
       },
-      transport: createHttpxyTransport(proxy, agents),
+      transport: createHttpxyTransport(proxy, agents, true),
     },
     { id: 'a-1', req, res: new ServerResponse(req), body: { kind: 'none' } },
   )
