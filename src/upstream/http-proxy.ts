@@ -58,7 +58,18 @@ export function createHttpProxy(
   const { pathFilter: _pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
   const boundary = new PathBoundary(hpm)
   const accepts = hpm.pathFilter === undefined ? () => true as const : createPathFilter(hpm)
-  const seam = createSeam(boundary, callbackFailed, upgrades)
+  // Set when the middleware is created, which installs the plugin.
+  let server: ProxyServer | undefined
+  /** Stands between http-proxy-middleware and all its listeners. */
+  const seam: Plugin = (installed) => {
+    server = installed
+    interceptPasses(installed)
+    interceptEvents(installed, callbackFailed)
+    interceptUpgrades(installed, boundary, upgrades)
+  }
+  const errorListeners = (): ErrorListener[] =>
+    (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade)
+  const endListeners = (): EndListener[] => server?.rawListeners('end') ?? []
   const route = routerOf(router, target, isOnly)
   const middleware = createProxyMiddleware({
     ...rest,
@@ -68,7 +79,7 @@ export function createHttpProxy(
     // The default answer to errors writes into the response; the other defaults are kept.
     ejectPlugins: true,
     plugins: [
-      seam.plugin,
+      seam,
       ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [logLines] : [])]),
       ...plugins.map((plugin) => guardedPlugin(plugin, callbackFailed)),
     ],
@@ -79,7 +90,7 @@ export function createHttpProxy(
     if (!(socket instanceof Socket)) return socket.destroy()
     // One that fails while a router thinks would end the process.
     ignoreErrors(socket)
-    if (!boundary.admits(req.url ?? '/')) return seam.refuseUpgrade(req, socket)
+    if (!boundary.admits(req.url ?? '/')) return server && refuseUpgrade(server, req, socket)
     req.url = originForm(req.url ?? '/')
     middleware.upgrade(req, socket, head)
   }
@@ -95,7 +106,7 @@ export function createHttpProxy(
       middleware(req as unknown as IncomingMessage, res as unknown as ServerResponse, failed).catch(failed)
     },
     async report(error, req, res, target) {
-      for (const listener of seam.errorListeners()) {
+      for (const listener of errorListeners()) {
         try {
           await listener(error, req, res, target)
         } catch (thrown) {
@@ -104,10 +115,10 @@ export function createHttpProxy(
       }
     },
     get tellsEnd() {
-      return seam.endListeners().length > 0
+      return endListeners().length > 0
     },
     tellEnd(req, res, answer) {
-      for (const listener of seam.endListeners()) tell('on.end', () => listener(req, res, answer), callbackFailed)
+      for (const listener of endListeners()) tell('on.end', () => listener(req, res, answer), callbackFailed)
     },
     upgrade(req, socket, head) {
       const accepted = accepts(req)
@@ -141,33 +152,6 @@ function routerOf(router: HpmOptions['router'], target: HpmTarget | undefined, i
     )
   }
   return isOnly ? undefined : (router ?? ((_req, res) => chosenTarget(res) ?? target ?? ''))
-}
-
-/** A plugin that stands between http-proxy-middleware and all its listeners. */
-interface Seam {
-  readonly plugin: Plugin
-  /** Those of the app and its plugins. */
-  errorListeners(): ErrorListener[]
-  endListeners(): EndListener[]
-  refuseUpgrade(req: IncomingMessage, socket: Socket): void
-}
-
-function createSeam(boundary: PathBoundary, callbackFailed: ReportFailure, upgrades: UpgradeHeaders): Seam {
-  // Set when the middleware is created, which installs the plugin.
-  let server: ProxyServer | undefined
-  return {
-    endListeners: () => server?.rawListeners('end') ?? [],
-    plugin(installed) {
-      server = installed
-      interceptPasses(installed)
-      interceptEvents(installed, callbackFailed)
-      interceptUpgrades(installed, boundary, upgrades)
-    },
-    errorListeners: () => (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade),
-    refuseUpgrade(req, socket) {
-      if (server) refuseUpgrade(server, req, socket)
-    },
-  }
 }
 
 /** Asks the handler of a pass before httpxy begins with it; passes without a stand-in are upgrades. */

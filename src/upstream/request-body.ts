@@ -127,29 +127,17 @@ export function readableOf(body: RequestBody): Readable {
 // A byte now and then would hold an upstream for as long as a client likes.
 const PROGRESS_BYTES = 4096
 
-/** Calls back each time that enough of a body has come to count as progress, and at its end. */
-export class UploadProgress {
-  readonly #upload: Readable
-  readonly #onProgress: () => void
-  // What has come since the last progress.
-  #bytes = 0
-
-  constructor(upload: Readable, onProgress: () => void) {
-    this.#upload = upload
-    this.#onProgress = onProgress
-    upload.on('data', this.#onData).on('end', onProgress)
+/** Calls back each time that enough of a body has come to count as progress, and at its end. Returns what stops that. */
+export function onUploadProgress(upload: Readable, onProgress: () => void): () => void {
+  let bytes = 0
+  const onData = ({ length }: Buffer) => {
+    bytes += length
+    if (bytes < PROGRESS_BYTES) return
+    bytes = 0
+    onProgress()
   }
-
-  stop(): void {
-    this.#upload.off('data', this.#onData).off('end', this.#onProgress)
-  }
-
-  readonly #onData = ({ length }: Buffer): void => {
-    this.#bytes += length
-    if (this.#bytes < PROGRESS_BYTES) return
-    this.#bytes = 0
-    this.#onProgress()
-  }
+  upload.on('data', onData).on('end', onProgress)
+  return () => upload.off('data', onData).off('end', onProgress)
 }
 
 /** There will be no further attempt: what was kept for one is let go. */

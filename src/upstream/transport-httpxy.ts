@@ -13,7 +13,7 @@ import { upstreamLabel } from '../upstream-label.ts'
 import type { UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import type { Agents } from './agents.ts'
 import type { HttpProxy } from './http-proxy.ts'
-import { openBody, readableOf, UploadProgress } from './request-body.ts'
+import { onUploadProgress, openBody, readableOf } from './request-body.ts'
 import { withoutHopByHop } from './request-headers.ts'
 import { ResponseBody } from './response-body.ts'
 import { SentRequest } from './sent-request.ts'
@@ -40,6 +40,8 @@ export function createHttpxyTransport(proxy: HttpProxy, agents: Agents, fastLane
 
 /** One pass of a request through http-proxy-middleware. */
 class Pass implements PassHandler, TransportRequest {
+  /** Undefined until a router has chosen. */
+  upstream: string | undefined
   readonly #order: TransportOrder
   readonly #proxy: HttpProxy
   readonly #agents: Agents
@@ -48,8 +50,6 @@ class Pass implements PassHandler, TransportRequest {
   readonly #standIn: StandInResponse
   // Set until there is an answer or a failure, or the pass is aborted.
   #events: TransportEvents | undefined
-  // What the upstream is called; undefined until a router has chosen.
-  #upstream: string | undefined
   // Whether the app has given no agent, so that connections are the package's to look after.
   #hasOwnAgent = false
   // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
@@ -58,8 +58,8 @@ class Pass implements PassHandler, TransportRequest {
   #redirected: ClientRequest[] | undefined
   // The client's body on its way, where it is a stream; set with the last word on the options.
   #upload: Readable | undefined
-  // Counts it, from the first request to the upstream on.
-  #progress: UploadProgress | undefined
+  // Ends the counting of it, which begins with the first request to the upstream.
+  #unwatchUpload: (() => void) | undefined
 
   constructor(order: TransportOrder, events: TransportEvents, proxy: HttpProxy, agents: Agents, fastLane: boolean) {
     this.#order = order
@@ -67,7 +67,7 @@ class Pass implements PassHandler, TransportRequest {
     this.#proxy = proxy
     this.#agents = agents
     this.#fastLane = fastLane
-    this.#upstream = order.upstream?.url
+    this.upstream = order.upstream?.url
     this.#standIn = new StandInResponse(order.request.res, this)
   }
 
@@ -77,10 +77,6 @@ class Pass implements PassHandler, TransportRequest {
   }
 
   // TransportRequest: what the attempt asks.
-
-  get upstream(): string | undefined {
-    return this.#upstream
-  }
 
   get mayHaveArrived(): boolean {
     return this.#redirected !== undefined || this.#sent?.mayHaveArrived === true
@@ -120,7 +116,7 @@ class Pass implements PassHandler, TransportRequest {
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
     this.#openUpload(options)
-    if (this.target === undefined) this.#upstream = upstreamLabel(target)
+    if (this.target === undefined) this.upstream = upstreamLabel(target)
     return true
   }
 
@@ -146,7 +142,7 @@ class Pass implements PassHandler, TransportRequest {
       this.#redirected = [...(this.#redirected ?? []), before.request]
     }
     this.#sent = new SentRequest(request, before !== undefined, () => this.#onConnected(request), this.#onClosed)
-    if (this.#upload) this.#progress ??= new UploadProgress(this.#upload, () => this.#events?.onProgress())
+    if (this.#upload) this.#unwatchUpload ??= onUploadProgress(this.#upload, () => this.#events?.onProgress())
   }
 
   onUnroutable(error: unknown): void {
@@ -188,7 +184,7 @@ class Pass implements PassHandler, TransportRequest {
     const proxy = this.#proxy
     if (proxy.tellsEnd) answer.once('end', () => proxy.tellEnd(request.req, request.res, answer))
     this.#sent?.letGo()
-    this.#progress?.stop()
+    this.#unwatchUpload?.()
     const { headers } = answer
     const isDelimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
     const headRead = this.#fastLane ? this.#sent?.headRead : undefined
@@ -248,7 +244,7 @@ class Pass implements PassHandler, TransportRequest {
   }
 
   #error(code: UpstreamErrorCode, cause: unknown): UpstreamError {
-    return new UpstreamError(code, this.#upstream, cause, this.mayHaveArrived)
+    return new UpstreamError(code, this.upstream, cause, this.mayHaveArrived)
   }
 
   /** Ends the pass. Returns the events, for the last of them; undefined where it has ended already. */
@@ -272,7 +268,7 @@ class Pass implements PassHandler, TransportRequest {
       status: statusCode,
       statusMessage,
       headers: withoutHopByHop(headers, connection),
-      upstream: this.#upstream ?? '',
+      upstream: this.upstream ?? '',
       body,
       delimited,
     }
@@ -283,7 +279,7 @@ class Pass implements PassHandler, TransportRequest {
     const { method, path = '' } = this.#sent?.request ?? {}
     const asked = path.replace(/\?.*/s, '')
     const { statusCode } = this.#standIn
-    debug('%s %s %s at %s answered %d', this.#order.request.id, method, asked, this.#upstream, statusCode)
+    debug('%s %s %s at %s answered %d', this.#order.request.id, method, asked, this.upstream, statusCode)
     const [, twice] = /^(\/.+)\1$/.exec(asked) ?? []
     if (statusCode === 404 && twice) {
       debug('%s is in that path twice: mount with app.use, or leave it out of the target', twice)
