@@ -23,8 +23,10 @@ import type { Transport, TransportEvents, TransportOrder, TransportRequest } fro
 
 const debug = createDebug('sse-proxy:upstream')
 
-/** Every order is one pass through `proxy`, on a connection of `agents` unless the app has brought an agent. */
-/** @param fastLane whether plain chunks may bypass Node's parser */
+/**
+ * Every order is one pass through `proxy`, on a connection of `agents` unless the app has brought an agent.
+ * @param fastLane whether plain chunks may bypass Node's parser
+ */
 export function createHttpxyTransport(proxy: HttpProxy, agents: Agents, fastLane: boolean): Transport {
   return {
     send(order, events) {
