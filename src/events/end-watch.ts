@@ -46,7 +46,7 @@ export class EndWatch {
   }
 
   #lookAtTail(tail: Buffer): void {
-    const { event } = createBlockParser()(`${tail.toString('utf8')}\n\n`)
+    const event = createBlockParser()(`${tail.toString('utf8')}\n\n`)
     if (event) this.#look(event)
   }
 }

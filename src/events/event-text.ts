@@ -1,37 +1,27 @@
 // Events as values: out of their bytes for hooks, and back into bytes where a hook or the app made new ones.
 
-import { createParser, type EventSourceMessage } from 'eventsource-parser'
+import { createParser } from 'eventsource-parser'
 import type { StreamEvent } from './event.ts'
 
 const LF = 10
 const CR = 13
 
-/** One complete block of a stream, parsed. */
-export interface ParsedBlock {
-  /** Absent where the block dispatches nothing: comments, a lone id, a retry. */
-  readonly event: StreamEvent | undefined
-  /** The id that the block sets, with or without an event. */
-  readonly id: string | undefined
-}
-
-/** Parses the blocks of one stream, one after the other. */
-export function createBlockParser(): (block: string) => ParsedBlock {
-  let event: EventSourceMessage | undefined
-  let id: string | undefined
+/**
+ * Parses the blocks of one stream, one after the other. There is no event where a block dispatches nothing: comments, a
+ * lone id, a retry.
+ */
+export function createBlockParser(): (block: string) => StreamEvent | undefined {
+  let event: StreamEvent | undefined
   const parser = createParser({
     onEvent: (parsed) => {
       event = parsed
     },
-    onId: (parsed) => {
-      id = parsed
-    },
   })
   return (block) => {
     parser.feed(block)
-    const parsed = { event, id }
+    const parsed = event
     // A stream may be silent for long, and what was parsed is a part of a larger text.
     event = undefined
-    id = undefined
     return parsed
   }
 }
@@ -48,6 +38,7 @@ export function checkEvent(event: StreamEvent): StreamEvent {
   return event
 }
 
+/** The checks of a field that is one line. */
 function checkLine(name: 'event' | 'id', value: unknown): void {
   if (value === undefined) return
   if (typeof value !== 'string') throw new TypeError(`an event's ${name} must be a string, got ${typeOf(value)}`)

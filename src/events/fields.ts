@@ -103,6 +103,7 @@ export function decodeId(latin1: string): string {
   return Buffer.from(latin1, 'latin1').toString('utf8')
 }
 
+/** The same text, which keeps no other in memory. */
 export function copyOf(latin1: string): string {
   if (latin1.length <= COPIED_LENGTH) return latin1
   return Buffer.from(latin1, 'latin1').toString('latin1')

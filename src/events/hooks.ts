@@ -1,26 +1,21 @@
-// The hooks, over a stretch of complete events. What no hook touched leaves as the bytes that came, in one piece with
-// its neighbours. No promise is made where no hook returns one.
+// Hooks over whole events. What no hook touches leaves as the bytes that came, in one piece with its neighbours; what one
+// replaces leaves as text made here. Events never overtake each other: behind a pending hook nothing goes on.
 
 import { isAscii } from 'node:buffer'
-import { asError, isThenable } from '../app-callback.ts'
+import { asError } from '../app-callback.ts'
 import { StreamError } from '../errors.ts'
 import { startsWithMark, withoutMark } from './bom.ts'
 import { endOfBlankLines, nextBoundary } from './boundaries.ts'
-import type { HookResult, SseStream, StreamEvent, TransformHook } from './event.ts'
-import { checkEvent, createBlockParser, type ParsedBlock, serializeEvent, serializeId } from './event-text.ts'
+import type { SseStream, StreamEvent, TransformHook } from './event.ts'
+import { createBlockParser } from './event-text.ts'
+import { applyHooks, isEvent, listOf, type Replacement, serialize } from './hook-results.ts'
 
 const END_OF_EVENT = '\n\n'
 const NOTHING = Buffer.alloc(0)
 // How much becomes one text, if no event is larger: a hook that keeps a part of it keeps all of it.
 const TEXT_BYTES = 4096
 
-/** What leaves in place of an event: others, or of one that was dropped its id, so that the client's cursor moves. */
-type Substitute = StreamEvent | { readonly id: string; readonly data?: undefined }
-
-/** Undefined where the event itself stays. One is not put into a list: this is made for every event. */
-type Replacement = Substitute | readonly Substitute[] | undefined
-
-/** An event whose hook has not made up its mind. */
+/** An event whose hook has returned a promise, and where its block ends. */
 interface Pending {
   readonly replacement: Promise<Replacement>
   readonly end: number
@@ -28,34 +23,40 @@ interface Pending {
 
 export interface HookRunnerOptions {
   readonly hooks: readonly TransformHook[]
+  /** What the hooks see of the stream. */
   readonly stream: SseStream
+  /** An event above this size fails the stream. */
   readonly eventBytes: number
-  /** Who reads what is emitted, where something else may have been written to it. */
+  /** The client, where something else may have been written to it before the first event. */
   readonly client?: { readonly wroteBody: boolean }
   /** Takes what may leave, in order. */
   readonly emit: (bytes: Buffer) => void
 }
 
+/** Takes the events of one stream, a stretch of whole ones at a time, and the next when that is through. */
 export class HookRunner {
   readonly #options: HookRunnerOptions
-  readonly #parse: (block: string) => ParsedBlock = createBlockParser()
+  readonly #parse: (block: string) => StreamEvent | undefined = createBlockParser()
+  // What `run` was given; empty when it is through.
   #bytes: Buffer = NOTHING
+  // Whether lines may end with CR: boundaries are looked for byte by byte then.
   #hasCr = false
-  // What is at hand of them, a character for each byte: the cheaper one to search.
+  // A part of those bytes, a character for each byte, which is the cheaper one to search; and where it begins.
   #text = ''
   #textAt = 0
-  // Whether it is short and ASCII, so that events can be parts of it.
-  #hasEvents = false
-  // Blocks from here to #at are through and unchanged, and wait to leave together.
-  #kept = 0
-  // What takes the place of events before those, and waits with them.
-  #made = ''
-  // The block being looked at.
+  // Whether that part is ASCII, so that blocks are parts of it and need no decoding.
+  #textIsAscii = false
+  // Where the block begins that is looked at.
   #at = 0
-  // Nothing has left yet, and not because nothing has come.
-  #withheld = false
-  #untouched = true
-  // Events that are through since they were counted last.
+  // Blocks from here to #at are unchanged, and leave together with the next flush.
+  #kept = 0
+  // What hooks made of events before those; leaves first.
+  #made = ''
+  // Whether a hook dropped the start of the stream. The bytes of a byte order mark that then come first are text.
+  #droppedStart = false
+  // Whether nothing has been emitted yet: what is emitted first may begin with the upstream's byte order mark.
+  #atStart = true
+  // Events that are through since `takeCount`.
   #events = 0
 
   constructor(options: HookRunnerOptions) {
@@ -63,7 +64,7 @@ export class HookRunner {
   }
 
   /**
-   * Runs the hooks over whole events; a promise where one of them returned one.
+   * Runs the hooks over whole events; returns a promise where one of them did.
    * @throws StreamError when a hook failed. What came before has been emitted.
    */
   run(bytes: Buffer): Promise<void> | undefined {
@@ -77,9 +78,9 @@ export class HookRunner {
     return pending && this.#goOn(pending)
   }
 
-  /** The same for an event that the upstream left unfinished: whatever becomes of it stays so. */
+  /** The same for an event that the upstream left unfinished: whatever becomes of it stays unfinished. */
   runTail(tail: Buffer): Promise<void> | undefined {
-    const { event } = this.#parse(tail.toString('utf8') + END_OF_EVENT)
+    const event = this.#parse(tail.toString('utf8') + END_OF_EVENT)
     const replacement = event && this.#replacement(event)
     const leave = (replaced: Replacement) => {
       if (!replaced) this.#emit(tail)
@@ -98,13 +99,14 @@ export class HookRunner {
     this.#kept = this.#at
   }
 
-  /** How many events have come through since this was asked last. */
+  /** How many events have come through since the last call. */
   takeCount(): number {
     const events = this.#events
     this.#events = 0
     return events
   }
 
+  /** Goes from block to block, to a hook that is pending or to the end. */
   #advance(): Pending | undefined {
     const bytes = this.#bytes
     while (this.#at < bytes.length) {
@@ -113,7 +115,7 @@ export class HookRunner {
         this.flush()
         throw new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
       }
-      const { event } = this.#parse(this.#blockUntil(end))
+      const event = this.#parse(this.#blockUntil(end))
       const replacement = event && this.#replacement(event)
       if (replacement instanceof Promise) {
         this.flush()
@@ -121,7 +123,8 @@ export class HookRunner {
       }
       if (event && !replacement) this.#events++
       this.#settle(end, replacement)
-      if (!this.#hasCr) this.#skipBlankLines()
+      // Blank lines between events are nothing to hooks or parser: a flood of them costs a look at each byte.
+      if (!this.#hasCr) this.#at = endOfBlankLines(bytes, this.#at)
     }
     this.flush()
     // A silent stream keeps nothing of what it has passed on.
@@ -130,12 +133,7 @@ export class HookRunner {
     return undefined
   }
 
-  /** Between events they are nothing to hooks or parser; a flood of them costs no more than a look at each byte. */
-  #skipBlankLines(): void {
-    this.#at = endOfBlankLines(this.#bytes, this.#at)
-  }
-
-  /** Where the block that is looked at ends. */
+  /** The index behind the block that is looked at. */
   #endOfBlock(): number {
     let end = nextBoundary(this.#text, this.#at - this.#textAt, this.#hasCr)
     if (end === -1) {
@@ -145,7 +143,7 @@ export class HookRunner {
     return end === -1 ? this.#bytes.length : this.#textAt + end
   }
 
-  /** Goes on with the text, at the block that is looked at; at least all of that. */
+  /** Goes on with the text, from the block that is looked at; at least all of that. */
   #readText(): void {
     const bytes = this.#bytes
     const from = this.#at
@@ -155,14 +153,16 @@ export class HookRunner {
     const part = bytes.subarray(from, end)
     this.#text = part.toString('latin1')
     this.#textAt = from
-    this.#hasEvents = !this.#hasCr && isAscii(part)
+    this.#textIsAscii = !this.#hasCr && isAscii(part)
   }
 
+  /** The block that is looked at, as text. */
   #blockUntil(end: number): string {
-    if (!this.#hasEvents) return this.#bytes.toString('utf8', this.#at, end)
+    if (!this.#textIsAscii) return this.#bytes.toString('utf8', this.#at, end)
     return this.#text.slice(this.#at - this.#textAt, end - this.#textAt)
   }
 
+  /** Waits for each pending hook in turn; what it lets through leaves before the next one is asked. */
   async #goOn(first: Pending): Promise<void> {
     for (let pending: Pending | undefined = first; pending; pending = this.#advance()) {
       let replacement: Replacement
@@ -186,113 +186,33 @@ export class HookRunner {
     }
   }
 
+  /** Takes the block as through, unchanged where it has no replacement. */
   #settle(end: number, replacement: Replacement): void {
     if (replacement) {
       if (this.#kept < this.#at) this.flush()
-      if (isList(replacement)) for (const substitute of replacement) this.#make(substitute)
-      else this.#make(replacement)
-      if (this.#made === '') this.#withheld = true
+      for (const substitute of listOf(replacement)) {
+        if (isEvent(substitute)) this.#events++
+        this.#made += serialize(substitute)
+      }
+      if (this.#made === '') this.#droppedStart = true
       this.#kept = end
     }
     this.#at = end
   }
 
-  #make(substitute: Substitute): void {
-    if (isEvent(substitute)) this.#events++
-    this.#made += serialize(substitute)
-  }
-
   #emit(bytes: Buffer): void {
     if (bytes.length === 0) return
-    // What was in the middle of the upstream's stream may not pass for the mark at the start of the client's.
     const { emit, client } = this.#options
-    const hasMark = this.#untouched && startsWithMark(bytes)
-    this.#untouched = false
-    if (hasMark && this.#withheld) emit(Buffer.from('\n'))
-    // And the mark that was at the start may not follow something of ours.
-    emit(hasMark && !this.#withheld && client?.wroteBody ? withoutMark(bytes) : bytes)
+    const startsStream = this.#atStart && startsWithMark(bytes)
+    this.#atStart = false
+    if (!startsStream) return emit(bytes)
+    // What was in the middle of the upstream's stream may not pass for the mark at the start of the client's.
+    if (this.#droppedStart) emit(Buffer.from('\n'))
+    // And the mark that was at the start may not follow something else.
+    emit(client?.wroteBody && !this.#droppedStart ? withoutMark(bytes) : bytes)
   }
 }
 
 function hookFailure(cause: unknown): StreamError {
   return new StreamError('ERR_SSE_PROXY_HOOK', asError('transform', cause))
-}
-
-function isEvent(substitute: Substitute): substitute is StreamEvent {
-  return substitute.data !== undefined
-}
-
-function serialize(substitute: Substitute): string {
-  return isEvent(substitute) ? serializeEvent(substitute) : serializeId(substitute.id)
-}
-
-function applyHooks(
-  hooks: readonly TransformHook[],
-  from: number,
-  event: StreamEvent,
-  stream: SseStream,
-): Replacement | Promise<Replacement> {
-  for (let i = from; i < hooks.length; i++) {
-    const result = hooks[i]?.(event, stream)
-    if (result === undefined) continue
-    if (isThenable(result)) return applyLater(hooks, i + 1, event, result, stream)
-    return applyToAll(hooks, i + 1, substitutesFor(event, result), stream)
-  }
-  return undefined
-}
-
-async function applyLater(
-  hooks: readonly TransformHook[],
-  from: number,
-  event: StreamEvent,
-  promise: Promise<HookResult>,
-  stream: SseStream,
-): Promise<Replacement> {
-  const result = await promise
-  if (result === undefined) return applyHooks(hooks, from, event, stream)
-  return applyToAll(hooks, from, substitutesFor(event, result), stream)
-}
-
-/** The remaining hooks, over what an earlier one made of an event. */
-function applyToAll(
-  hooks: readonly TransformHook[],
-  from: number,
-  substitutes: Substitute | readonly Substitute[],
-  stream: SseStream,
-): Replacement | Promise<Replacement> {
-  if (from >= hooks.length) return substitutes
-  const done: Substitute[] = []
-  const all = listOf(substitutes)
-  for (const [i, each] of all.entries()) {
-    const result = isEvent(each) ? applyHooks(hooks, from, each, stream) : undefined
-    if (result instanceof Promise) {
-      const rest = all.slice(i + 1)
-      return result.then(async (first) => [
-        ...done,
-        ...listOf(first ?? each),
-        ...listOf((await applyToAll(hooks, from, rest, stream)) ?? []),
-      ])
-    }
-    done.push(...listOf(result ?? each))
-  }
-  return done
-}
-
-/** Whatever takes an event's place, the client's cursor moves as the event would have moved it. */
-function substitutesFor({ id }: StreamEvent, result: HookResult): Substitute | readonly Substitute[] {
-  if (result && !isList(result) && (id === undefined || result.id !== undefined)) return checkEvent(result)
-  const events = [...listOf(result ?? [])]
-  let movesCursor = id === undefined
-  for (const event of events) movesCursor = checkEvent(event).id !== undefined || movesCursor
-  if (id === undefined || movesCursor) return events
-  const last = events.pop()
-  return last ? [...events, { data: last.data, event: last.event, id }] : { id }
-}
-
-function listOf<T extends Substitute>(result: T | readonly T[]): readonly T[] {
-  return isList(result) ? result : [result]
-}
-
-function isList<T>(result: T | readonly T[]): result is readonly T[] {
-  return Array.isArray(result)
 }

@@ -1,6 +1,6 @@
-// Where events end in a body that is still in its HTTP chunks: what is whole can go on to a client as it came, chunks
-// and all. This knows the plain case, which is nearly every stream: chunks that end where a line ends, lines that end
-// with LF. Whatever else comes it gives back, to be parsed and framed in the ordinary way.
+// Where events end in a body that is still in its HTTP chunks: what is whole goes to a client as it came, chunks and all.
+// This knows the plain case, which is nearly every stream: chunks that end where a line ends, lines that end with LF. All
+// else is given back, and the parser, the framer and the cursor take it the ordinary way.
 
 import type { Cursor } from '../events/cursor.ts'
 import { FieldReader } from '../events/fields.ts'
@@ -9,49 +9,55 @@ import { ChunkWalker } from './http-chunks.ts'
 const LF = 10
 const CR = 13
 const BLANK_LINE = Buffer.from('\n\n')
-// Chunks that are on their way above this size are kept as they were read; smaller ones are joined to what follows.
+// An unfinished chunk above this size is held as it was read; a smaller one is copied, and joined to what follows.
 const LARGE_BYTES = 8192
-// Reads of a large chunk may be as many without more ado, and more where they are not smaller than this on average:
-// each costs more than its bytes.
+// A large chunk may be held in so many buffers, and in more where they have this size on average: each costs more than its
+// bytes, and a chunk that drips in would cost a hundred times its size.
 const FEW_READS = 64
 const SMALL_READ_BYTES = 256
-// So many times in a row nothing was of use here: it will be so for the rest of the stream.
+// After so many reads in a row of which nothing could pass, none of the rest of the stream is tried.
 const MAX_REFUSALS = 16
 
+/** What becomes of a read. What is in neither list is held. */
 export interface Taken {
   /** Whole chunks that end where an event ends, ready for a client. */
   readonly chunks: readonly Buffer[]
-  /** How much data they carry, and how many events that is. */
+  /** How much data those carry, and how many events that is. */
   readonly bytes: number
   readonly events: number
-  /** What is to be parsed instead: from the end of a chunk on. */
+  /** For the parser: it begins where a chunk begins. */
   readonly back: readonly Buffer[]
 }
 
 const NONE: readonly Buffer[] = []
 const NOTHING: Taken = { chunks: NONE, bytes: 0, events: 0, back: NONE }
 
+/** Takes the reads of one connection, in order. */
 export class ChunkFramer {
+  // No more than this is held, frames of chunks included.
   readonly #eventBytes: number
+  // Moves with the events that pass here.
   readonly #cursor: Cursor
-  // What came of an event that is not whole, from the end of a chunk on: one buffer, or the reads of a large chunk.
+  // The start of an unfinished event, from the start of a chunk on: one buffer, or the reads of one large chunk.
   #held: Buffer[] = []
   #heldBytes = 0
   // The length of that large chunk with its frame; 0 where there is none.
   #largeBytes = 0
+  // Reads in a row of which something was given back and nothing passed.
   #refusals = 0
 
+  /** @param eventBytes how large an unfinished event may be that is held */
   constructor(eventBytes: number, cursor: Cursor) {
     this.#eventBytes = eventBytes
     this.#cursor = cursor
   }
 
-  /** Whether it is worth while to go on. */
+  /** Whether reads still pass. Once it is false it stays so. */
   get isUseful(): boolean {
     return this.#refusals < MAX_REFUSALS
   }
 
-  /** Whoever takes the events cannot do with chunks. */
+  /** Ends it: the client takes no chunks. */
   giveUp(): void {
     this.#refusals = MAX_REFUSALS
   }
@@ -63,7 +69,7 @@ export class ChunkFramer {
     return held
   }
 
-  /** Takes what was read after the end of a chunk, or after what it has taken before. */
+  /** Takes a read that begins where a chunk begins, or goes on with what is held. */
   take(read: Buffer): Taken {
     const taken = this.#largeBytes > 0 ? this.#takeLarge(read) : this.#walk(this.#joined(read))
     if (taken.chunks.length > 0) this.#refusals = 0
@@ -71,6 +77,7 @@ export class ChunkFramer {
     return taken
   }
 
+  /** The read behind what is held, which is little. */
   #joined(read: Buffer): Buffer {
     const [held] = this.#held
     if (!held) return read
@@ -96,6 +103,7 @@ export class ChunkFramer {
     return { chunks, bytes: data, events, back }
   }
 
+  /** Holds the rest of a read, where it is plain and small enough. */
   #mayHold(rest: Buffer, { mayWait, cut, chunkStart, missingBytes }: Walk): boolean {
     const bytes = rest.length + missingBytes
     if (!mayWait || bytes > this.#eventBytes) return false
@@ -106,11 +114,10 @@ export class ChunkFramer {
     return true
   }
 
-  /** A large chunk is one event or not for here: only its end is looked at closely. */
+  /** A large chunk passes where it is one event: only its end is looked at closely. */
   #takeLarge(read: Buffer): Taken {
-    const before = this.#heldBytes
     const last = this.#held[this.#held.length - 1]
-    const end = this.#largeBytes - before
+    const end = this.#largeBytes - this.#heldBytes
     this.#held.push(read)
     this.#heldBytes += read.length
     const startsBlank = last?.[last.length - 1] === LF && read[0] === LF
@@ -135,11 +142,13 @@ export class ChunkFramer {
     }
   }
 
+  /** Whether a large chunk comes in reads that are too small. */
   get #dripsIn(): boolean {
     const reads = this.#held.length
     return reads > FEW_READS && this.#heldBytes < reads * SMALL_READ_BYTES
   }
 
+  /** Moves the cursor; returns how much data the chunk carries. */
   #passLarge(chunks: readonly Buffer[]): number {
     let size = 0
     for (const [i, chunk] of chunks.entries()) {

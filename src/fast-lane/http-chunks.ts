@@ -1,16 +1,16 @@
 // The chunks of an HTTP/1.1 body (RFC 9112, section 7.1: the size in hexadecimal, CR LF, the data, CR LF): the one walker
-// that reads them and the one writer that makes them. Both know plain chunks alone; a last chunk, an extension and all
-// else is foreign, and for Node's parser to judge.
+// that reads them and the one writer that makes them. Both know plain chunks alone: a last chunk, an extension and all
+// that is damaged is foreign, and for Node's parser to judge.
 
 const CR = 13
 const LF = 10
 const CR_LF = Buffer.from('\r\n')
-// RFC 9112 sets no bound. A chunk with more digits is larger than any that may be held.
+// RFC 9112 sets no bound on the digits of a size. A chunk with more of them is larger than any that may be held.
 const MAX_DIGITS = 7
 // Data above this size is written as it is, between two small buffers, rather than copied.
 const COPIED_BYTES = 16_384
 
-// What the next byte of a body belongs to.
+// What the next byte of a body belongs to. Numbers, since they are compared several times for each chunk.
 const SIZE = 0
 const SIZE_LF = 1
 const DATA = 2
@@ -70,6 +70,7 @@ export class ChunkWalker {
     return part === FOREIGN ? length : at
   }
 
+  /** Goes past the size and the CR behind it, as far as they are here; returns where that is. */
   #passSize(bytes: Buffer, from: number): number {
     const { length } = bytes
     let at = from
@@ -95,7 +96,7 @@ export class ChunkWalker {
   }
 }
 
-/** The value of a character, -1 where it is no digit. */
+/** The value of a character, -1 where it is no digit. Node's parser takes capitals too. */
 function hexDigit(code: number): number {
   if (code >= 48 && code <= 57) return code - 48
   const lower = code | 32
@@ -135,16 +136,17 @@ export function chunkOf(bytes: Buffer): readonly Buffer[] {
   return [chunk]
 }
 
-/** Bytes that go to many clients: made into a chunk once, for those who take chunks. */
+/** Bytes that go to many clients: made into a chunk once, for all clients that take chunks. */
 export class SharedBytes {
   readonly bytes: Buffer
-  // Undefined until a client asks for it.
+  // Made when the first of them asks.
   #chunk: readonly Buffer[] | undefined
 
   constructor(bytes: Buffer) {
     this.bytes = bytes
   }
 
+  /** See `chunkOf`. */
   get chunk(): readonly Buffer[] {
     this.#chunk ??= chunkOf(this.bytes)
     return this.#chunk

@@ -1,10 +1,9 @@
-// The short way of a body in chunks: from the upstream's connection past Node's parser, to a sink that takes many
-// chunks at once, as they are or their data. The parser stands between two chunks meanwhile, so that whatever is not
-// whole, or is not understood here, can be given to it at any time; above all the end of the body, which it sees like
-// any other.
+// The short way of a body in chunks: from the upstream's connection past Node's parser, to a sink that takes many chunks at
+// once, as they are or their data. The parser stands between two chunks meanwhile. What is not whole, or not plain, can be
+// given to it at any time; above all the end of the body, which it sees like any other.
 //
-// What Node does inside is not relied on but watched: its parser must be the one listener to the connection's data,
-// and nothing goes past it before it has brought, of bytes that went by here, just the data that is in them.
+// What Node does inside is not relied on but watched: its parser must be the one listener to the connection's data, and
+// nothing bypasses it before it has brought exactly the data of the bytes that it was given.
 
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
@@ -12,23 +11,24 @@ import { joined } from '../bytes.ts'
 import type { BodySink } from '../upstream-response.ts'
 import { ChunkWalker, takeData } from './http-chunks.ts'
 
-/** Whose body it is. */
+/** The body that takes the lane. */
 export interface LaneOwner {
-  /** Undefined when nobody reads any more. */
+  /** Undefined from the end of the body on. */
   readonly sink: BodySink | undefined
-  /** How much data the parser has brought. */
+  /** How much data Node's parser has brought. */
   readonly parsedBytes: number
 }
 
 const HEAD_END = Buffer.from('\r\n\r\n')
 const CR = 13
 const LF = 10
-// Behind `HTTP/1.1 `.
+// Where the status begins, behind `HTTP/1.1 `.
 const STATUS_AT = 9
 
 /**
- * What was read of a body in chunks together with its head, which may be nothing.
- * @param read the one read that has brought all of the head; undefined is returned where it is not surely so
+ * What was read of a body in chunks together with its head, which may be nothing. Undefined where the body is not in plain
+ * chunks, or where it is not certain that the head begins with this read: an interim answer may have come before it.
+ * @param read the one read that has brought all of the head
  */
 export function chunksAfterHead(
   read: Buffer,
@@ -43,11 +43,13 @@ export function chunksAfterHead(
   return isHead ? read.subarray(end + HEAD_END.length) : undefined
 }
 
+/** Stands in the place of Node's parser, until it has put that back. */
 export class ChunkLane {
   readonly #owner: LaneOwner
   readonly #answer: IncomingMessage
   readonly #socket: Socket
-  readonly #parser: (read: Buffer) => void
+  // Node's listener to the connection's data.
+  readonly #parser: Reader
   // Where the parser is in its chunk; undefined while it stands between two, and everything goes past it.
   #parsed: ChunkWalker | undefined = new ChunkWalker()
   // How much data the parser has to bring of what it was given. Anything else ends the lane.
@@ -57,7 +59,7 @@ export class ChunkLane {
   // Whether the parser is back in its place, for good.
   #isOver = false
 
-  private constructor(owner: LaneOwner, answer: IncomingMessage, parser: (read: Buffer) => void) {
+  private constructor(owner: LaneOwner, answer: IncomingMessage, parser: Reader) {
     const { socket } = answer
     this.#owner = owner
     this.#answer = answer
@@ -76,9 +78,9 @@ export class ChunkLane {
     const { socket } = answer
     if (socket.destroyed) return undefined
     const [parser, ...others] = socket.listeners('data')
-    // Somebody else wants to see what comes, here or there.
-    if (!parser || others.length > 0 || hasOtherReaders(answer)) return undefined
-    const lane = new ChunkLane(owner, answer, parser as (read: Buffer) => void)
+    // Another listener, here or there, is to see what it sees without the lane.
+    if (!isReader(parser) || others.length > 0 || hasOtherReaders(answer)) return undefined
+    const lane = new ChunkLane(owner, answer, parser)
     lane.#walk(start, false)
     if (!lane.#isInStep) lane.#leave()
     return lane.#isOver ? undefined : lane
@@ -100,7 +102,7 @@ export class ChunkLane {
   readonly #onRead = (read: Buffer): void => {
     if (!this.#parsed) return this.#offer(read)
     if (!this.#isInStep) this.#leave()
-    // The chunk that the parser has begun is its own. Before the first one nothing is known of it.
+    // The chunk that the parser has begun is its own. Before it has brought any data nothing bypasses it.
     const isKnown = this.#dataBytes > 0 && !this.#isOver
     const end = this.#walk(read, isKnown)
     if (end > 0) this.#parse(end < read.length ? read.subarray(0, end) : read)
@@ -122,7 +124,7 @@ export class ChunkLane {
       return
     }
     this.#walk(rest, false)
-    // At once: behind the end of a body there is no parser any more.
+    // At once: behind the end of a body there is no parser any more, and what is kept for later would be lost.
     this.#parse(rest)
   }
 
@@ -157,6 +159,13 @@ export class ChunkLane {
   }
 }
 
+type Reader = (read: Buffer) => void
+
+function isReader(listener: unknown): listener is Reader {
+  return typeof listener === 'function'
+}
+
+/** Whether a handler of the app's reads the answer beside its body. */
 function hasOtherReaders(answer: IncomingMessage): boolean {
   return answer.listenerCount('data') > 1
 }
