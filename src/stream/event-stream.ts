@@ -3,10 +3,11 @@
 
 import { isEventStream, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
 import { decodedBody } from './decode.ts'
-import { IdleBody } from './idle.ts'
+import { IdleWatch } from './idle.ts'
+import { WatchedBody } from './watched-body.ts'
 
 /** @param idleMs silence after which the upstream counts as lost; 0 for none */
 export function eventStreamOf(response: UpstreamResponse, idleMs: number): UpstreamBody | undefined {
   const body = isEventStream(response) ? decodedBody(response) : undefined
-  return body && idleMs > 0 ? new IdleBody(body, idleMs) : body
+  return body && idleMs > 0 ? new WatchedBody(body, new IdleWatch(idleMs)) : body
 }

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { eventStreamOf } from '../../src/stream/event-stream.ts'
-import { IdleBody } from '../../src/stream/idle.ts'
+import { IdleWatch } from '../../src/stream/idle.ts'
+import { WatchedBody } from '../../src/stream/watched-body.ts'
 import type { BodySink, UpstreamBody } from '../../src/upstream-response.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 
@@ -67,7 +68,7 @@ for (const [how, end] of [
 
 test('chunks go to a sink that takes them, and come back where it does not', () => {
   const upstream = new Played([])
-  const body = new IdleBody(upstream, idleMs)
+  const body = new WatchedBody(upstream, new IdleWatch(idleMs))
   const read = Buffer.from('1\r\nx\r\n')
 
   body.start({ onData() {}, onEnd() {}, onBroken() {} })
@@ -84,7 +85,7 @@ test('nothing goes around the body of an event stream where silence is not bound
   const response = { ...head, upstream: '', delimited: true, body }
 
   assert.equal(eventStreamOf(response, 0), body)
-  assert.ok(eventStreamOf(response, idleMs) instanceof IdleBody)
+  assert.ok(eventStreamOf(response, idleMs) instanceof WatchedBody)
   assert.equal(eventStreamOf({ ...response, status: 201 }, 0), undefined)
 })
 
@@ -120,7 +121,7 @@ function watched(t: TestContext) {
   const heard: string[] = []
   const given: string[] = []
   const upstream = new Played(given)
-  const body = new IdleBody(upstream, idleMs)
+  const body = new WatchedBody(upstream, new IdleWatch(idleMs))
   body.start({
     takesChunks: true,
     onData: () => void heard.push('data'),

@@ -1,0 +1,97 @@
+// A body whose upstream may be silent for too long, and is given up as lost then. What silence is, a watch decides: of bytes
+// (`idle.ts`), or of events (`event-watch.ts`). A silence that backpressure has asked for is none.
+
+import { StreamError } from '../errors.ts'
+import type { BodySink, UpstreamBody } from '../upstream-response.ts'
+
+/** Decides when one body has been silent for too long. */
+export interface SilenceWatch {
+  /** @param onSilence called again after each further wait, until `stop` */
+  start(onSilence: (cause?: Error) => void): void
+  /** Bytes have come; called before they are passed on. */
+  onRead(): void
+  /** The upstream may send again. */
+  onUnpaused(): void
+  stop(): void
+}
+
+export class WatchedBody implements UpstreamBody, BodySink {
+  readonly #body: UpstreamBody
+  // Runs from `start` to the end of the body.
+  readonly #watch: SilenceWatch
+  // Undefined before `start`, and when nothing more comes.
+  #sink: BodySink | undefined
+  // Between `pause` and `unpause` the upstream may not send.
+  #paused = false
+
+  constructor(body: UpstreamBody, watch: SilenceWatch) {
+    this.#body = body
+    this.#watch = watch
+  }
+
+  get hasBegun(): boolean | undefined {
+    return this.#body.hasBegun
+  }
+
+  start(sink: BodySink): void {
+    this.#sink = sink
+    this.#watch.start((cause) => this.#onSilence(cause))
+    this.#body.start(this)
+  }
+
+  pause(): void {
+    this.#paused = true
+    this.#body.pause()
+  }
+
+  unpause(): void {
+    this.#paused = false
+    this.#watch.onUnpaused()
+    this.#body.unpause()
+  }
+
+  destroy(why?: 'given-up' | 'silent'): void {
+    this.#finish()
+    this.#body.destroy(why)
+  }
+
+  onData(chunk: Buffer): void {
+    this.#watch.onRead()
+    this.#sink?.onData(chunk)
+  }
+
+  get takesChunks(): boolean {
+    return this.#sink?.takesChunks === true
+  }
+
+  onChunks(read: Buffer): readonly Buffer[] {
+    this.#watch.onRead()
+    return this.#sink?.onChunks?.(read) ?? [read]
+  }
+
+  releaseChunks(): readonly Buffer[] {
+    return this.#sink?.releaseChunks?.() ?? []
+  }
+
+  onEnd(): void {
+    this.#finish()?.onEnd()
+  }
+
+  onBroken(cause: Error): void {
+    this.#finish()?.onBroken(cause)
+  }
+
+  #onSilence(cause: Error | undefined): void {
+    if (this.#paused) return
+    this.#body.destroy('silent')
+    this.#finish()?.onBroken(new StreamError('ERR_SSE_PROXY_IDLE', cause))
+  }
+
+  /** Returns the sink, which hears of the end once. */
+  #finish(): BodySink | undefined {
+    const sink = this.#sink
+    this.#sink = undefined
+    this.#watch.stop()
+    return sink
+  }
+}
