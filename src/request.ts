@@ -19,6 +19,7 @@ import { onClientGone } from './stream/client-gone.ts'
 import { createClientPipeline } from './stream/client-pipeline.ts'
 import { ClientWriter } from './stream/client-writer.ts'
 import { eventStreamOf } from './stream/event-stream.ts'
+import { eventWatched } from './stream/event-watch.ts'
 import type { KeepaliveClock } from './stream/keepalive.ts'
 import { relay } from './stream/relay.ts'
 import { eventStreamHeaders } from './stream/response-headers.ts'
@@ -221,11 +222,12 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   }
 
   #stream(response: UpstreamResponse, plain: UpstreamBody): void {
-    const { hooks, resume, isEnd } = this.options
+    const { hooks, resume, isEnd, timeouts } = this.options
     const { upstream, delimited } = response
     const session = this.session()
     const cursor = new Cursor(this.lastEventId)
-    const body = resumable(this, { body: plain, upstream, cursor, stream: session.handle })
+    const watched = eventWatched(plain, timeouts, cursor)
+    const body = resumable(this, { body: watched, upstream, cursor, stream: session.handle })
     const end = isEnd && new EndWatch(isEnd, this.req)
     session.start(response, createClientPipeline(session, { body, delimited, cursor, hooks, end, isShared: false }))
     // Only a resume asks again.

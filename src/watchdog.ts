@@ -14,6 +14,8 @@ const MAX_RESTARTS = 3
 export class Watchdog {
   readonly #partMs: number
   readonly #onSilence: () => void
+  // Undefined where `reset` tells every sign of life.
+  readonly #isAlive: (() => boolean) | undefined
   // Undefined once stopped.
   #timer: NodeJS.Timeout | undefined
   // Parts that have passed without a sign of life; -1 when there was one in the part that is under way.
@@ -23,8 +25,12 @@ export class Watchdog {
   // When the part that is under way began, which shows how late it ends.
   #partAt = performance.now()
 
-  /** @param onSilence called after each `ms` without a sign of life */
-  constructor(ms: number, onSilence: () => void) {
+  /**
+   * @param onSilence called after each `ms` without a sign of life
+   * @param isAlive asked in each part of the wait whether there has been one, for signs that are too many to be told
+   */
+  constructor(ms: number, onSilence: () => void, isAlive?: () => boolean) {
+    this.#isAlive = isAlive
     this.#partMs = Math.ceil(ms / PARTS)
     this.#onSilence = onSilence
     this.#timer = setInterval(onPart, this.#partMs, this)
@@ -50,6 +56,7 @@ export class Watchdog {
 
   /** For the timer alone. */
   onPart(): void {
+    if (this.#isAlive?.()) this.reset()
     if (this.#parts < 0) this.#restarts = 0
     this.#parts++
     if (this.#wasLate() && this.#restarts < MAX_RESTARTS) {
@@ -65,7 +72,7 @@ export class Watchdog {
     if (!this.#timer || this.#parts < PARTS) return
     this.#parts = 0
     this.#restarts = 0
-    this.#onSilence()
+    if (!this.#isAlive?.()) this.#onSilence()
   }
 
   #wasLate(): boolean {

@@ -108,5 +108,5 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
   [/_INCOMPLETE$/, 'Its answer ended cleanly, but no event of it was what isEnd takes for the end.'],
   [/_CONNECT_TIMEOUT$/, 'Is there a firewall on the way? timeouts.connectMs bounds this wait.'],
   [/_RESPONSE_TIMEOUT$/, 'Is the backend slow? timeouts.responseMs bounds this wait.'],
-  [/_IDLE$/, 'Is it silent by design? timeouts.idleMs bounds the silence.'],
+  [/_IDLE$/, 'Is it silent by design? timeouts.idleMs, firstEventMs and eventMs bound the silence.'],
 ]

@@ -41,6 +41,16 @@ export interface TimeoutOptions<TReq = IncomingMessage> {
    */
   idleMs?: number | undefined
   /**
+   * From the response headers of an upstream's connection to its first event; comments do not count. Past it the upstream
+   * counts as lost. @defaultValue 0
+   */
+  firstEventMs?: number | undefined
+  /**
+   * How long the upstream may send no event after another one; comments do not count. Past it the upstream counts as lost. Time
+   * in which a hook is pending or the client does not read does not count. @defaultValue 0
+   */
+  eventMs?: number | undefined
+  /**
    * Maximum age of a stream. It then ends cleanly, with a `retry:` so that the client reconnects. A function may choose for
    * each request: a negative number ends the stream at once, a throw breaks it off, an async function is refused at creation.
    * @defaultValue 0

@@ -9,16 +9,25 @@ import type { TimeoutOptions } from './options.ts'
 export interface ResolvedTimeouts {
   readonly connectMs: number
   readonly responseMs: number
+  readonly firstEventMs: number
+  readonly eventMs: number
   readonly idleMs: number
   /** The app's function may return anything; whatever it throws is an `Error`. */
   readonly lifetimeMs: number | ((req: IncomingMessage) => number)
   readonly writeMs: number
 }
 
-const DEFAULTS = { connectMs: 10_000, responseMs: 120_000, idleMs: 0, writeMs: 60_000 } as const
+const DEFAULTS = {
+  connectMs: 10_000,
+  responseMs: 120_000,
+  firstEventMs: 0,
+  eventMs: 0,
+  idleMs: 0,
+  writeMs: 60_000,
+} as const
 
 export function resolveTimeouts(value: TimeoutOptions): ResolvedTimeouts {
-  const given = group('timeouts', value, ['connectMs', 'responseMs', 'idleMs', 'lifetimeMs', 'writeMs'])
+  const given = group('timeouts', value, [...Object.keys(DEFAULTS), 'lifetimeMs'])
   const { lifetimeMs = 0 } = given
   return Object.freeze({
     ...integers('timeouts', given, DEFAULTS, 0, MAX_MS),

@@ -12,6 +12,7 @@ import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
+import { eventWatched } from '../stream/event-watch.ts'
 import { sendLastEvent } from '../stream/last-event.ts'
 import { Pipeline, type PipelineSink } from '../stream/pipeline.ts'
 import { resumable } from '../stream/resume.ts'
@@ -80,7 +81,7 @@ export class SharedStream implements PipelineSink {
 
   constructor(context: SharedStreamContext, { upstream, delimited }: UpstreamResponse, plain: UpstreamBody) {
     const { log, options, share, req, budget, linger } = context
-    const { hooks, limits, isEnd } = options
+    const { hooks, limits, isEnd, timeouts } = options
     this.context = context
     this.upstream = upstream
     this.cursor = new Cursor(log.idBefore)
@@ -102,7 +103,10 @@ export class SharedStream implements PipelineSink {
         client: { wroteBody: true, takesChunks: false },
         isShared: true,
       },
-      { body: resumable(context, { body: plain, upstream, cursor, stream }), delimited },
+      {
+        body: resumable(context, { body: eventWatched(plain, timeouts, this.cursor), upstream, cursor, stream }),
+        delimited,
+      },
       this,
     )
   }

@@ -11,25 +11,29 @@ import { encodeEventId } from '../events/event-id.ts'
 import type { ResumePolicy } from '../options/resolve-resume.ts'
 import type { BodySink, OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { eventStreamOf } from './event-stream.ts'
+import { type EventTimeouts, eventWatched } from './event-watch.ts'
 
 /** Another upstream's events, or the word that there will be none. */
 export type Resumed =
   | { readonly response: UpstreamResponse; readonly body: UpstreamBody; readonly attempt: number }
   | 'ended'
 
+/** See the option `timeouts`. */
+export type ResumeTimeouts = EventTimeouts & { readonly idleMs: number }
+
 export interface ResumerOptions {
   readonly policy: ResumePolicy
   readonly open: OpenUpstream
   readonly cursor: Cursor
   readonly signal: AbortState
-  /** See the option `timeouts`; it bounds each connection. */
-  readonly idleMs: number
+  /** They bound each connection. */
+  readonly timeouts: ResumeTimeouts
   readonly onAttempt: (upstream: string, attempt: number) => void
 }
 
 /** Whose stream it is. */
 export interface ResumeContext {
-  readonly options: { readonly resume: ResumePolicy | false; readonly timeouts: { readonly idleMs: number } }
+  readonly options: { readonly resume: ResumePolicy | false; readonly timeouts: ResumeTimeouts }
   readonly req: { readonly method?: string | undefined }
   readonly controller: AbortState
   readonly observer: { resuming(stream: SseStream, upstream: string, attempt: number): void }
@@ -55,7 +59,7 @@ export function resumable(context: ResumeContext, { body, upstream, cursor, stre
     open: context.open(),
     cursor,
     signal: controller,
-    idleMs: options.timeouts.idleMs,
+    timeouts: options.timeouts,
     onAttempt: (lostUpstream, attempt) => observer.resuming(stream, lostUpstream, attempt),
   })
   return new ResumedBody(body, upstream, resumer)
@@ -156,7 +160,7 @@ export class Resumer {
 
   /** Tries until there is a stream again; rejects with the last failure when there is to be none. */
   async resume(lost: Error, upstream: string): Promise<Resumed> {
-    const { policy, open, cursor, signal, idleMs } = this.#options
+    const { policy, open, cursor, signal } = this.#options
     // Where there are ids only another one counts: an upstream may send its last event each time, and die again.
     const progress = encodeEventId(cursor.lastEventId) || `${cursor.events} events`
     if (progress !== this.#progressBefore) this.#tries = 0
@@ -168,7 +172,7 @@ export class Resumer {
       try {
         await sleep(delayMs, signal)
         const response = await open({ lastEventId: cursor.lastEventId, avoid: upstream, signal })
-        const resumed = judge(response, this.#tries, idleMs)
+        const resumed = judge(response, this.#tries, this.#options)
         if (resumed) return resumed
         failure = new Error(`the upstream answered a resume with status ${response.status}`)
       } catch (error) {
@@ -183,9 +187,13 @@ export class Resumer {
 }
 
 /** What an answer to a resume means; undefined where another try may do better. */
-function judge(response: UpstreamResponse, attempt: number, idleMs: number): Resumed | undefined {
-  const body = eventStreamOf(response, idleMs)
-  if (body) return { response, body, attempt }
+function judge(
+  response: UpstreamResponse,
+  attempt: number,
+  { timeouts, cursor }: Pick<ResumerOptions, 'timeouts' | 'cursor'>,
+): Resumed | undefined {
+  const body = eventStreamOf(response, timeouts.idleMs)
+  if (body) return { response, body: eventWatched(body, timeouts, cursor), attempt }
   response.body.destroy()
   // The client's own reconnect is to meet this answer, which it alone can read.
   return response.status === 204 || (response.status >= 400 && response.status < 500) ? 'ended' : undefined

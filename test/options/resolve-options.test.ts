@@ -316,6 +316,8 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     { target, timeouts: { responseMs: Number.POSITIVE_INFINITY } },
     `timeouts.responseMs: expected ${MS}, got Infinity (number)`,
   ],
+  [{ target, timeouts: { firstEventMs: -1 } }, `timeouts.firstEventMs: expected ${MS}, got -1 (number)`],
+  [{ target, timeouts: { eventMs: '5s' } }, `timeouts.eventMs: expected ${MS}, got '5s' (string)`],
   [{ target, timeouts: { idleMs: '1' } }, `timeouts.idleMs: expected ${MS}, got '1' (string)`],
   [
     { target, timeouts: { lifetimeMs: -1 } },
@@ -578,7 +580,15 @@ test('the defaults', () => {
     keepalive: { intervalMs: 15_000, bytes: Buffer.from(': keepalive\n\n'), openAfterMs: 0 },
     framing: 'event',
     hooks: [],
-    timeouts: { connectMs: 10_000, responseMs: 120_000, idleMs: 0, lifetimeMs: 0, writeMs: 60_000 },
+    timeouts: {
+      connectMs: 10_000,
+      responseMs: 120_000,
+      firstEventMs: 0,
+      eventMs: 0,
+      idleMs: 0,
+      lifetimeMs: 0,
+      writeMs: 60_000,
+    },
     limits: { streams: 0, streamsPerClient: 0, eventBytes: 1_048_576, bufferBytes: 1_048_576, bodyBytes: 1_048_576 },
     share: false,
     stripHeaders: [],
@@ -640,7 +650,7 @@ describe('undefined means the default', () => {
         resolve({
           health: members('failures', 'ejectMs', 'maxEjectMs', 'probe'),
           keepalive: members('intervalMs', 'comment', 'openAfterMs', 'blankLine'),
-          timeouts: members('connectMs', 'responseMs', 'idleMs', 'lifetimeMs', 'writeMs'),
+          timeouts: members('connectMs', 'responseMs', 'firstEventMs', 'eventMs', 'idleMs', 'lifetimeMs', 'writeMs'),
           limits: members(
             'streams',
             'streamsPerClient',
@@ -737,7 +747,7 @@ describe('what an option becomes', () => {
   })
 
   test('timeouts: 0 is none', () => {
-    const none = { connectMs: 0, responseMs: 0, idleMs: 0, lifetimeMs: 0, writeMs: 0 }
+    const none = { connectMs: 0, responseMs: 0, firstEventMs: 0, eventMs: 0, idleMs: 0, lifetimeMs: 0, writeMs: 0 }
 
     assert.deepEqual(resolve({ timeouts: none }).timeouts, none)
   })

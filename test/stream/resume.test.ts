@@ -401,7 +401,7 @@ function resumerOf({ policy: given = policy, lastEventId = '', answers = [] }: G
     policy: given,
     cursor,
     signal: controller,
-    idleMs: 0,
+    timeouts: { idleMs: 0, firstEventMs: 0, eventMs: 0 },
     onAttempt: (upstream, attempt) => void tries.push([upstream, attempt]),
     open: async (request) => {
       asked.push(request)
