@@ -63,7 +63,7 @@ export class Middleware {
       keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,
       boundary: this.#proxy.boundary,
       opening: {
-        transport: createHttpxyTransport(this.#proxy, createAgents(), options.fastLane),
+        transport: createHttpxyTransport({ proxy: this.#proxy, agents: createAgents(), fastLane: options.fastLane }),
         via: options.via,
         xfwd: options.hpm.xfwd === true,
         stripped,

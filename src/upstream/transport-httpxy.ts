@@ -23,19 +23,24 @@ import type { Transport, TransportEvents, TransportOrder, TransportRequest } fro
 
 const debug = createDebug('sse-proxy:upstream')
 
-/**
- * Every order is one pass through `proxy`, on a connection of `agents` unless the app has brought an agent.
- * @param fastLane whether plain chunks may bypass Node's parser
- */
-export function createHttpxyTransport(proxy: HttpProxy, agents: Agents, fastLane: boolean): Transport {
+/** What all passes of a proxy share. */
+export interface HttpxyContext {
+  readonly proxy: HttpProxy
+  readonly agents: Agents
+  /** Whether plain chunks may bypass Node's parser. */
+  readonly fastLane: boolean
+}
+
+/** Every order is one pass, on a connection of `agents` unless the app has brought an agent. */
+export function createHttpxyTransport(context: HttpxyContext): Transport {
   return {
     send(order, events) {
-      const pass = new Pass(order, events, proxy, agents, fastLane)
+      const pass = new Pass(order, events, context)
       pass.start()
       return pass
     },
     close() {
-      agents.destroy()
+      context.agents.destroy()
     },
   }
 }
@@ -45,9 +50,7 @@ class Pass implements PassHandler, TransportRequest {
   /** Undefined until a router has chosen. */
   upstream: string | undefined
   readonly #order: TransportOrder
-  readonly #proxy: HttpProxy
-  readonly #agents: Agents
-  readonly #fastLane: boolean
+  readonly #context: HttpxyContext
   // Takes the head of the answer.
   readonly #standIn: StandInResponse
   // Set until there is an answer or a failure, or the pass is aborted.
@@ -63,19 +66,17 @@ class Pass implements PassHandler, TransportRequest {
   // Ends the counting of it, which begins with the first request to the upstream.
   #unwatchUpload: (() => void) | undefined
 
-  constructor(order: TransportOrder, events: TransportEvents, proxy: HttpProxy, agents: Agents, fastLane: boolean) {
+  constructor(order: TransportOrder, events: TransportEvents, context: HttpxyContext) {
     this.#order = order
     this.#events = events
-    this.#proxy = proxy
-    this.#agents = agents
-    this.#fastLane = fastLane
+    this.#context = context
     this.upstream = order.upstream?.url
     this.#standIn = new StandInResponse(order.request.res, this)
   }
 
   start(): void {
     const { request, headers } = this.#order
-    this.#proxy.pass(new StandInRequest(request.req, headers, request.body, this), this.#standIn)
+    this.#context.proxy.pass(new StandInRequest(request.req, headers, request.body, this), this.#standIn)
   }
 
   // TransportRequest: what the attempt asks.
@@ -104,14 +105,15 @@ class Pass implements PassHandler, TransportRequest {
   prepare(options: HpmOptions, req: { url?: string | undefined }): boolean {
     // A router may have taken longer than the client or a timer waits.
     if (!this.#events) return false
-    if (!this.#proxy.boundary.admitsRewritten(req.url ?? '')) {
+    if (!this.#context.proxy.boundary.admitsRewritten(req.url ?? '')) {
       this.#fail('ERR_SSE_PROXY_PATH', new Error(`pathRewrite made it ${req.url}`))
       return false
     }
     const target = this.#targetOf(options, req)
     if (target) options.target = target
     this.#hasOwnAgent = options.agent === undefined
-    const agent = this.#order.isFresh ? this.#agents.fresh : this.#agents.pooled
+    const { fresh, pooled } = this.#context.agents
+    const agent = this.#order.isFresh ? fresh : pooled
     options.agent ??= agent(isSecure(target))
     const own = this.#order.upstream?.headers
     if (own) options.headers = overlaid(options.headers ?? {}, own)
@@ -183,14 +185,15 @@ class Pass implements PassHandler, TransportRequest {
     }
     if (debug.enabled) this.#debugAnswer()
     const { request, onOver } = this.#order
-    const proxy = this.#proxy
+    const { proxy, fastLane } = this.#context
     if (proxy.tellsEnd) answer.once('end', () => proxy.tellEnd(request.req, request.res, answer))
-    this.#sent?.letGo()
+    const sent = this.#sent
+    sent?.letGo()
     this.#unwatchUpload?.()
     const { headers } = answer
     const isDelimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
-    const headRead = this.#fastLane ? this.#sent?.headRead : undefined
-    const body = new ResponseBody(answer, this.#sent?.request, headRead, onOver)
+    const headRead = fastLane ? sent?.headRead : undefined
+    const body = new ResponseBody(answer, sent?.request, headRead, onOver)
     this.#end()?.onAnswer(this.#response(body, isDelimited, headers.connection))
   }
 

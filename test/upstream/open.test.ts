@@ -477,7 +477,7 @@ function play(
         answered: () => {},
         ejected: ({ url }) => void played.ejected.push(url),
       },
-      transport: createHttpxyTransport(proxy, agents, true),
+      transport: createHttpxyTransport({ proxy, agents, fastLane: true }),
     },
     { id: 'a-1', req, res: new ServerResponse(req), body: { kind: 'none' } },
   )
