@@ -60,25 +60,9 @@ export function eventStreamHeaders(upstream: readonly Header[], app: HeadersSet)
   return headers
 }
 
-interface CacheControl {
-  readonly existing: HeadersSet[string]
-  readonly forStream: string
-}
-
-// The latest one, since an upstream says the same with nearly every stream.
-let latest: CacheControl = { existing: undefined, forStream: withStreamDirectives([]) }
-
 /** No cache may answer with an old stream, and nothing on the way may compress or otherwise collect it. */
 export function streamCacheControl(existing: HeadersSet[string]): string {
-  // A list may hold something else by now.
-  if (existing !== latest.existing || Array.isArray(existing)) {
-    latest = { existing, forStream: withStreamDirectives(list(existing)) }
-  }
-  return latest.forStream
-}
-
-function withStreamDirectives(existing: readonly string[]): string {
-  const directives = existing
+  const directives = list(existing)
     .flatMap((value) => value.split(','))
     .map((directive) => directive.trim())
     .filter((directive) => directive !== '')
