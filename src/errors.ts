@@ -55,6 +55,7 @@ export type UpstreamErrorCode =
   | 'ERR_SSE_PROXY_PATH'
   | 'ERR_SSE_PROXY_NOT_SENT'
   | 'ERR_SSE_PROXY_DEPENDENCY'
+  | 'ERR_SSE_PROXY_HOOK'
   | 'ERR_SSE_PROXY_APP'
 
 const UPSTREAM_FAILURES: Readonly<Record<UpstreamErrorCode, readonly [status: number, message: string]>> = {
@@ -68,6 +69,7 @@ const UPSTREAM_FAILURES: Readonly<Record<UpstreamErrorCode, readonly [status: nu
   ERR_SSE_PROXY_PATH: [400, 'The path of the request leads out of what can be asked for here.'],
   ERR_SSE_PROXY_NOT_SENT: [500, 'The request could not be sent on.'],
   ERR_SSE_PROXY_DEPENDENCY: [502, 'The request could not be passed on.'],
+  ERR_SSE_PROXY_HOOK: [502, 'A hook failed.'],
   ERR_SSE_PROXY_APP: [500, 'The request could not be handled.'],
 }
 

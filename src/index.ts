@@ -27,6 +27,8 @@ export type { ProxyStats, RefusalReason, SharedStats, UpstreamStats } from './ob
 export type {
   BalanceCandidate,
   BalanceFunction,
+  CommitAnswer,
+  CommitFunction,
   HealthOptions,
   KeepaliveOptions,
   LimitOptions,

@@ -15,6 +15,7 @@ import { group, integer, MAX_MS, range } from './options/check.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
 import { type Next, type ProxyContext, ProxyRequest } from './request.ts'
 import { SharedStreams } from './share/shared-streams.ts'
+import { createInspect } from './stream/commit-hold.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
 import { onTurn } from './turn.ts'
 import { createAgents } from './upstream/agents.ts'
@@ -71,6 +72,7 @@ export class Middleware {
         responseMs,
         pool,
         retry,
+        inspect: createInspect(options, callbackFailed),
         observer,
       },
     }

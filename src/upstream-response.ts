@@ -1,7 +1,9 @@
 // The seam between upstream/ and stream/: what an upstream's answer is, and the one function that gets one.
 // Whoever wants to try again, go on after a loss, or serve many clients from one upstream wraps that function.
 
+import type { IncomingMessage } from 'node:http'
 import type { AbortState } from './abort.ts'
+import type { UpstreamError } from './errors.ts'
 
 /** Takes what an upstream sends. After `onEnd` or `onBroken` nothing more comes. */
 export interface BodySink {
@@ -65,6 +67,15 @@ export interface OpenRequest {
 
 /** Gets an answer from an upstream or rejects with an `UpstreamError`. */
 export type OpenUpstream = (request: OpenRequest) => Promise<UpstreamResponse>
+
+/** What the beginning of an answer has shown. */
+export type Inspected =
+  | { readonly response: UpstreamResponse; readonly error?: undefined }
+  /** The attempt has failed. Where there is no other one, the client gets the answer all the same, or the error where there is none. */
+  | { readonly response: UpstreamResponse | undefined; readonly error: UpstreamError }
+
+/** Looks at the beginning of an answer before anything of it leaves; never rejects. */
+export type Inspect = (response: UpstreamResponse, req: IncomingMessage, signal: AbortState) => Promise<Inspected>
 
 /** A 200 of media type text/event-stream: RFC 9110 compares types without case or parameters. */
 export function isEventStream(response: UpstreamResponse): boolean {

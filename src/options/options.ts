@@ -168,8 +168,8 @@ export interface HealthOptions {
 }
 
 /** Retries until headers are sent to the client; by default only of requests that are safe to send twice. */
-export interface RetryOptions {
-  /** Attempts after the first. @defaultValue the other targets once each, at most 3 */
+export interface RetryOptions<TReq = IncomingMessage> {
+  /** Attempts after the first. @defaultValue the other targets once each, without `commit` at most 3 */
   attempts?: number | undefined
   /** Delay before the same upstream is tried again; doubles each time, with jitter. Another upstream is tried at once. @defaultValue 100 */
   backoffMs?: number | undefined
@@ -184,6 +184,38 @@ export interface RetryOptions {
    * @defaultValue ['GET', 'HEAD']
    */
   methods?: readonly string[] | undefined
+  /**
+   * Whether an event stream has begun well. It is asked about each event (comments and blocks without data are none) until it
+   * says `'commit'`; until then nothing leaves, headers included. `'retry'`, a stream that ends or breaks before it was committed
+   * to, and a throw are failed attempts, which count against the health of the upstream (a throw does not). When no attempt
+   * is left, the last answer is passed on as it came, and is a 502 where it was reset. Only a method in `methods` is sent again.
+   *
+   * Synchronous: an async function is refused at creation. What it throws is reported to `logger` and told to no client. Streams that
+   * `resume` goes on with are not asked about. Cannot be used with `keepalive.openAfterMs`. @defaultValue none
+   */
+  commit?: CommitFunction<TReq> | undefined
+  /**
+   * How long an answer is held at most, from its head; then it is committed to, as it is at `limits.bufferBytes` of held bytes.
+   * @defaultValue 5000
+   */
+  holdMs?: number | undefined
+}
+
+/** Says of an event what it means for the answer that it came with, see `RetryOptions`. */
+export type CommitFunction<TReq = IncomingMessage> = (
+  event: StreamEvent,
+  answer: CommitAnswer<TReq>,
+) => 'hold' | 'commit' | 'retry'
+
+/** The head of an answer that is held. */
+export interface CommitAnswer<TReq = IncomingMessage> {
+  readonly status: number
+  /** By name in lower case. */
+  readonly headers: Readonly<Record<string, string | readonly string[]>>
+  /** The upstream's URL without credentials. */
+  readonly upstream: string
+  /** The client's request. */
+  readonly req: TReq
 }
 
 /** Reconnects to an upstream mid-stream, within the same client response. GET only; events need ids, see `withoutIds`. */
@@ -295,7 +327,7 @@ export interface SseProxyOptions<
   /** `true` is the default. @see HealthOptions */
   health?: boolean | HealthOptions | undefined
   /** `true` is `{}`: one target is asked a second time. @see RetryOptions @defaultValue off for one target */
-  retry?: boolean | RetryOptions | undefined
+  retry?: boolean | RetryOptions<TReq> | undefined
   /** @see ResumeOptions @defaultValue off */
   resume?: boolean | ResumeOptions | undefined
   /** Keepalive comments: the interval in ms, `false` for none, or an object. @defaultValue 15000 */

@@ -92,13 +92,21 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
   if (hooks.length > 0 && framing === 'bytes') {
     throw new ConfigError("framing: 'bytes' cannot be used with transform, because hooks need whole events")
   }
+  const keepalive = resolveKeepalive(options.keepalive)
+  const upstreams = resolveUpstreams(options)
+  const commit = upstreams.retry === false ? undefined : upstreams.retry.commit
+  if (commit && keepalive && keepalive.openAfterMs > 0) {
+    throw new ConfigError(
+      'retry.commit: cannot be used with keepalive.openAfterMs, which opens a response before it is held',
+    )
+  }
   return Object.freeze({
     hpm: guarded(resolvePassed(options)),
     fallback: fallbackTarget(options),
-    upstreams: resolveUpstreams(options),
+    upstreams,
     stripHeaders: resolveStripHeaders(options.stripHeaders ?? []),
     resume: resolveResume(options.resume, framing),
-    keepalive: resolveKeepalive(options.keepalive),
+    keepalive,
     framing,
     hooks,
     timeouts: resolveTimeouts(options.timeouts ?? {}),

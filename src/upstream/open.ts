@@ -4,7 +4,7 @@
 import { type AbortState, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
 import type { RetryPolicy } from '../options/resolve-retry.ts'
-import type { OpenUpstream } from '../upstream-response.ts'
+import type { Inspect, Inspected, OpenUpstream, UpstreamResponse } from '../upstream-response.ts'
 import { type AttemptContext, makeAttempt } from './attempt.ts'
 import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'
 import type { Member, Pool } from './pool/pool.ts'
@@ -28,6 +28,8 @@ export interface OpenContext extends AttemptContext {
   readonly pool: Pool | undefined
   readonly retry: RetryPolicy | false
   readonly observer: OpenObserver
+  /** Looks at the beginning of an answer before it is taken. Absent where its head says enough. */
+  readonly inspect?: Inspect | undefined
 }
 
 const NONE: ReadonlySet<Member> = new Set()
@@ -37,10 +39,13 @@ const NONE: ReadonlySet<Member> = new Set()
  * number of attempts.
  */
 export function createOpen(context: OpenContext, request: ProxiedRequest): OpenUpstream {
-  const { pool, retry, observer } = context
+  const { pool, retry, observer, inspect } = context
   const { req, body } = request
   const method = req.method ?? 'GET'
   const mayArriveTwice = [...SAFE_METHODS, ...(retry ? retry.methods : [])].includes(method)
+
+  // What a resume brings goes on with a stream that has begun, and is not looked at.
+  let hasBegun = method === 'HEAD'
 
   return async ({ lastEventId, avoid, signal }) => {
     // Asked in vain by this call.
@@ -50,32 +55,37 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
       const outcome = upstream && pool && new Outcome(upstream, pool, observer)
       const order = { context, request, upstream, lastEventId, signal, mayArriveTwice, onOver: outcome }
       const result = await makeAttempt(order)
+      const seen = taken(result)
+      const { response, error } =
+        seen.response && inspect && !hasBegun ? await inspect(seen.response, req, signal) : seen
+      if (result instanceof UpstreamError) outcome?.onError(result, signal)
+      else if (error) outcome?.onRefused(error, signal)
+      else outcome?.onAnswer(result)
+      if (!error) observer.answered(response.upstream)
+      else if (!signal.aborted && isUpstreamsFault(error)) observer.unanswered(error)
+
       const mayRetry = retry && attempt < retry.attempts && !signal.aborted && isReplayable(body)
-      if (result instanceof UpstreamError) {
-        outcome?.onError(result, signal)
-        if (!signal.aborted && isUpstreamsFault(result)) observer.unanswered(result)
-        if (!mayRetry || !mayRetryFailure(result, method, retry)) throw result
-      } else {
-        outcome?.onAnswer(result)
-        observer.answered(result.upstream)
-        if (!mayRetry || !mayRetryAnswer(result, method, retry)) {
-          if (!SAFE_METHODS.includes(method)) forgetBody(body)
-          const cookie = upstream && !isFailing(result) ? pool?.cookieFor(req, upstream) : undefined
-          return cookie === undefined ? result : { ...result, cookie }
-        }
+      if (!mayRetry || !(error ? mayRetryFailure(error, method, retry) : mayRetryAnswer(response, method, retry))) {
+        if (!response) throw error
+        hasBegun = true
+        if (!SAFE_METHODS.includes(method)) forgetBody(body)
+        const cookie = upstream && !error && !isFailing(response) ? pool?.cookieFor(req, upstream) : undefined
+        return cookie === undefined ? response : { ...response, cookie }
       }
 
       if (upstream) tried = new Set(tried).add(upstream)
-      const answer = result instanceof UpstreamError ? undefined : result
-      const error =
-        result instanceof UpstreamError ? result : new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', result.upstream)
-      answer?.body.destroy()
+      response?.body.destroy()
       // Another upstream is asked at once; the same one is given time.
-      const delayMs = pool && tried.size < pool.members.length ? 0 : retryDelay(attempt, answer, retry)
-      observer.retried(request, error, attempt + 1, delayMs)
+      const delayMs = pool && tried.size < pool.members.length ? 0 : retryDelay(attempt, response, retry)
+      const failure = error ?? new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream)
+      observer.retried(request, failure, attempt + 1, delayMs)
       await pause(delayMs, signal)
     }
   }
+}
+
+function taken(result: UpstreamResponse | UpstreamError): Inspected {
+  return result instanceof UpstreamError ? { response: undefined, error: result } : { response: result }
 }
 
 /** Rejects as an attempt would where the client leaves meanwhile. */

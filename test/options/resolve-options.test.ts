@@ -224,6 +224,18 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   ],
   [{ target, health: { failure: 1 } }, 'health.failure: unknown option, did you mean failures?'],
 
+  [{ target, retry: { commit: 'commit' } }, "retry.commit: expected a function, got 'commit' (string)"],
+  [{ target, retry: { commit: null } }, 'retry.commit: expected a value, or undefined for the default, got null'],
+  [
+    { target, retry: { commit: async () => 'commit' } },
+    'retry.commit: expected a function that returns its result at once, got an async function',
+  ],
+  [{ target, retry: { holdMs: 5 } }, 'retry.holdMs: cannot be used without retry.commit, which holds'],
+  [{ target, retry: { commit() {}, holdMs: 0 } }, `retry.holdMs: expected ${FROM_1}, got 0 (number)`],
+  [
+    { target, retry: { commit() {} }, keepalive: { openAfterMs: 5 } },
+    'retry.commit: cannot be used with keepalive.openAfterMs, which opens a response before it is held',
+  ],
   [{ target, retry: 1 }, 'retry: expected an object, true or false, got 1 (number)'],
   [{ target, retry: { attempts: 101 } }, 'retry.attempts: expected an integer from 0 to 100, got 101 (number)'],
   [{ target, retry: { backoffMs: 1.5 } }, `retry.backoffMs: expected ${MS}, got 1.5 (number)`],
@@ -247,7 +259,7 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   ],
   [
     { target, retry: { tries: 1 } },
-    'retry.tries: unknown option; known are attempts, backoffMs, maxBackoffMs, statuses, methods',
+    'retry.tries: unknown option; known are attempts, backoffMs, maxBackoffMs, statuses, methods, commit, holdMs',
   ],
 
   [{ target, resume: 5 }, 'resume: expected an object, true or false, got 5 (number)'],

@@ -177,6 +177,17 @@ test('retry without numbers tries one target once more', () => {
   })
 })
 
+test('with a predicate each of the others is worth asking', () => {
+  const hosts = Array.from({ length: 6 }, (_, i) => `http://backend-${i}`)
+
+  const attempts = [1, 2, 6].map((count) => {
+    const { retry } = resolve({ target: hosts.slice(0, count), retry: { commit: () => 'commit' } })
+    return retry === false ? retry : retry.attempts
+  })
+
+  assert.deepEqual(attempts, [1, 1, 5])
+})
+
 test('true says what the option is without members', () => {
   const given = resolve({ target: [url, 'http://other'], retry: true, health: true, sticky: true })
 

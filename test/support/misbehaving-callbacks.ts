@@ -80,6 +80,10 @@ export const callbacks = {
     ...{ ...asked, threw: '503', rejected: '503', nonsense: '503', kept: '503', never: '503' },
     options: (balance, { url }) => ({ balance, target: [`${url}/stream`, `${url}/other`] }),
   },
+  'retry.commit': {
+    ...{ threw: '502', rejected: '502', nonsense: '502', kept: '502', never: '502', isPlain: true },
+    options: (commit) => ({ retry: { commit, backoffMs: 0 } }),
+  },
   'sticky.key': { ...asked, options: (key) => ({ sticky: { key } }) },
   'limits.clientKey': { ...asked, options: (clientKey) => ({ limits: { clientKey, streamsPerClient: 9 } }) },
   'share.key': { ...asked, options: (key) => ({ share: { ...share, key } }) },

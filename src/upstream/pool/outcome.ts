@@ -58,6 +58,11 @@ export class Outcome implements OnOver {
     if (this.#ending) this.#judge(this.#ending)
   }
 
+  /** There was an answer that will not do. How its body ends says nothing more. */
+  onRefused(error: UpstreamError, { aborted }: AbortState): void {
+    if (!aborted && isUpstreamsFault(error)) this.#failed()
+  }
+
   /** The answer has ended, in whatever way. */
   onOver(ending: BodyEnding): void {
     this.#pool.giveBack(this.#member)

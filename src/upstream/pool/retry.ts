@@ -10,7 +10,8 @@ export const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
 
 /** Whether a failed attempt may be followed by another without doing something twice that was meant once. */
 export function mayRetryFailure(error: UpstreamError, method: string, { methods }: RetryPolicy): boolean {
-  if (!isUpstreamsFault(error)) return false
+  // A predicate that fails on one upstream's answer may do with another's.
+  if (!isUpstreamsFault(error) && error.code !== 'ERR_SSE_PROXY_HOOK') return false
   return methods.includes(method) || !error.mayHaveArrived
 }
 

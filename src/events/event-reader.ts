@@ -1,0 +1,47 @@
+// Bytes as they come to the events in them, for those who look and change nothing.
+
+import { joined } from '../bytes.ts'
+import { endOfBlankLines, nextBoundary } from './boundaries.ts'
+import type { StreamEvent } from './event.ts'
+import { createBlockParser } from './event-text.ts'
+import { EventFramer } from './framer.ts'
+
+export class EventReader {
+  readonly #onEvent: (event: StreamEvent) => void
+  readonly #parse: (block: string) => StreamEvent | undefined = createBlockParser()
+  // Holds the start of an event until its end is here. Whoever feeds the reader bounds what comes.
+  readonly #framer = new EventFramer({
+    wholeEvents: true,
+    eventBytes: Number.POSITIVE_INFINITY,
+    failsOversize: false,
+    client: { wroteBody: false },
+  })
+
+  /** @param onEvent called for each complete event, in order; blocks without data are none */
+  constructor(onEvent: (event: StreamEvent) => void) {
+    this.#onEvent = onEvent
+  }
+
+  /** Whether an event has begun that is not over. */
+  get isInsideEvent(): boolean {
+    return this.#framer.isInsideEvent
+  }
+
+  /** Takes what came. What the callback throws passes through, and nothing may come after it. */
+  read(chunk: Buffer): void {
+    const pieces = this.#framer.take(chunk)
+    if (pieces.length > 0) this.#readBlocks(joined(pieces))
+  }
+
+  #readBlocks(bytes: Buffer): void {
+    const text = bytes.toString('latin1')
+    const hasCr = text.includes('\r')
+    for (let at = 0; at < text.length; ) {
+      const found = nextBoundary(text, at, hasCr)
+      const end = found === -1 ? text.length : found
+      const event = this.#parse(bytes.toString('utf8', at, end))
+      if (event) this.#onEvent(event)
+      at = hasCr ? end : endOfBlankLines(bytes, end)
+    }
+  }
+}
