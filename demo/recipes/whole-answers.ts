@@ -47,7 +47,7 @@ export async function start({
     '/v1/chat/completions',
     sseProxy({
       name: 'completions',
-      target: `${provider.url}/v1/chat/completions`,
+      target: provider.url,
       isEnd,
       onLost: ({ code }) => ({ data: JSON.stringify({ error: { message: sorry, type: 'server_error', code } }) }),
     }),
@@ -56,7 +56,7 @@ export async function start({
     '/api/chat',
     sseProxy({
       name: 'chat',
-      target: `${provider.url}/api/chat`,
+      target: provider.url,
       isEnd,
       onLost: () => ({ data: JSON.stringify({ type: 'error', errorText: sorry }) }),
     }),

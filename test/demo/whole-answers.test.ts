@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import OpenAI from 'openai'
 import { start, type WholeAnswersOptions } from '../../demo/recipes/whole-answers.ts'
+import { request } from '../support/client.ts'
 
 const answer = 'one two three four'
 const half = 'one two '
@@ -35,6 +36,18 @@ test('a whole answer is one in the official client', async (t) => {
   const { url } = await answers(t, { wordsMade: 4 })
 
   assert.deepEqual(await completion(url), { text: answer, error: undefined })
+})
+
+test('half an answer of a chat ends with an error event of its format, and breaks', async (t) => {
+  const { url } = await answers(t, { wordsMade: 2 })
+
+  const client = request(`${url}/api/chat`, { method: 'POST', body: '{}' })
+
+  assert.equal(await client.ended(), 'broken')
+  assert.match(
+    client.text,
+    /"delta":"two "}\n\ndata: \{"type":"error","errorText":"The answer is not complete[^\n]*\n\n$/,
+  )
 })
 
 /** What the client has of the answer, and what it throws. */
