@@ -1,5 +1,5 @@
 // What has passed: how many events, and the id a client would resume from. What others have read is only added; bytes
-// that nobody has looked at yet are read here.
+// that have not been read yet are read here.
 
 import { copyOf, decodeId, FieldReader, MAX_LINE_BYTES, withLf } from './fields.ts'
 

@@ -126,7 +126,7 @@ export class EventFramer {
     return this.#release(chunk, end, atBoundary)
   }
 
-  /** What is left at a clean end: an event that nobody finished. */
+  /** What is left at a clean end: an event that the upstream did not finish. */
   takeTail(): readonly Buffer[] {
     if (this.#heldBytes === 0) return []
     return this.#release(Buffer.alloc(0), 0, false, true)
