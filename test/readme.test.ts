@@ -26,7 +26,7 @@ import {
 import { type Exchange, startUpstream, type Upstream } from './support/upstream.ts'
 import { until } from './support/waiting.ts'
 
-const linesAtMost = 290
+const linesAtMost = 350
 const target = 'http://127.0.0.1:1/events'
 
 // What tells an option's forms apart where it has several.

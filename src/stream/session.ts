@@ -167,8 +167,9 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   onFailed(error: SseProxyError): void {
     if (this.isOver) return
     const reason = closeReasonOf(error)
-    // The loss of a shared stream is told once, for all who follow it.
-    if (this.#flow?.isShared && reason === 'upstream-lost') return this.abort(reason)
+    // The loss of a shared stream is told once, for all who follow it; a head that cannot be sent is this client's own.
+    const isTold = this.#flow?.isShared && error instanceof StreamError
+    if (isTold && reason === 'upstream-lost') return this.abort(reason)
     if (reason === 'upstream-lost') this.#sendLastEvent(error)
     // The app may have closed it.
     if (this.isOver) return
