@@ -18,6 +18,7 @@ export interface AbortState {
 
 /** The owner's side: ends the work, once and for all who listen. */
 export class Abort implements AbortState {
+  /** Set once, before the listeners hear of it. */
   aborted = false
   reason: unknown
   // The usual case is one listener at a time, which costs no list.
@@ -65,7 +66,7 @@ export class Abort implements AbortState {
 
 const NONE: readonly (() => void)[] = []
 
-/** A listener that throws keeps neither the others from hearing nor whoever ends the work from going on. */
+/** A listener that throws keeps neither the others from hearing nor the owner from going on. */
 function call(listener: () => void): void {
   try {
     listener()

@@ -19,7 +19,9 @@ export interface DrainResult {
   readonly other: number
 }
 
+/** A drain that has begun. */
 export interface DrainPlan {
+  /** See `DrainOptions`. */
   readonly withinMs: number
   /** A client's own. */
   readonly retryMs: () => number
@@ -28,8 +30,11 @@ export interface DrainPlan {
 /** Ends these sessions, and those that open meanwhile; resolves when all are over. */
 export class Drain {
   readonly #plan: DrainPlan
+  // As `performance.now()`.
   readonly #deadline: number
+  // Those that are to be ended and have not ended yet.
   readonly #pending = new Set<Session>()
+  // One for each turn to come; cleared at the deadline.
   readonly #timers = new Set<NodeJS.Timeout>()
   readonly #result = { drained: 0, aborted: 0, other: 0 }
 

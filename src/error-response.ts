@@ -8,6 +8,7 @@ import { serializeRetry } from './events/event-text.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
 import { http2Stream } from './stream/client-writer.ts'
 
+/** Writes the whole response; the client must have no headers yet. */
 export function sendError(
   req: IncomingMessage,
   res: ServerResponse,
@@ -28,12 +29,13 @@ export function sendError(
   }
 }
 
-/** RFC 9110, section 15.5.9: nobody waits for the rest of the body, which could go on coming byte by byte. */
+/** RFC 9110, section 15.5.9: the rest of the body is not waited for, which could go on coming byte by byte. */
 function endRequest(req: IncomingMessage, res: ServerResponse): void {
   if (req.httpVersionMajor < 2) res.setHeader('Connection', 'close')
   else res.once('finish', () => http2Stream(res)?.close())
 }
 
+/** In one write, with a length, so that it is whole without an end of the connection. */
 function answer(res: ServerResponse, status: number, contentType: string, body: string): void {
   res.statusCode = status
   res.setHeader('Content-Type', contentType)
@@ -41,6 +43,7 @@ function answer(res: ServerResponse, status: number, contentType: string, body: 
   res.end(body)
 }
 
+/** As an EventSource asks. */
 function wantsEventStream(req: IncomingMessage): boolean {
   return req.method === 'GET' && /\btext\/event-stream\b/i.test(req.headers.accept ?? '')
 }

@@ -7,6 +7,7 @@ export type SseProxyErrorCode = 'ERR_SSE_PROXY_OPTION' | AdmissionErrorCode | Up
 /** The base of every error of this package. */
 export class SseProxyError extends Error {
   override readonly name: string = 'SseProxyError'
+  /** For programs: what to switch on. */
   readonly code: SseProxyErrorCode
   /** The HTTP status a client gets for it while it has no headers yet. */
   readonly status: number
@@ -27,6 +28,7 @@ export class ConfigError extends TypeError {
 /** The codes of an AdmissionError. */
 export type AdmissionErrorCode = 'ERR_SSE_PROXY_FULL' | 'ERR_SSE_PROXY_CLIENT_LIMIT' | 'ERR_SSE_PROXY_DRAINING'
 
+// The texts go to clients.
 const REFUSALS: Readonly<Record<AdmissionErrorCode, readonly [status: number, message: string]>> = {
   ERR_SSE_PROXY_FULL: [503, 'There are too many streams open.'],
   ERR_SSE_PROXY_CLIENT_LIMIT: [429, 'This client has too many streams open.'],
@@ -138,6 +140,7 @@ export function closeReasonOf({ code }: SseProxyError): CloseReason {
   return code === 'ERR_SSE_PROXY_HOOK' ? 'hook-failed' : 'upstream-lost'
 }
 
+// What counts against an upstream's health, and is written to the log.
 const FAULTS_OF_UPSTREAMS: ReadonlySet<SseProxyErrorCode> = new Set<SseProxyErrorCode>([
   'ERR_SSE_PROXY_UNREACHABLE',
   'ERR_SSE_PROXY_BAD_ANSWER',

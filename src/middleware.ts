@@ -27,15 +27,23 @@ import { createHttpxyTransport } from './upstream/transport-httpxy.ts'
 
 const DEFAULT_DRAIN_MS = 10_000
 
+/** One proxy: what `sseProxy()` returns calls its methods. */
 export class Middleware {
   readonly #options: ResolvedOptions
+  // http-proxy-middleware, which says what is let in and proxies upgrades; requests reach it through the transport.
   readonly #proxy: HttpProxy
+  // Counts and publishes, and knows which streams are open.
   readonly #observer: Observer
+  // The parts, as each request gets them.
   readonly #context: ProxyContext
+  // Called when the proxy drains; does nothing where there are no probes.
   readonly #stopProbes: () => void
+  // Servers whose upgrades are proxied since a first request has shown them: once each, although many requests do.
   readonly #upgradedServers = new WeakSet<EventEmitter>()
+  // Ids of streams begin with it, so that those of several processes or proxies hardly ever meet.
   readonly #idPrefix = randomBytes(4).toString('hex')
   #ids = 0
+  // Set by the first `close()`; the others get the same result.
   #closing: Promise<DrainResult> | undefined
 
   constructor(options: ResolvedOptions) {
@@ -91,6 +99,7 @@ export class Middleware {
     return new Promise((resolve) => this.#handle(req, res, next, resolve))
   }
 
+  /** Asks whether it is for this proxy, waits for its turn on the connection, and lets it in. */
   #handle(req: IncomingMessage, res: ServerResponse, next: Next | undefined, onOver: () => void): void {
     if (this.#options.hpm.ws) this.#proxyUpgradesOf(req)
     const request = () => new ProxyRequest(this.#context, this.#nextId(), req, res, next, onOver)
@@ -103,10 +112,12 @@ export class Middleware {
     )
   }
 
+  /** The handles of open streams, those without a client among them. */
   *streams(): Generator<SseStream> {
     for (const { handle } of this.#observer.sessions) yield handle
   }
 
+  /** A plain copy: it does not change afterwards. */
   stats(): ProxyStats {
     const { opening, shares } = this.#context
     return this.#observer.snapshot({
@@ -116,11 +127,16 @@ export class Middleware {
     })
   }
 
+  /** False while it drains, and where no upstream is healthy. */
   ready(): boolean {
     const { admission, opening } = this.#context
     return !admission.isDraining && (opening.pool?.hasHealthy ?? true)
   }
 
+  /**
+   * Lets no more requests in, ends the open streams one after the other, and resolves when all are over.
+   * @throws ConfigError when `options` are wrong
+   */
   async close(options: DrainOptions = {}): Promise<DrainResult> {
     const { withinMs, retryMs } = group('close', options, ['withinMs', 'retryMs'])
     const retryRange = drainRange(retryMs, this.#options.clientRetryMs)
@@ -129,6 +145,7 @@ export class Middleware {
     return this.#closing
   }
 
+  /** In this order: no new requests, each stream at its turn, then what is left, then what nothing hangs on any more. */
   async #drain(ms: number, range: readonly [number, number]): Promise<DrainResult> {
     const { admission, requests, shares, opening } = this.#context
     const drain = new Drain({ withinMs: ms, retryMs: () => jittered(range) })
@@ -140,7 +157,7 @@ export class Middleware {
     ])
     observer.onStart = (session) => drain.add(session)
     observer.onEnd = (session, reason) => drain.noteEnd(session, reason)
-    await this.#untilNobodyIsLeft(ms)
+    await this.#untilAllAreOver(ms)
     drain.abortRest()
     for (const request of [...requests]) {
       if (request.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING')) === 'unread') drain.noteUnread()
@@ -151,7 +168,7 @@ export class Middleware {
   }
 
   /** Resolves when the last response is over, and the last stream that goes on without its client, or at the deadline. */
-  #untilNobodyIsLeft(withinMs: number): Promise<void> {
+  #untilAllAreOver(withinMs: number): Promise<void> {
     const { requests, observer } = this.#context
     const isEmpty = () => requests.size === 0 && observer.sessions.size === 0
     return new Promise((resolve) => {
@@ -179,17 +196,20 @@ export class Middleware {
   }
 }
 
+/** Undefined for a connection that no server of Node's has accepted. */
 function serverOf({ socket }: IncomingMessage): EventEmitter | undefined {
   const server: unknown = Reflect.get(Object(socket), 'server')
   return server instanceof EventEmitter ? server : undefined
 }
 
+/** A single number is varied by half of it, so that clients do not come back together. */
 function drainRange(value: unknown, otherwise: readonly [number, number]): readonly [number, number] {
   if (value === undefined) return otherwise
   const [min, max] = range('close.retryMs', value)
   return typeof value === 'number' ? [Math.round(value / 2), Math.round(value * 1.5)] : [min, max]
 }
 
+/** What the app sees of a member of the pool; a time without end is no time to wait for. */
 function upstreamStats({ url, active, requests, weight, healthy, health, ejectedUntil }: Member): UpstreamStats {
   const { failures, ejections } = health
   const known = ejectedUntil > 0 && ejectedUntil !== Number.POSITIVE_INFINITY

@@ -34,6 +34,7 @@ import { Watchdog } from './watchdog.ts'
 
 const debug = createDebug('sse-proxy:request')
 
+/** The app's next handler, or with an error its error handling. */
 export type Next = (error?: unknown) => void
 
 /** What all requests of a middleware share. */
@@ -116,6 +117,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
 
   // It comes in.
 
+  /** Shares a stream, or is admitted and served by an upstream of its own; every failure is answered. */
   enter(): void {
     const { boundary, shares } = this.#context
     if (this.isOver) return this.#explainOver()
@@ -167,6 +169,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     return this.#ticket?.client
   }
 
+  /** See `keepalive.openAfterMs`. */
   #openEarlyLater(): void {
     const { keepalive } = this.options
     if (!keepalive || keepalive.openAfterMs === 0 || this.req.method === 'HEAD') return
@@ -210,6 +213,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     }
   }
 
+  /** A stream, or relayed as it is; neither where the client has been promised the other. */
   #answer(response: UpstreamResponse): void {
     this.#earlyWatchdog?.stop()
     if (this.isOver) return response.body.destroy()
@@ -221,6 +225,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     this.refuse(new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream))
   }
 
+  /** The wrappers of its body, its pipeline and its session; each that is off is absent. */
   #stream(response: UpstreamResponse, plain: UpstreamBody): void {
     const { hooks, resume, isEnd, timeouts } = this.options
     const { upstream, delimited } = response
@@ -337,6 +342,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     if (this.#session?.isOver !== false) this.#giveBackTicket()
   }
 
+  /** The stream is over; its client may have left long before. */
   onSessionOver(): void {
     // Until the response is over as well, the place is its own.
     if (!this.#context.requests.has(this)) this.#giveBackTicket()

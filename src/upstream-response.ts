@@ -1,5 +1,5 @@
-// The seam between upstream/ and stream/: what an upstream's answer is, and the one function that gets one.
-// Whoever wants to try again, go on after a loss, or serve many clients from one upstream wraps that function.
+// The seam between upstream/ and stream/: what an upstream's answer is, and the one function that gets one. Retry, resume
+// and share wrap that function or the body, and are absent where they are off.
 
 import type { IncomingMessage } from 'node:http'
 import type { AbortState } from './abort.ts'
@@ -29,7 +29,7 @@ export interface UpstreamBody {
   start(sink: BodySink): void
   pause(): void
   unpause(): void
-  /** Gives the connection up, because nobody wants it or because it is silent; the sink hears nothing more. */
+  /** Gives the connection up, because it is not wanted or because it is silent; the sink hears nothing more. */
   destroy(why?: 'given-up' | 'silent'): void
   /**
    * Asked when the body is over, all that came has passed, and the client stands at a boundary. True where another

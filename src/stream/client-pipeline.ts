@@ -9,14 +9,19 @@ import type { Session } from './session.ts'
 
 /** What a client's pipeline reads, and what it does with it. */
 export interface ClientPipelineSource {
+  /** In plain; an upstream's, or a shared stream that stands for one. */
   readonly body: UpstreamBody
+  /** See `UpstreamResponse`. */
   readonly delimited: boolean
+  /** Where the client stands; it moves with what passes. */
   readonly cursor: Cursor
   readonly hooks: readonly TransformHook[]
   readonly end?: EndWatch | undefined
+  /** See `EventFlow`. */
   readonly isShared: boolean
 }
 
+/** The flow that `session.start` wants; its events go to that session. */
 export function createClientPipeline(session: Session, { body, delimited, ...source }: ClientPipelineSource): Pipeline {
   const { writer, options } = session.context
   return new Pipeline(

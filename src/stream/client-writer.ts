@@ -1,4 +1,4 @@
-// The one owner of the client's response. Nobody else writes to it or ends it, unless the app answers in the proxy's
+// The one owner of the client's response. Nothing else writes to it or ends it, unless the app answers in the proxy's
 // place; here is known what of it differs between HTTP/1.0, 1.1 and 2.
 
 import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http'
@@ -13,6 +13,7 @@ import type { HeadersSet } from './response-headers.ts'
 /** What of an answer goes before its body. */
 export type ResponseHead = Pick<UpstreamResponse, 'status' | 'statusMessage' | 'headers' | 'cookie'>
 
+/** Hears of the client's backpressure. */
 export interface WriterListener {
   /** The client has taken what was waiting. */
   onDrain(): void
@@ -20,32 +21,39 @@ export interface WriterListener {
   onStall(): void
 }
 
-// Whoever replaces it wants to see the body, for one response or for all. Node's own is inherited.
+// Middleware that replaces `write`, for one response or for all, wants to see the body. Node's own is inherited.
 const untouchedWrite = Object.hasOwn(ServerResponse.prototype, 'write') ? undefined : OutgoingMessage.prototype.write
 
 // Bun keeps the head until there is a body, unless `flushHeaders` is called, which writes the bytes that came.
 const isBun = process.versions.bun !== undefined
 
+/** Writes one response: a head, then bytes or whole HTTP chunks, then one of the endings. */
 export class ClientWriter {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   // Whether chunks may go to the client's connection past Node's writer.
   readonly #fastLane: boolean
+  // How long the client may take nothing of what waits; 0 for no bound. Set by `watch`.
   #writeMs = 0
+  // Undefined before `watch`. Replaced at the end, when only the last bytes are waited for.
   #listener: WriterListener | undefined
   // Runs while the client leaves something waiting; cleared by 'drain', and by the end of the response.
   #stallWatchdog: Watchdog | undefined
   // What had been taken when that wait began, and how much of the write under way had not: any change is progress.
   #takenBytes = 0
   #sendingBytes = 0
+  // All that was written since the head.
   #writtenBytes = 0
+  // Set by `open`. Headers that were sent before that are the app's, which has answered in the proxy's place.
   #opened = false
+  // Set by `openStream`: the head of a stream leaves by itself, and its chunks may be written here.
   #isStream = false
+  // Set by the first write. A byte order mark may not follow after that.
   #wroteBody = false
   // The client's connection, where chunks are made here and go straight to it. Then all of the body does: Node may
   // keep for a while what `res.write` takes, and would be overtaken.
   #connection: Socket | undefined
-  // Until 'drain'.
+  // Backpressure: set when a write was not taken, cleared by 'drain'. One listener waits for that, however many writes.
   #isBehind = false
 
   constructor(req: IncomingMessage, res: ServerResponse, fastLane: boolean) {
@@ -84,6 +92,7 @@ export class ClientWriter {
     return this.#isBehind
   }
 
+  /** What has been written and not been taken. */
   get waitingBytes(): number {
     return this.#res.writableLength
   }
@@ -147,7 +156,7 @@ export class ClientWriter {
     return this.#res.write(bytes) || this.#fallBehind()
   }
 
-  /** The same for bytes that others get as well. */
+  /** The same for bytes that other clients get as well: their chunk is made once for all. */
   writeShared(shared: SharedBytes): boolean {
     this.#begin()
     return this.#connection ? this.writeChunks(shared.chunk) : this.write(shared.bytes)
@@ -248,7 +257,7 @@ export class ClientWriter {
     this.#listener?.onDrain()
   }
 
-  /** Nobody waits for the client any more. */
+  /** Ends the wait for a client that is behind: there is no `onStall` any more. */
   stopWaiting(): void {
     this.#stallWatchdog?.stop()
     this.#stallWatchdog = undefined
@@ -274,18 +283,24 @@ export class ClientWriter {
     return hasTaken
   }
 
-  /** The stream is over for everybody else, but its last bytes need the client to read. */
+  /** The stream has been given back, but its last bytes need the client to read: one that does not is let go. */
   #guardLastBytes(): void {
     this.#listener = { onDrain() {}, onStall: () => this.destroy() }
     if (!this.#res.closed) this.#guardStall()
   }
 }
 
+/** The stream of a response over HTTP/2; undefined for HTTP/1. */
 export function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
-  return 'stream' in res ? (res.stream as ServerHttp2Stream) : undefined
+  return isHttp2(res) ? res.stream : undefined
 }
 
-/** Where nobody else has a part in a response's bytes, and they are chunks. */
+/** Responses of HTTP/2 pass for those of HTTP/1, and have this beside. */
+function isHttp2(res: ServerResponse): res is ServerResponse & { readonly stream: ServerHttp2Stream } {
+  return 'stream' in res
+}
+
+/** The connection, where no middleware has a part in the response's bytes, and they are chunks. */
 function connectionForChunks(res: ServerResponse): Socket | undefined {
   if (http2Stream(res) || !res.chunkedEncoding) return undefined
   return res.write === untouchedWrite ? (res.socket ?? undefined) : undefined

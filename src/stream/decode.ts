@@ -5,12 +5,14 @@ import type { Transform } from 'node:stream'
 import zlib from 'node:zlib'
 import { type BodySink, headerOf, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
 
+// `flush` gives what has been decoded so far, which zlib would keep until there is more of it.
 type Decoder = Transform & Pick<zlib.Zlib, 'flush'>
 type CreateDecoder = (firstByte: number) => Decoder
 
 // Where Node has it; the types of older releases do not know it.
 const createZstd: unknown = Reflect.get(zlib, 'createZstdDecompress')
 
+// By the name of the coding. What is not here is passed on as it is, for the client to decode.
 const DECODERS = new Map<string, CreateDecoder>([
   ['gzip', () => zlib.createGunzip()],
   ['x-gzip', () => zlib.createGunzip()],
@@ -18,7 +20,11 @@ const DECODERS = new Map<string, CreateDecoder>([
   ['deflate', (firstByte) => ((firstByte & 0x0f) === 8 ? zlib.createInflate() : zlib.createInflateRaw())],
   ['br', () => zlib.createBrotliDecompress()],
 ])
-if (typeof createZstd === 'function' && noticesTruncation()) DECODERS.set('zstd', () => createZstd() as Decoder)
+if (isDecoderFactory(createZstd) && noticesTruncation()) DECODERS.set('zstd', () => createZstd())
+
+function isDecoderFactory(value: unknown): value is () => Decoder {
+  return typeof value === 'function'
+}
 
 /** Some releases of Node take a cut zstd frame for a complete one; there a stream that was cut would look complete. */
 function noticesTruncation(): boolean {
@@ -57,10 +63,13 @@ export function decodedBody(response: UpstreamResponse): UpstreamBody | undefine
   )
 }
 
+/** Undoes one coding: what is coded comes in as a sink's data, what is plain goes out as a body's. */
 class DecodedBody implements UpstreamBody, BodySink {
   readonly #coded: UpstreamBody
   readonly #create: CreateDecoder
+  // Made with the first byte, which may say which of two codings it is; an empty body needs none.
   #decoder: Decoder | undefined
+  // The consumer. Undefined before `start`, and when it is to hear nothing more: after `destroy` or a loss.
   #sink: BodySink | undefined
 
   constructor(coded: UpstreamBody, create: CreateDecoder) {
@@ -77,6 +86,7 @@ class DecodedBody implements UpstreamBody, BodySink {
     this.#coded.start(this)
   }
 
+  // Backpressure goes through both: the decoder would fill its own buffer.
   pause(): void {
     this.#decoder?.pause()
     this.#coded.pause()
@@ -95,6 +105,7 @@ class DecodedBody implements UpstreamBody, BodySink {
 
   onData(chunk: Buffer): void {
     this.#decoder ??= this.#open(chunk[0] ?? 0)
+    // Until the decoder's 'drain'.
     if (!this.#decoder.write(chunk)) this.#coded.pause()
   }
 
@@ -103,6 +114,7 @@ class DecodedBody implements UpstreamBody, BodySink {
     else this.#sink?.onEnd()
   }
 
+  /** The loss is told when what came before it has been decoded. */
   onBroken(cause: Error): void {
     const decoder = this.#decoder
     if (!decoder || decoder.destroyed) return this.#break(cause)
@@ -120,6 +132,7 @@ class DecodedBody implements UpstreamBody, BodySink {
     sink?.onBroken(cause)
   }
 
+  /** A decoder that fails has met damage: the body is lost, and its connection is given up. */
   #open(firstByte: number): Decoder {
     const decoder = this.#create(firstByte)
     decoder.on('data', (chunk: Buffer) => this.#sink?.onData(chunk))

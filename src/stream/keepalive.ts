@@ -6,12 +6,13 @@ const TICKS = 8
 
 /** A stream that is to be kept alive. */
 export interface KeptAlive {
-  /** Ticks since something was written. Set back to 0 by whoever writes. */
+  /** Ticks of the clock since something was written. A stream sets it back with every write. */
   silentTicks: number
   /** The silence has lasted long enough. */
   onSilence(): void
 }
 
+/** Calls the streams that have been silent for the interval. */
 export class KeepaliveClock {
   readonly #tickMs: number
   readonly #streams = new Set<KeptAlive>()
@@ -22,6 +23,7 @@ export class KeepaliveClock {
     this.#tickMs = intervalMs / TICKS
   }
 
+  /** A stream that is there already goes on with its silence. */
   add(stream: KeptAlive): void {
     if (this.#streams.has(stream)) return
     // The tick that is under way does not count.

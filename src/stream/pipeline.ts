@@ -22,7 +22,9 @@ export interface PipelineSink {
   onChunks?(chunks: readonly Buffer[], bytes: number, events: number): void
   /** Another connection's events follow. */
   onReconnected(response: UpstreamResponse, attempt: number): void
+  /** Complete, and all of it has passed. */
   onEnd(): void
+  /** Lost, or a hook failed; the events that came before have passed. */
   onFailed(error: StreamError): void
 }
 
@@ -89,6 +91,8 @@ export class Pipeline implements BodySink, EventFlow {
     return this.#options.isShared
   }
 
+  // As an `EventFlow`.
+
   get hasBegun(): boolean | undefined {
     return this.#body?.hasBegun
   }
@@ -139,6 +143,8 @@ export class Pipeline implements BodySink, EventFlow {
     this.#deliver()
   }
 
+  // As a `BodySink`.
+
   onData(chunk: Buffer): void {
     if (this.#parts) return void this.#parts.push(chunk)
     this.#parts = [chunk]
@@ -146,7 +152,7 @@ export class Pipeline implements BodySink, EventFlow {
     process.nextTick(readDone, this)
   }
 
-  /** Unless events are looked at one by one, or are not held back. */
+  /** True where chunks can pass as they came: no hook looks at events, and unfinished ones are held back. */
   get takesChunks(): boolean {
     const mayTake = !this.#hooks && this.#options.wholeEvents && this.#sink.onChunks !== undefined
     return mayTake && this.#chunks?.isUseful !== false
@@ -198,12 +204,14 @@ export class Pipeline implements BodySink, EventFlow {
     this.#work()
   }
 
+  /** Passes on what has come, then acts on how the body ended; nothing while it is held. */
   #work(): void {
     if (this.#held || this.isOver) return
     if (this.#parts) this.#process(this.#parts)
     if (!this.#held && !this.isOver && this.#outcome !== undefined) this.#finish(this.#outcome)
   }
 
+  /** Frames, counts and passes one read; the cursor has moved by the time that hooks and sink see it. */
   #process(parts: readonly Buffer[]): void {
     this.#parts = undefined
     const bytes = parts.reduce((sum, { length }) => sum + length, 0)
@@ -252,6 +260,7 @@ export class Pipeline implements BodySink, EventFlow {
     )
   }
 
+  /** From the hooks, in order. */
   #emit(bytes: Buffer): void {
     if (this.#out) this.#out.push(bytes)
     else this.#out = [bytes]
@@ -259,6 +268,7 @@ export class Pipeline implements BodySink, EventFlow {
     if (this.#held) this.#deliver()
   }
 
+  /** What has been let through leaves as one, with the number of its events. */
   #deliver(): void {
     const out = this.#out
     if (!out || this.isOver) return
@@ -267,6 +277,7 @@ export class Pipeline implements BodySink, EventFlow {
     this.#sink.onEvents(out, events)
   }
 
+  /** Reconnects where the body can, fails on a loss, else ends behind the unfinished event. Comes again after a pending hook. */
   #finish(outcome: 'complete' | Error): void {
     const cut = outcome === 'complete' ? this.#cutShort() : lossOf(outcome)
     const { end } = this.#options
@@ -315,22 +326,26 @@ export class Pipeline implements BodySink, EventFlow {
     this.#chunks = undefined
   }
 
+  /** Gives the upstream up; anything but a failure of the stream is a hook's. */
   #fail(error: unknown): void {
     if (this.isOver) return
     this.stop()
     this.#sink.onFailed(error instanceof StreamError ? error : new StreamError('ERR_SSE_PROXY_HOOK', error))
   }
 
+  /** What has come and not passed is dropped. */
   #close(): void {
     this.#body = undefined
     this.#parts = undefined
   }
 }
 
+// One function for all: a closure would be made for every read.
 function readDone(pipeline: Pipeline): void {
   pipeline.onReadDone()
 }
 
+/** What a body breaks with, as the failure of a stream. */
 function lossOf(cause: unknown): StreamError {
   return cause instanceof StreamError ? cause : new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause)
 }

@@ -8,12 +8,15 @@ import type { ClientWriter } from './client-writer.ts'
 export interface RelayOptions {
   /** Aborted when the client is gone. */
   readonly signal: AbortState
+  /** How long the client may take nothing; 0 for no bound. */
   readonly writeMs: number
   /** Whether the answer is its head alone, as for HEAD. */
   readonly isBodyless: boolean
+  /** Called once where the answer had to be broken off. The client is not to be told any more. */
   readonly onFailed: (error: SseProxyError) => void
 }
 
+/** Reads the body as fast as the client takes it, and ends the response as the body ends. */
 export function relay(
   response: UpstreamResponse,
   writer: ClientWriter,
@@ -30,6 +33,7 @@ export function relay(
       onFailed(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'))
     },
   })
+  // A body that has come whole can leave together with its head.
   let ended = false
   body.start({
     onData: (chunk) => {

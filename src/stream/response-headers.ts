@@ -35,13 +35,16 @@ const SECURITY = new Set([
   'x-xss-protection',
 ])
 
+// Where the app has set any of these, the upstream's are all left out.
 const CORS = 'access-control-'
 
+// For nginx, which collects an answer otherwise until a buffer of it is full.
 const UNBUFFERED: Header = ['X-Accel-Buffering', 'no']
 
 /** Reads a header of the app's; names are lower case. */
 export type HeadersSet = Readonly<Record<string, number | string | string[] | undefined>>
 
+/** The upstream's headers as the client gets them, and those that keep caches and proxies from holding events up. */
 export function eventStreamHeaders(upstream: readonly Header[], app: HeadersSet): Header[] {
   // A policy of two halves from two hands would allow what neither meant to.
   const appHasCors = Object.keys(app).some((name) => name.startsWith(CORS))
@@ -72,6 +75,7 @@ export function streamCacheControl(existing: HeadersSet[string]): string {
   return directives.join(', ')
 }
 
+/** What the answer depends on for either of them, each name once; `*` is all there is. */
 export function mergeVary(app: HeadersSet[string], upstream: HeadersSet[string]): string {
   const names = [...list(app), ...list(upstream)].flatMap((value) => value.split(',')).map((name) => name.trim())
   if (names.includes('*')) return '*'
@@ -80,6 +84,7 @@ export function mergeVary(app: HeadersSet[string], upstream: HeadersSet[string])
     .join(', ')
 }
 
+/** A header's values, none where it is absent. */
 function list(value: HeadersSet[string]): string[] {
   if (value === undefined) return []
   return Array.isArray(value) ? value : [String(value)]

@@ -23,11 +23,15 @@ export type ResumeTimeouts = EventTimeouts & { readonly idleMs: number }
 
 export interface ResumerOptions {
   readonly policy: ResumePolicy
+  /** Gets an answer for the next connection. */
   readonly open: OpenUpstream
+  /** Where the client stands: the next connection begins behind that. */
   readonly cursor: Cursor
+  /** Ends the waits and the tries. */
   readonly signal: AbortState
   /** They bound each connection. */
   readonly timeouts: ResumeTimeouts
+  /** Called before each try. */
   readonly onAttempt: (upstream: string, attempt: number) => void
 }
 
@@ -35,6 +39,7 @@ export interface ResumerOptions {
 export interface ResumeContext {
   readonly options: { readonly resume: ResumePolicy | false; readonly timeouts: ResumeTimeouts }
   readonly req: { readonly method?: string | undefined }
+  /** Aborted when the stream is over. */
   readonly controller: AbortState
   readonly observer: { resuming(stream: SseStream, upstream: string, attempt: number): void }
   /** The function that opens the upstream anew. */

@@ -28,7 +28,7 @@ export interface StreamMeter {
   keptAlive(): void
 }
 
-/** Who counts, publishes and reports what becomes of sessions. */
+/** Counts, publishes and reports what becomes of sessions. */
 export interface SessionObserver {
   readonly callbackFailed: ReportFailure
   /** @param startedAt when the request came, as `performance.now()` */
@@ -40,10 +40,11 @@ export interface SessionObserver {
   failed(error: SseProxyError, stream: SseStream, res: ServerResponse): void
 }
 
+/** What a session gets from its request. */
 export interface SessionContext {
   readonly id: string
   readonly req: IncomingMessage
-  /** Only handed on to those who are told of a failure; writing is the writer's. */
+  /** Only handed on to handlers that are told of a failure; writing is the writer's. */
   readonly res: ServerResponse
   readonly writer: ClientWriter
   readonly options: ResolvedOptions

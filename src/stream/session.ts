@@ -23,13 +23,17 @@ import { StreamHandle } from './stream-handle.ts'
 // Pieces that leave together are joined up to this size; a larger copy costs more than the writes it saves.
 const JOINED_BYTES = 65_536
 
+// What becomes of the response: the methods of the writer, or nothing where the client has left.
 type Ending = 'end' | 'endConnection' | 'break' | 'destroy' | 'leave'
 
 /** What of an upstream's answer a stream begins with. */
 export type SessionHead = Pick<UpstreamResponse, 'upstream' | 'statusMessage' | 'headers' | 'cookie'>
 
+/** Opened once, early or by `start`; ended once, by `#finish`, whatever the reason. */
 export class Session implements PipelineSink, WriterListener, KeptAlive {
+  /** Counted by the keepalive clock, set back by every write. */
   silentTicks = 0
+  /** What it has from its request. */
   readonly context: SessionContext
   /** What hooks, observers and the app see of this. */
   readonly handle: SseStream
@@ -56,6 +60,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     this.#meter = context.observer.meter(context.startedAt)
   }
 
+  /** Whether it has ended, for whatever reason. */
   get isOver(): boolean {
     return this.#reason !== undefined
   }
@@ -106,6 +111,8 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     if (!this.isOver) writer.flush()
   }
 
+  // From the flow.
+
   onReceived(bytes: number, events: number): void {
     if (events > 0) this.#meter.timed(events, performance.now())
     if (!this.#flow?.isShared) this.#meter.received(bytes, events)
@@ -134,6 +141,8 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     this.#heed(this.context.writer.writeShared(shared))
     this.#onBoundary()
   }
+
+  // From a clock: the proxy's, or that of a shared stream.
 
   onKeepalive(comment: Buffer): void {
     // A client that is behind has bytes on their way already.
@@ -173,7 +182,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     if (reason === 'upstream-lost') this.#sendLastEvent(error)
     // The app may have closed it.
     if (this.isOver) return
-    // Whoever is told may try to write an apology into the stream, so it is over by then.
+    // A handler that is told may try to write an apology into the stream, so it is over by then.
     this.#finish(reason, reason === 'slow-client' ? 'destroy' : 'break')
     this.#tellFailure(error)
   }
@@ -189,6 +198,8 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
   }
 
+  // From the writer.
+
   /** Backpressure has lasted for too long. */
   onStall(): void {
     this.onFailed(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'))
@@ -198,6 +209,8 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   onDrain(): void {
     this.#flow?.unpause()
   }
+
+  // From the app.
 
   send(event: StreamEvent): boolean {
     const bytes = Buffer.from(serializeEvent(checkEvent(event)))
@@ -221,7 +234,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   /** Ends the response cleanly, after the event that is on its way. */
   end(reason: CloseReason, retryMs?: number): void {
     if (this.isOver || this.#outbox?.ending) return
-    // Nobody is there who could come back: what goes on without its client may finish in the time that a drain has.
+    // There is no client that could come back: what goes on without one may finish in the time that a drain has.
     if (this.#detached && reason === 'drained') return
     this.#outbox ??= new Outbox()
     this.#outbox.ending = { reason, preamble: retryMs === undefined ? '' : serializeRetry(retryMs) }
@@ -247,12 +260,14 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     if (writer.isBehind) this.onDrain()
   }
 
+  /** Sets the head; it leaves with the first bytes, or is flushed. */
   #open(head: SessionHead): void {
     const { writer, options } = this.context
     writer.openStream({ ...head, status: 200, headers: eventStreamHeaders(head.headers, writer.appHeaders) })
     writer.watch(options.timeouts.writeMs, this)
   }
 
+  /** @throws what the app's function throws, and where it returns no number */
   #limitLifetime(): void {
     const { options, req, controller } = this.context
     const { lifetimeMs } = options.timeouts
@@ -264,12 +279,12 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     after(boundedMs, controller, () => this.end('expired', jittered(options.clientRetryMs)))
   }
 
-  /** Runs what the app wants to be told; nobody waits for it, but what it fails with breaks the stream off. */
+  /** Calls back without a wait; what the callback fails with breaks the stream off. */
   tell(path: string, call: () => void | PromiseLike<void>): void {
     tell(path, call, (failed, thrown) => this.#callbackFailed(failed, thrown))
   }
 
-  /** Goes on when a hook of the app's is done; what it throws breaks the stream off. */
+  /** Goes on when a callback is done, which holds the events until then; what it throws breaks the stream off. */
   #callHook(path: string, call: () => void | PromiseLike<void>, then: () => void): void {
     try {
       const pending = call()
@@ -283,12 +298,13 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     }
   }
 
-  /** A stream that is over cannot be broken off for it. */
+  /** A stream that is over cannot be broken off for it, so it is only reported. */
   #callbackFailed(path: string, thrown: unknown): void {
     if (this.isOver) this.context.observer.callbackFailed(path, thrown)
     else this.onFailed(new StreamError('ERR_SSE_PROXY_HOOK', asError(path, thrown)))
   }
 
+  /** What a client without a connection would get is dropped. */
   #write(bytes: Buffer): void {
     if (this.#detached) return
     this.#noteWrite(bytes.length)
@@ -307,12 +323,14 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     else for (const piece of pieces) this.#write(piece)
   }
 
+  /** The tick that is under way does not count as silence. */
   #noteWrite(bytes: number): void {
     this.bytes += bytes
     this.#meter.wrote(bytes)
     this.silentTicks = -1
   }
 
+  /** Whether something else can be written now without cutting an event in two. */
   get #isAtBoundary(): boolean {
     return !this.#flow || this.#flow.atBoundary
   }
@@ -329,6 +347,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     this.#finish(ending.reason, ending.reason === 'drained' ? 'endConnection' : 'end')
   }
 
+  /** The one ending: all that hangs on the stream is given back, then the observer hears of it, then the request. */
   #finish(reason: CloseReason, ending: Ending): void {
     if (this.isOver) return
     const { writer, controller, observer, keepalives } = this.context

@@ -12,17 +12,25 @@ export interface HandleSubject {
     readonly req: SseStream['req']
     readonly controller: Pick<Abort, 'signal'>
   }
+  /** The URL of the upstream whose events come, without credentials. */
   readonly upstream: string
+  /** Moves with what passes. */
   readonly cursor: Progress
+  /** What has been written to the client. */
   readonly bytes: number
+  /** How often another connection has taken over. */
   readonly resumes: number
+  /** @returns whether it was taken */
   send(event: StreamEvent): boolean
+  /** Ends it cleanly, behind the event that is on its way. */
   end(reason: CloseReason): void
 }
 
+/** Reads through to its subject, so that it is never out of date. */
 export class StreamHandle implements SseStream {
   readonly openedAt: number = Date.now()
   readonly #subject: HandleSubject
+  // Made when the app asks for it first.
   #locals: Record<string, unknown> | undefined
 
   constructor(subject: HandleSubject) {
