@@ -194,7 +194,7 @@ test('each of the others is asked once, however many there are', async (t) => {
 
 for (const [name, limits, timing] of [
   ['at its deadline', {}, { holdMs: 50 }],
-  ['at limits.bufferBytes', { bufferBytes: 2000 }, {}],
+  ['at limits.bufferBytes', { bufferBytes: 2000 }, { holdMs: 60_000 }],
 ] as const) {
   test(`a stream of comments is committed to ${name}`, async (t) => {
     const { front, upstreams } = await held(
