@@ -6,6 +6,7 @@ import createDebug from 'debug'
 import { Abort } from './abort.ts'
 import type { Admission, Ticket } from './admission.ts'
 import { asError, tell } from './app-callback.ts'
+import { endToEndHeaders } from './end-to-end.ts'
 import { sendError } from './error-response.ts'
 import { SseProxyError, UpstreamError } from './errors.ts'
 import { Cursor } from './events/cursor.ts'
@@ -100,7 +101,9 @@ export class ProxyRequest implements SharingRequest, SessionContext {
 
   /** The id from which on the client wants its events. */
   get lastEventId(): string {
-    return clientEventId(this.req.headers, this.req.url ?? '')
+    // As it is sent: one that does not reach the upstream has no part in where the stream begins.
+    if (this.options.stripHeaders.includes('last-event-id')) return ''
+    return clientEventId(endToEndHeaders(this.req), this.req.url ?? '')
   }
 
   get options(): ResolvedOptions {

@@ -10,10 +10,13 @@ const FRAMING = ['connection', 'content-length', 'keep-alive', 'te', 'trailer', 
 
 /** The headers of a target's own, by name in lower case. */
 export function checkHeaders(path: string, value: unknown): Readonly<Record<string, string>> {
-  if (!isObject(value)) return unexpected(path, 'an object of texts by the names of headers', value)
+  if (!isPlain(value)) return refuseUnseen(path, 'a plain object of texts by the names of headers', value)
   const headers: Record<string, string> = {}
   for (const [given, text] of Object.entries(value)) {
+    // A header's whole line may have been given for its name.
+    if (!TOKEN.test(given)) return refuseUnseen(path, 'the names of headers as keys', given)
     const name = checkName(path, given)
+    if (name in headers) throw new ConfigError(`${path}: ${name} is there twice, in different case`)
     if (typeof text !== 'string' || !isHeaderValue(text)) {
       return refuseUnseen(`${path}.${given}`, 'a text that a header can carry', text)
     }
@@ -34,6 +37,11 @@ export function resolveStripHeaders(value: unknown): readonly string[] {
       return known
     }),
   )
+}
+
+/** Headers and Map have their entries elsewhere, and would pass for an object without any. */
+function isPlain(value: unknown): value is Record<string, unknown> {
+  return isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
 }
 
 function checkName(path: string, given: string): string {

@@ -48,6 +48,7 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
   if (key === undefined && (typeof router === 'function' || typeof pathRewrite === 'function')) {
     throw new ConfigError('share.key: required where router or pathRewrite is a function, which may tell clients apart')
   }
+  refuseHiddenIdentity(options, key)
   return Object.freeze({
     key: key === undefined ? undefined : asked('share.key', callable('share.key', key)),
     keyTakesRequest: typeof key === 'function' && key.length > 0,
@@ -57,6 +58,15 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
     replay,
     onGap: callableOrNone('share.onGap', given.onGap),
   })
+}
+
+/** What does not reach the upstream is not in the default key, and such callbacks may have read from it who the user is. */
+function refuseHiddenIdentity({ stripHeaders = [], balance, on, plugins }: SseProxyOptions, key: unknown): void {
+  const speaksForUser = typeof balance === 'function' || on?.proxyReq || on?.start || plugins?.length
+  if (key !== undefined || stripHeaders.length === 0 || !speaksForUser) return
+  throw new ConfigError(
+    'share.key: required beside stripHeaders where balance is a function, or with on.proxyReq, on.start or plugins, which may tell clients apart',
+  )
 }
 
 function resolveReplay(value: ReplayOptions): ResolvedReplay {

@@ -26,9 +26,7 @@ const ABOUT_AN_ANSWER = new Set([
   'content-length',
   'etag',
   'last-modified',
-  'location',
   'retry-after',
-  'www-authenticate',
 ])
 
 // How the names of headers begin that let pages of an origin read an answer.

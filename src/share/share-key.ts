@@ -87,6 +87,8 @@ export class ShareKeys {
     const names = splitNames(this.variesOf(base))
     if (names.length === 0) return base
     const sent = endToEndHeaders(withoutHeaders(req, this.#stripped))
+    // The upstream is sent the same for none as for any type.
+    if (sent.accept === '*/*') delete sent.accept
     return compactKey(JSON.stringify([base, names.map((name) => [name, sent[name] ?? null])]))
   }
 
@@ -155,7 +157,7 @@ export function asksForStream({ headers }: IncomingMessage): boolean {
 }
 
 // Those that are in every key, or in which no two answers differ: codings are the proxy's, and so is where to begin.
-const IN_EVERY_KEY = ['accept-encoding', 'authorization', 'cookie', 'host', 'last-event-id', 'accept', 'cache-control']
+const IN_EVERY_KEY = ['accept-encoding', 'authorization', 'cookie', 'host', 'last-event-id']
 
 /** What an answer depends on beside the key. */
 export function variedHeaders(response: UpstreamResponse): string[] {

@@ -7,7 +7,13 @@ import { StreamError, UpstreamError } from '../errors.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
 import { eventStreamOf } from '../stream/event-stream.ts'
-import { isEventStream, type OpenUpstream, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
+import {
+  headerOf,
+  isEventStream,
+  type OpenUpstream,
+  type UpstreamBody,
+  type UpstreamResponse,
+} from '../upstream-response.ts'
 import { bodyOf, collect, lengthOf } from './collect.ts'
 import { MemoryEventLog } from './event-log.ts'
 import { follow } from './follow.ts'
@@ -223,8 +229,10 @@ export class SharedStreams {
     const { leader, waiting, controller } = opening
     this.#setApart(opening, response)
     const length = lengthOf(response)
+    // A login's address or a challenge may hold what is meant for one client.
+    const isForOne = ['location', 'www-authenticate'].some((name) => headerOf(response, name) !== undefined)
     const isWaitedFor = waiting.size > 1 || (waiting.size === 1 && !waiting.has(leader))
-    if (!isWaitedFor || length === undefined || length > this.#context.options.limits.bodyBytes) {
+    if (isForOne || !isWaitedFor || length === undefined || length > this.#context.options.limits.bodyBytes) {
       return this.#answerLeader(opening, response)
     }
     // Until all of it is here, it is given up when all who wait for it have left.

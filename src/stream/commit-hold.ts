@@ -26,6 +26,9 @@ interface CommitHoldOptions {
   readonly bufferBytes: number
   /** Silence after which the upstream counts as lost, here as in an open stream; 0 for none. */
   readonly idleMs: number
+  /** The same without an event, before the first and after it. */
+  readonly firstEventMs: number
+  readonly eventMs: number
   readonly callbackFailed: ReportFailure
 }
 
@@ -39,7 +42,8 @@ export function createInspect(
 ): Inspect | undefined {
   const policy = upstreams.retry === false ? undefined : upstreams.retry.commit
   if (!policy) return undefined
-  const options = { policy, bufferBytes: limits.bufferBytes, idleMs: timeouts.idleMs, callbackFailed }
+  const { idleMs, firstEventMs, eventMs } = timeouts
+  const options = { policy, bufferBytes: limits.bufferBytes, idleMs, firstEventMs, eventMs, callbackFailed }
   return async (response, req, signal) => {
     const body = isEventStream(response) ? decodedBody(response) : undefined
     if (!body) return { response }
@@ -54,14 +58,19 @@ class CommitHold implements UpstreamBody, BodySink {
   readonly #response: UpstreamResponse
   readonly #body: UpstreamBody
   readonly #signal: AbortState
-  readonly #reader: EventReader
+  // Holds an unfinished event. Undefined from the verdict on, since a stream may be open for days.
+  #reader: EventReader | undefined
   // Undefined when it is decided what becomes of the answer. Events are not looked at any more then.
   #decide: ((inspected: Inspected) => void) | undefined
   readonly #deadline: Watchdog
   readonly #silence: Watchdog | undefined
+  // Runs where a wait for events is bounded; comments do not reset it.
+  #eventWait: Watchdog | undefined
   // What has come before `start`: the first so many bytes of this. Small chunks cost no more than their bytes.
   #held: Buffer = NOTHING
   #heldBytes = 0
+  // Whether the wait is for the next event and no more for the first.
+  #hasEvent = false
   // How the body ended, where that was before `start`.
   #ending: 'complete' | Error | undefined
   // Whoever reads, from `start` to the end.
@@ -82,9 +91,13 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#body = body
     this.#signal = signal
     const answer = { status: response.status, headers: headersOf(response), upstream: response.upstream, req }
-    this.#reader = new EventReader((event) => this.#ask(() => policy.commit(event, answer)))
+    this.#reader = new EventReader((event) => {
+      this.#noteEvent()
+      this.#ask(() => policy.commit(event, answer))
+    })
     this.#deadline = new Watchdog(policy.holdMs, () => this.#commit())
     this.#silence = idleMs > 0 ? new Watchdog(idleMs, () => this.#onSilence()) : undefined
+    this.#awaitEvent('firstEventMs')
     this.inspected = new Promise((resolve) => {
       this.#decide = resolve
     })
@@ -135,7 +148,7 @@ class CommitHold implements UpstreamBody, BodySink {
   }
 
   onEnd(): void {
-    const isCut = !this.#response.delimited && this.#reader.isInsideEvent
+    const isCut = !this.#response.delimited && this.#reader?.isInsideEvent
     if (this.#decide && isCut) return this.onBroken(new Error('cut in the middle of an event'))
     this.#end('complete')
     this.#retry(this.#failure('ended before it was committed to'), this.#asItCame)
@@ -168,7 +181,7 @@ class CommitHold implements UpstreamBody, BodySink {
   #look(chunk: Buffer): void {
     this.#silence?.reset()
     try {
-      this.#reader.read(chunk)
+      this.#reader?.read(chunk)
     } catch (error) {
       const thrown = asError('retry.commit', error)
       this.#options.callbackFailed('retry.commit', thrown)
@@ -214,6 +227,8 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#decide = undefined
     this.#deadline.stop()
     this.#silence?.stop()
+    this.#eventWait?.stop()
+    this.#reader = undefined
     this.#signal.offAbort(this.#onAbort)
     return decide
   }
@@ -223,9 +238,22 @@ class CommitHold implements UpstreamBody, BodySink {
     return new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', upstream, cause instanceof Error ? cause : new Error(cause))
   }
 
-  #onSilence(): void {
+  #awaitEvent(bound: 'firstEventMs' | 'eventMs'): void {
+    this.#eventWait?.stop()
+    const ms = this.#options[bound]
+    const cause = () => new Error(`no event in timeouts.${bound} (${ms} ms)`)
+    this.#eventWait = ms > 0 ? new Watchdog(ms, () => this.#onSilence(cause())) : undefined
+  }
+
+  #noteEvent(): void {
+    if (this.#hasEvent) return this.#eventWait?.reset()
+    this.#hasEvent = true
+    if (this.#decide) this.#awaitEvent('eventMs')
+  }
+
+  #onSilence(cause?: Error): void {
     this.#body.destroy('silent')
-    this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE'))
+    this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE', cause))
   }
 
   readonly #onAbort = (): void => {

@@ -108,7 +108,7 @@ export function createHttpProxy(
     async report(error, req, res, target) {
       for (const listener of errorListeners()) {
         try {
-          await listener(error, req, res, target)
+          await withinTime(listener(error, req, res, target))
         } catch (thrown) {
           callbackFailed('on.error', thrown)
         }
@@ -255,4 +255,19 @@ function originalResponse(res: ServerResponse): ServerResponse {
 
 function chosenTarget(res: unknown): HpmTarget | undefined {
   return isStandIn(res) ? res.handler.target : undefined
+}
+
+// How long an `on.error` of the app's may take to answer in the proxy's place. The client waits for it.
+const ERROR_HANDLER_MS = 5000
+
+/** Goes on without a promise that does not settle. */
+async function withinTime(answered: unknown): Promise<void> {
+  if (!isThenable(answered)) return
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    const fail = () =>
+      reject(new Error(`it has not settled within ${ERROR_HANDLER_MS} ms; the client is answered without it`))
+    timer = setTimeout(fail, ERROR_HANDLER_MS).unref()
+  })
+  await Promise.race([promised(answered), late]).finally(() => clearTimeout(timer))
 }

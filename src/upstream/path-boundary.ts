@@ -76,9 +76,9 @@ function neverClimbsOut(segments: readonly string[]): boolean {
   return true
 }
 
-/** With what servlet containers take for a parameter of the segment and leave out. */
+/** With what servlet containers take for a parameter of the segment, and URL parsers for a fragment, and leave out. */
 function isDotDot(segment: string): boolean {
-  return /^(?:\.|%2e){2}(?:;|%3b|$)/i.test(segment)
+  return /^(?:\.|%2e){2}(?:[;#]|%3b|$)/i.test(segment)
 }
 
 /** Nothing, which some servers merge with its neighbour, or the folder itself. */

@@ -140,7 +140,8 @@ class Pass implements PassHandler, TransportRequest {
       if (before.request.host !== request.host) request.removeHeader('last-event-id')
       // A redirect may lead to a server that must not get the target's own key.
       if (!isAtOrigin(request, options.target)) {
-        for (const name in this.#order.upstream?.headers) request.removeHeader(name)
+        // Host has been set anew for it.
+        for (const name in this.#order.upstream?.headers) if (name !== 'host') request.removeHeader(name)
       }
       before.unwatch()
       this.#redirected = [...(this.#redirected ?? []), before.request]

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import express from 'express'
-import type { CommitAnswer, StreamEvent } from 'sse-proxy-middleware'
+import type { CommitAnswer, StreamEvent, TimeoutOptions } from 'sse-proxy-middleware'
 import { headerOf, type RequestOptions } from '../support/client.ts'
 import { hostsByProtocol } from '../support/front.ts'
 import { watchLeftovers } from '../support/leftovers.ts'
@@ -71,7 +71,14 @@ for (const host of hostsByProtocol) {
   })
 }
 
-const failures: { name: string; then: (exchange: Exchange) => void; options?: { timeouts: { idleMs: number } } }[] = [
+function commentsFollow(exchange: Exchange, start: string): void {
+  const stream = exchange.stream()
+  stream.write(start)
+  const timer = setInterval(() => stream.write(': ping\n\n'), 20)
+  exchange.res.once('close', () => clearInterval(timer))
+}
+
+const failures: { name: string; then: (exchange: Exchange) => void; options?: { timeouts: TimeoutOptions } }[] = [
   { name: 'an error as its first event', then: (exchange) => void exchange.stream().write(failure) },
   { name: 'an error behind a preamble', then: (exchange) => void exchange.stream().write(preamble + failure) },
   {
@@ -85,6 +92,16 @@ const failures: { name: string; then: (exchange: Exchange) => void; options?: { 
   { name: 'half an event and the end', then: (exchange) => exchange.stream().end('data: outp') },
   { name: 'a preamble and a reset', then: (exchange) => resetsBehind(exchange, preamble) },
   { name: 'a comment and a reset', then: (exchange) => resetsBehind(exchange, ': ping\n\n') },
+  {
+    name: 'comments for ever',
+    then: (exchange) => commentsFollow(exchange, ''),
+    options: { timeouts: { firstEventMs: 200 } },
+  },
+  {
+    name: 'comments for ever behind a preamble',
+    then: (exchange) => commentsFollow(exchange, preamble),
+    options: { timeouts: { eventMs: 200 } },
+  },
   { name: 'silence', then: (exchange) => void exchange.stream(), options: { timeouts: { idleMs: 100 } } },
 ]
 

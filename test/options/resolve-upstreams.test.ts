@@ -17,8 +17,18 @@ for (const weight of [0, -0, -1, Number.NaN, Number.POSITIVE_INFINITY, Number.NE
 }
 
 const wrongHeaders: [headers: unknown, message: RegExp][] = [
-  [7, /^target\[1\]\.headers: expected an object of texts by the names of headers, got 7 \(number\)$/],
-  [['a'], /^target\[1\]\.headers: expected an object of texts/],
+  ['authorization: hunter2', /^target\[1\]\.headers: expected a plain object .*, got a string \(not shown\)$/],
+  [['authorization', 'hunter2'], /^target\[1\]\.headers: expected a plain object .*, got a object \(not shown\)$/],
+  [new Headers({ authorization: 'hunter2' }), /^target\[1\]\.headers: expected a plain object/],
+  [new Map([['authorization', 'hunter2']]), /^target\[1\]\.headers: expected a plain object/],
+  [
+    { authorization: 'a', Authorization: 'b' },
+    /^target\[1\]\.headers: authorization is there twice, in different case$/,
+  ],
+  [
+    { 'authorization: hunter2': '' },
+    /^target\[1\]\.headers: expected the names of headers as keys, got a string \(not shown\)$/,
+  ],
   [null, /^target\[1\]\.headers: expected a value, or undefined for the default, got null$/],
   [
     { authorization: undefined },
@@ -26,7 +36,7 @@ const wrongHeaders: [headers: unknown, message: RegExp][] = [
   ],
   [{ authorization: 'hunter2\r\nx: y' }, /^target\[1\]\.headers\.authorization: .*, got a string \(not shown\)$/],
   [{ authorization: ['hunter2'] }, /^target\[1\]\.headers\.authorization: .*, got a object \(not shown\)$/],
-  [{ 'a b': 'x' }, /^target\[1\]\.headers: expected the name of a header, got 'a b' \(string\)$/],
+  [{ 'a b': 'x' }, /^target\[1\]\.headers: expected the names of headers as keys, got a string \(not shown\)$/],
   [{ Connection: 'close' }, /^target\[1\]\.headers: connection belongs to the connection, and is the proxy's own$/],
   [{ 'content-length': '5' }, /^target\[1\]\.headers: content-length belongs to the connection/],
 ]

@@ -20,6 +20,8 @@ const OUTSIDE = [
   '/a\\..\\..\\admin',
   '/a\\b/../../admin',
   '/a%5c..%5C..%5cadmin',
+  '/..#',
+  '/%2e%2e#x',
   '/..;/admin',
   '/..;x=1/admin',
   '/..%3b/admin',
