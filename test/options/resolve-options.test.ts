@@ -178,6 +178,10 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     { target, stripHeaders: ['Content-Length'] },
     "stripHeaders[0]: content-length belongs to the connection, and is the proxy's own",
   ],
+  [
+    { target, share: true, stripHeaders: ['cookie'], on: { proxyReq: () => {} } },
+    'share.key: required beside stripHeaders where balance is a function, or with on.proxyReq, on.start or plugins, which may tell clients apart',
+  ],
   [{ target, stripHeaders: ['Host'] }, 'stripHeaders[0]: host cannot be left out; use changeOrigin or headers instead'],
   [{ target, sticky: { by: 'id' } }, "sticky.by: expected 'ip', got 'id' (string)"],
   [{ target, sticky: { header: 'a', ttlMs: -1 } }, `sticky.ttlMs: expected ${MS}, got -1 (number)`],
