@@ -180,3 +180,14 @@ test('proxyRes may ask for text, and the events are the same', async (t) => {
 
   assert.equal(await client.whole(), 'data: zwölf\n\n')
 })
+
+test('an on.error that never settles does not keep its client waiting for ever', async (t) => {
+  const { upstream, front } = await proxied(t, { on: { error: () => new Promise(() => {}) } })
+
+  const client = front.request('', { method: 'POST' })
+  const exchange = await upstream.next()
+  exchange.res.destroy()
+  await client.ended()
+
+  assert.equal(client.status, 502)
+})
