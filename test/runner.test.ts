@@ -146,8 +146,8 @@ test('as many files as are allowed run at once, and no more', async (t) => {
     test('is one of two', async () => {
       writeFileSync(here('running/' + process.pid), '')
       // The first two are through once they have met.
-      writeFileSync(here(existsSync(here('one')) ? 'two' : 'one'), '')
-      while (!existsSync(here('two'))) await setTimeout(10)
+      while (readdirSync(here('running/')).length < 2 && !existsSync(here('met'))) await setTimeout(10)
+      writeFileSync(here('met'), '')
       // Time for one too many to show itself.
       await setTimeout(200)
       console.log('together', readdirSync(here('running/')).length)
@@ -166,6 +166,32 @@ test('as many files as are allowed run at once, and no more', async (t) => {
     together.every((count) => count <= 2),
     `${together} at once`,
   )
+})
+
+test('what fails beside other files is run again alone, and named in the end where it passes then', async (t) => {
+  const outcomes = await outcomesOf(t, {
+    'calm.test.ts': `${start}test('holds', () => {})`,
+    'hasty.test.ts': `${start}
+      import { existsSync, writeFileSync } from 'node:fs'
+      test('is in time', () => {
+        const marker = new URL('ran-once', import.meta.url)
+        if (existsSync(marker)) return
+        writeFileSync(marker, '')
+        throw new Error('late')
+      })`,
+    'wrong.test.ts': `${start}test('breaks', () => { throw new Error('always') })`,
+  })
+
+  const lines = summary(outcomes, 1000).split('\n')
+  assert.deepEqual(lines.slice(1, 7), [
+    'Failed:',
+    '  wrong.test.ts: breaks',
+    '',
+    'Failed beside other files, and passed alone:',
+    '  hasty.test.ts: is in time',
+    '',
+  ])
+  assert.equal(lines.at(-1), '2 passed, 1 failed')
 })
 
 test('nothing of the run is left in the repository', async (t) => {

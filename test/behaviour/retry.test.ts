@@ -21,7 +21,7 @@ const forEver = { attempts: 5, backoffMs: 3_600_000, maxBackoffMs: 3_600_000 }
 
 for (const host of hostsByProtocol) {
   test(`a stream is opened at another upstream, at once, when the first refuses connections (${host})`, async (t) => {
-    const refusing = await refusingUrl()
+    const refusing = refusingUrl
     const options = ([url = '']: string[]): Partial<SseProxyOptions> => ({
       target: [refusing, url],
       balance: first,
@@ -293,7 +293,7 @@ test('a POST of one byte more is not sent again', async (t) => {
 
 test('a POST of any size reaches another upstream when the first refuses connections', async (t) => {
   const body = Buffer.alloc(3_000_000, 'x')
-  const refusing = await refusingUrl()
+  const refusing = refusingUrl
   const options = ([url = '']: string[]): Partial<SseProxyOptions> => ({ target: [refusing, url], balance: first })
   const { front } = await several(t, options, { upstream: { handler: echoes } })
 

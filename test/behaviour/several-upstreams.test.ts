@@ -152,7 +152,7 @@ for (const { name, balance } of mistakes) {
 test('a router goes on working, for one target and without any', async (t) => {
   const upstream = await startUpstream(answering)
   t.after(() => upstream.close())
-  for (const target of [undefined, await refusingUrl()]) {
+  for (const target of [undefined, refusingUrl]) {
     const proxy = sseProxy({ target, router: () => `${upstream.url}/routed` })
     const front = await startFront('express5', proxy)
     t.after(() => front.close())
@@ -215,7 +215,7 @@ for (const { name, then, options = {} } of illnesses) {
 }
 
 test('an upstream that refuses connections is left alone after three times in a row', async (t) => {
-  const refusing = await refusingUrl()
+  const refusing = refusingUrl
   const { front, proxy } = await several(
     t,
     ([url = '']) => ({ target: [refusing, url], balance: first, retry: false }),

@@ -256,7 +256,7 @@ test('when there is no answer in time, all who waited are told and the upstream 
 })
 
 test("with unavailable: 'reconnect' all who waited are told to come back", async (t) => {
-  const upstreamUrl = await refusingUrl()
+  const upstreamUrl = refusingUrl
   const room = await shared(t, {}, { target: upstreamUrl, unavailable: 'reconnect', clientRetryMs: 7 })
   const clients = [1, 2].map(() => room.front.request('', { headers: { accept: 'text/event-stream' } }))
 
@@ -264,7 +264,7 @@ test("with unavailable: 'reconnect' all who waited are told to come back", async
 })
 
 test('while it is opening, another upstream is tried once for all who wait', async (t) => {
-  const refusing = await refusingUrl()
+  const refusing = refusingUrl
   const { upstreams, front, proxy } = await several(
     t,
     ([first]) => ({

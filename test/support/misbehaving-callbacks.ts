@@ -132,7 +132,7 @@ export const callbacks = {
   'on.end': { ...told, options: (end) => ({ on: { end } }) },
   'on.error': {
     ...{ ...unanswered, never: 'waits' },
-    options: async (error) => ({ on: { error }, target: await refusingUrl() }),
+    options: async (error) => ({ on: { error }, target: refusingUrl }),
   },
   'on.econnreset': {
     ...{ threw: 'broken', rejected: 'broken', nonsense: 'broken', kept: 'broken', never: 'broken' },
@@ -175,7 +175,7 @@ const elsewhere = {
   'onClose of a shared stream': { ...told, options: (onClose) => ({ share, onClose }) },
   'on.error of a WebSocket': {
     ...{ threw: 'closed', rejected: 'closed', nonsense: 'closed', kept: 'closed', never: 'closed' },
-    options: async (error) => ({ on: { error }, target: await refusingUrl() }),
+    options: async (error) => ({ on: { error }, target: refusingUrl }),
     outcome: webSocketOutcome,
   },
   'router of a WebSocket': {

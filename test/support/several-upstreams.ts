@@ -48,9 +48,8 @@ export async function several(
   return { upstreams: upstreams as Several['upstreams'], urls: urls as Several['urls'], proxy, front }
 }
 
-/** A URL at which every connection is refused. */
-export async function refusingUrl(): Promise<string> {
-  const upstream = await startUpstream()
-  await upstream.close()
-  return `${upstream.url}/stream`
-}
+/**
+ * A URL at which every connection is refused. Nobody is given a port as low as that, whereas one that has just been free
+ * may be another test's by now.
+ */
+export const refusingUrl = 'http://127.0.0.1:1/stream'

@@ -21,6 +21,9 @@ export function summary(outcomes: readonly Outcome[], ms: number): string {
   return [
     '',
     ...list('Failed', outcomes, (outcome) => outcome.failed.map(({ name }) => name)),
+    ...list('Failed beside other files, and passed alone', outcomes, ({ failedAtFirst = [] }) =>
+      failedAtFirst.map(({ name }) => name),
+    ),
     ...list('Skipped', outcomes, (outcome) => outcome.skipped.map(({ name, reason }) => `${name}: ${reason}`)),
     `${outcomes.length} ${outcomes.length === 1 ? 'file' : 'files'} in ${seconds(ms)}`,
     total,

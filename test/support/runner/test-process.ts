@@ -10,6 +10,8 @@ export interface Outcome {
   ms: number
   passed: number
   failed: { name: string; error: string }[]
+  /** What failed while other files ran, where all of the file passed when it ran again alone. */
+  failedAtFirst?: { name: string; error: string }[]
   skipped: { name: string; reason: string }[]
   /** What the process printed, the last of it. */
   output: string

@@ -435,7 +435,7 @@ for (const { name, options, then } of endings) {
 }
 
 test('nobody is counted any more when the connection is refused', async (t) => {
-  const { pool, front } = await frontOf(t, { target: await refusingUrl() })
+  const { pool, front } = await frontOf(t, { target: refusingUrl })
 
   await front.request().ended()
 

@@ -98,7 +98,7 @@ test('no answer in time fails, and the connection is given up', async (t) => {
 })
 
 test('a refused connection fails', async (t) => {
-  const probed = start(t, await refusingUrl())
+  const probed = start(t, refusingUrl)
 
   await until(() => !probed.member.healthy, 'the upstream to be out')
 })
