@@ -5,8 +5,8 @@ import { closeReasonOf, type StreamError } from '../errors.ts'
 import type { Progress } from '../events/cursor.ts'
 import type { EventFlow } from '../stream/event-flow.ts'
 import type { Session } from '../stream/session.ts'
+import type { FollowedStream } from './followed-stream.ts'
 import type { Delivery, Follower } from './followers.ts'
-import type { SharedStream } from './shared-stream.ts'
 
 /** The flow of one client's session, without a pipeline: the bytes are framed and hooked for all by now. */
 export class DirectFollower implements EventFlow, Follower {
@@ -14,7 +14,7 @@ export class DirectFollower implements EventFlow, Follower {
   readonly hasBegun = undefined
   /** Where the client stands. */
   readonly progress: Progress
-  readonly #shared: SharedStream
+  readonly #shared: FollowedStream
   readonly #session: Session
   // Where in the log the client begins.
   readonly #position: number
@@ -31,7 +31,7 @@ export class DirectFollower implements EventFlow, Follower {
   // `release`, none after `unpause`: the client has taken it all.
   #allowedBytes = 0
 
-  constructor(shared: SharedStream, session: Session, position: number) {
+  constructor(shared: FollowedStream, session: Session, position: number) {
     this.#shared = shared
     this.#session = session
     this.#position = position
@@ -133,7 +133,7 @@ class FollowerProgress implements Progress {
   readonly #eventsBefore: number
   readonly #ownId: string
 
-  constructor({ sent, log }: SharedStream, position: number, ownId: string) {
+  constructor({ sent, log }: FollowedStream, position: number, ownId: string) {
     this.#sent = sent
     this.#eventsBefore = sent.events - log.eventsSince(position)
     this.#ownId = ownId

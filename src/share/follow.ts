@@ -8,17 +8,17 @@ import type { EventFlow } from '../stream/event-flow.ts'
 import type { Session } from '../stream/session.ts'
 import { DirectFollower } from './direct-follower.ts'
 import type { EventLog } from './event-log.ts'
+import type { FollowedStream } from './followed-stream.ts'
 import { shareableHeaders, withGap } from './follower-headers.ts'
 import { HookedFollower } from './hooked-follower.ts'
-import type { OpenedStream, SharingRequest } from './opening.ts'
-import type { SharedStream } from './shared-stream.ts'
+import type { Followable, SharingRequest } from './opening.ts'
 
 const debug = createDebug('sse-proxy:stream')
 
 /** Lets a client follow a stream; the leader gets all of the upstream's head, the others what describes the content. */
 export function follow(
   request: SharingRequest,
-  { shared, head }: OpenedStream,
+  { shared, head }: Followable,
   isLeader: boolean,
   { replay, transform, onGap }: Pick<ResolvedShare, 'replay' | 'transform' | 'onGap'>,
 ): void {
@@ -31,7 +31,7 @@ export function follow(
   const { cookie: _, ...shareable } = head
   const shown = isLeader ? head : { ...shareable, headers: shareableHeaders(head.headers, request.req) }
   const session = request.session()
-  debug('%s follows the shared stream %s', session.handle.id, shared.handle.id)
+  debug('%s follows the shared stream %s', session.handle.id, shared.id)
   session.start(
     hasGap ? { ...shown, headers: withGap(shown.headers, resumedAfterId) } : shown,
     flowOf(shared, session, position, transform),
@@ -57,7 +57,7 @@ export function startingPoint(
 
 /** The events from this position on, through the hooks that each client has of its own. */
 function flowOf(
-  shared: SharedStream,
+  shared: FollowedStream,
   session: Session,
   position: number,
   hooks: ResolvedShare['transform'],

@@ -4,12 +4,12 @@
 import type { StreamError } from '../errors.ts'
 import type { Session } from '../stream/session.ts'
 import type { BodySink, UpstreamBody } from '../upstream-response.ts'
+import type { FollowedStream } from './followed-stream.ts'
 import type { Delivery, Follower } from './followers.ts'
-import type { SharedStream } from './shared-stream.ts'
 
 /** The body that the pipeline of one client's session reads. */
 export class HookedFollower implements UpstreamBody, Follower {
-  readonly #shared: SharedStream
+  readonly #shared: FollowedStream
   readonly #session: Session
   // Where in the log the client begins.
   readonly #position: number
@@ -24,7 +24,7 @@ export class HookedFollower implements UpstreamBody, Follower {
   // How the stream ended; told when nothing waits any more.
   #outcome: 'complete' | StreamError | undefined
 
-  constructor(shared: SharedStream, session: Session, position: number) {
+  constructor(shared: FollowedStream, session: Session, position: number) {
     this.#shared = shared
     this.#session = session
     this.#position = position
@@ -33,9 +33,8 @@ export class HookedFollower implements UpstreamBody, Follower {
   start(sink: BodySink): void {
     this.#sink = sink
     // What the client has missed is not bounded by its buffer, and passes in one turn with the join: nothing comes between.
-    const missed = this.#shared.log.since(this.#position)
+    for (const { bytes } of this.#shared.log.since(this.#position)) sink.onData(bytes)
     this.#shared.join(this)
-    for (const { bytes } of missed) sink.onData(bytes)
   }
 
   pause(): void {

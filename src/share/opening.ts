@@ -6,6 +6,7 @@ import { Abort } from '../abort.ts'
 import type { Ticket } from '../admission.ts'
 import type { Session, SessionHead } from '../stream/session.ts'
 import type { OpenUpstream, UpstreamResponse } from '../upstream-response.ts'
+import type { FollowedStream } from './followed-stream.ts'
 import type { SharedStream } from './shared-stream.ts'
 
 /** A request that may be served from a shared stream. */
@@ -36,10 +37,15 @@ export interface SharingRequest {
   refuse(error: unknown): void
 }
 
-/** A stream that has been opened, and the head under which its leader got it. */
-export interface OpenedStream {
-  readonly shared: SharedStream
+/** A stream that clients may follow, and the head under which its leader got it. */
+export interface Followable {
+  readonly shared: FollowedStream
   readonly head: SessionHead
+}
+
+/** One that runs. */
+export interface OpenedStream extends Followable {
+  readonly shared: SharedStream
 }
 
 export class Opening {

@@ -20,6 +20,7 @@ import type { StreamMeter } from '../stream/session-context.ts'
 import { StreamHandle } from '../stream/stream-handle.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import type { EventLog } from './event-log.ts'
+import type { FollowedStream, StreamEnding } from './followed-stream.ts'
 import { type Follower, Followers } from './followers.ts'
 import { Lingering } from './lingering.ts'
 import { Recorder } from './recorder.ts'
@@ -41,7 +42,7 @@ export interface SharedStreamContext {
   readonly observer: SharedStreamObserver
   /** Counts what the upstream sends, once for all followers. */
   readonly meter: Pick<StreamMeter, 'received'>
-  /** Keeps its events; `idBefore` is the id that the upstream was asked to go on from. */
+  /** Takes its events, and outlives it; `idBefore` is the id that the upstream was asked to go on from. */
   readonly log: EventLog
   /** What all logs take together. */
   readonly budget: ReplayBudget
@@ -49,8 +50,8 @@ export interface SharedStreamContext {
   readonly linger: (close: () => void) => Ticket
   /** Whether a client could come back to it, so that it is kept for a while when the last one has left. */
   readonly lingers: () => boolean
-  /** The stream is over, and its place is free. */
-  readonly onOver: () => void
+  /** The stream is over, and its place is free. Without an ending it did not end of itself: it was closed. */
+  readonly onOver: (ending: StreamEnding | undefined) => void
 }
 
 /** Who counts, publishes and reports what becomes of shared streams. */
@@ -62,7 +63,7 @@ export interface SharedStreamObserver {
   failed(error: StreamError, stream: SseStream, res: ServerResponse): void
 }
 
-export class SharedStream implements PipelineSink {
+export class SharedStream implements PipelineSink, FollowedStream {
   readonly context: SharedStreamContext
   /** Where the upstream stands before hooks and ids of the proxy's own, which is where a resume goes on. */
   readonly cursor: Cursor
@@ -111,12 +112,14 @@ export class SharedStream implements PipelineSink {
     )
   }
 
-  /** The events that are kept, for clients that come late or come back. */
+  get id(): string {
+    return this.context.id
+  }
+
   get log(): EventLog {
     return this.context.log
   }
 
-  /** What has been handed to the followers: how many events, and the last id among them. */
   get sent(): Progress {
     return this.#recorder
   }
@@ -126,7 +129,6 @@ export class SharedStream implements PipelineSink {
     return this.#followers.size
   }
 
-  /** Whether something else may follow what has been sent. */
   get atBoundary(): boolean {
     return this.#pipeline.atBoundary
   }
@@ -182,7 +184,7 @@ export class SharedStream implements PipelineSink {
   }
 
   onEnd(): void {
-    for (const follower of this.#finish('upstream-ended')) follower.onEnd()
+    for (const follower of this.#finish('upstream-ended', 'complete')) follower.onEnd()
   }
 
   onFailed(error: StreamError): void {
@@ -193,7 +195,7 @@ export class SharedStream implements PipelineSink {
     }
     // The app may have closed it.
     if (this.isOver) return
-    for (const follower of this.#finish(reason)) follower.onFailed(error)
+    for (const follower of this.#finish(reason, error)) follower.onFailed(error)
     this.#tellFailure(error)
   }
 
@@ -225,13 +227,12 @@ export class SharedStream implements PipelineSink {
   }
 
   /** Gives back all that is taken for it; returns the followers it had, who hear by then that it is over. */
-  #finish(reason: CloseReason): readonly Follower[] {
+  #finish(reason: CloseReason, ending?: StreamEnding): readonly Follower[] {
     if (this.isOver) return []
     const followers = this.#followers.dismiss()
     this.#lingering.stop()
-    this.log.close()
     this.context.controller.abort(reason)
-    this.context.onOver()
+    this.context.onOver(ending)
     return followers
   }
 }

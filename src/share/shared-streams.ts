@@ -164,6 +164,7 @@ export class SharedStreams {
         // Where another stream has taken its key, no client comes back to it.
         lingers: () => this.#openings.get(opening.key) === opening,
         onOver: () => {
+          shared.log.close()
           this.#live.delete(shared)
           this.#remove(opening)
         },
