@@ -80,6 +80,7 @@ export class Middleware {
         responseMs,
         pool,
         retry,
+        judgesStreams: options.isEnd !== undefined,
         inspect: createInspect(options, callbackFailed),
         observer,
       },

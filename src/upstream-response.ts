@@ -37,6 +37,8 @@ export interface UpstreamBody {
    * `onBroken` once more. Absent on bodies that cannot.
    */
   reconnect?(outcome: 'complete' | Error): boolean
+  /** Told once the body is over whether the stream in it was whole, where the option `isEnd` says so. It comes before `reconnect`. */
+  judge?(isWhole: boolean): void
 }
 
 /** A header as it goes to the client: the name as the upstream wrote it where that was asked for. */

@@ -351,7 +351,8 @@ export interface SseProxyOptions<
   /**
    * Whether this event is the last one of a complete stream, as `data: [DONE]` is in some formats. A stream that ends cleanly
    * without it, an empty one too, is lost (`ERR_SSE_PROXY_INCOMPLETE`): `resume` goes on, or the transfer breaks. A connection
-   * that breaks or falls silent behind it is a clean end, which `resume.onEnd` does not follow.
+   * that breaks or falls silent behind it is a clean end, which `resume.onEnd` does not follow. It decides for `health` too: a
+   * stream that ends without it in its first second counts as a failure, a connection that breaks behind it does not.
    *
    * It sees the upstream's events, before the hooks, until it has returned true; with `share` once for all, with the leader's
    * request. What comes behind the end still passes. Synchronous: an async function is refused at creation, and a throw or

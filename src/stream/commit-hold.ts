@@ -137,6 +137,10 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#body.destroy(why)
   }
 
+  judge(isWhole: boolean): void {
+    this.#body.judge?.(isWhole)
+  }
+
   // BodySink: what the upstream sends.
 
   onData(chunk: Buffer): void {

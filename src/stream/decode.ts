@@ -103,6 +103,10 @@ class DecodedBody implements UpstreamBody, BodySink {
     this.#coded.destroy(why)
   }
 
+  judge(isWhole: boolean): void {
+    this.#coded.judge?.(isWhole)
+  }
+
   onData(chunk: Buffer): void {
     this.#decoder ??= this.#open(chunk[0] ?? 0)
     // Until the decoder's 'drain'.

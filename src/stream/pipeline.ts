@@ -287,6 +287,7 @@ export class Pipeline implements BodySink, EventFlow {
     } catch (error) {
       return this.#fail(error)
     }
+    if (end) this.#body?.judge?.(lost === undefined)
     if (!end?.isSeen && this.#reconnects(lost)) return this.#restart()
     if (lost) return this.#fail(lost)
     // Of a body that was cut behind the end, half an event is nothing to a client.

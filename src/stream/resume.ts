@@ -112,6 +112,10 @@ export class ResumedBody implements UpstreamBody {
     this.#body.destroy(why)
   }
 
+  judge(isWhole: boolean): void {
+    this.#body.judge?.(isWhole)
+  }
+
   reconnect(outcome: 'complete' | Error): boolean {
     if (!this.#sink || !this.#resumer.shouldResume(outcome === 'complete' ? 'complete' : 'lost')) return false
     const lost = outcome === 'complete' ? new Error('the upstream ended') : outcome

@@ -55,6 +55,10 @@ export class WatchedBody implements UpstreamBody, BodySink {
     this.#body.destroy(why)
   }
 
+  judge(isWhole: boolean): void {
+    this.#body.judge?.(isWhole)
+  }
+
   onData(chunk: Buffer): void {
     this.#watch.onRead()
     this.#sink?.onData(chunk)

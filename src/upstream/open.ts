@@ -28,6 +28,8 @@ export interface OpenContext extends AttemptContext {
   readonly pool: Pool | undefined
   readonly retry: RetryPolicy | false
   readonly observer: OpenObserver
+  /** Whether the reader of an event stream tells its body whether it was whole: see `UpstreamBody.judge`. */
+  readonly judgesStreams: boolean
   /** Looks at the beginning of an answer before it is taken. Absent where its head says enough. */
   readonly inspect?: Inspect | undefined
 }
@@ -39,7 +41,7 @@ const NONE: ReadonlySet<Member> = new Set()
  * number of attempts.
  */
 export function createOpen(context: OpenContext, request: ProxiedRequest): OpenUpstream {
-  const { pool, retry, observer, inspect } = context
+  const { pool, retry, observer, judgesStreams, inspect } = context
   const { req, body } = request
   const method = req.method ?? 'GET'
   const mayArriveTwice = [...SAFE_METHODS, ...(retry ? retry.methods : [])].includes(method)
@@ -52,7 +54,7 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
     let tried = NONE
     for (let attempt = 0; ; attempt++) {
       const upstream = pool?.choose(req, { tried, avoid })
-      const outcome = upstream && pool && new Outcome(upstream, pool, observer)
+      const outcome = upstream && pool && new Outcome(upstream, pool, observer, judgesStreams && method !== 'HEAD')
       const order = { context, request, upstream, lastEventId, signal, mayArriveTwice, onOver: outcome }
       const result = await makeAttempt(order)
       const seen = taken(result)

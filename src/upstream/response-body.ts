@@ -11,6 +11,8 @@ export type BodyEnding = 'complete' | 'broken' | 'silent' | 'given-up'
 /** Told once for each. */
 export interface OnOver {
   onOver(ending: BodyEnding): void
+  /** Told after that, where it is known by then whether the stream in it was whole: see `UpstreamBody.judge`. */
+  onJudged(isWhole: boolean): void
 }
 
 // What a read of a socket brings at most. An answer that brings more before `start` is paused.
@@ -109,6 +111,10 @@ export class ResponseBody implements UpstreamBody, LaneOwner {
     this.#request?.destroy()
     // Node would make an error of the answer once the connection is closed, which costs more than all of this.
     if (!this.#request || !this.#isWatched) this.#source.destroy()
+  }
+
+  judge(isWhole: boolean): void {
+    this.#onOver?.onJudged(isWhole)
   }
 
   /** Whether the app listens to how the answer ends, and has to be told as Node tells it. */

@@ -464,6 +464,7 @@ function play(
       retry,
       via: false,
       xfwd: false,
+      judgesStreams: false,
       stripped: new Set(),
       connectMs: 1_000,
       responseMs: 1_000,

@@ -31,13 +31,17 @@ export class Outcome implements OnOver {
   #isOpen = false
   // How the answer has ended. It may be set before `onAnswer`: a short answer ends in the same read as its head.
   #ending: BodyEnding | undefined
-  // Runs for the first second of a stream: one that breaks while it runs is a failure, one that outlives it a success.
+  // Runs for the first second of a stream: one that breaks while it runs is a failure, one that outlives it a success. It stays
+  // set where the stream has ended in that time.
   #early: NodeJS.Timeout | undefined
+  // Whether a stream is judged by its events, which may be read later than its connection ends. Set with the option `isEnd`.
+  readonly #isJudged: boolean
 
-  constructor(member: Member, pool: Pool, observer: OutcomeObserver) {
+  constructor(member: Member, pool: Pool, observer: OutcomeObserver, isJudged: boolean) {
     this.#member = member
     this.#pool = pool
     this.#observer = observer
+    this.#isJudged = isJudged
   }
 
   /** There was no answer. */
@@ -55,7 +59,7 @@ export class Outcome implements OnOver {
       this.#early = undefined
       this.#succeeded()
     }, EARLY_DEATH_MS).unref()
-    if (this.#ending) this.#judge(this.#ending)
+    if (this.#ending) this.#onEnded(this.#ending)
   }
 
   /** There was an answer that will not do. How its body ends says nothing more. */
@@ -67,13 +71,25 @@ export class Outcome implements OnOver {
   onOver(ending: BodyEnding): void {
     this.#pool.giveBack(this.#member)
     this.#ending = ending
-    if (this.#isOpen) this.#judge(ending)
+    if (this.#isOpen) this.#onEnded(ending)
+  }
+
+  /** A stream that was whole was a success, however its connection ended; one that was not is a loss. */
+  onJudged(isWhole: boolean): void {
+    const ending = this.#ending
+    if (!this.#isOpen || ending === undefined || ending === 'given-up') return
+    if (isWhole) this.#judge('complete')
+    else this.#judge(ending === 'silent' ? 'silent' : 'broken')
+  }
+
+  #onEnded(ending: BodyEnding): void {
+    clearTimeout(this.#early)
+    if (!this.#isJudged) this.#judge(ending)
   }
 
   #judge(ending: BodyEnding): void {
     if (ending === 'silent' || (ending === 'broken' && this.#early)) this.#failed()
     else if (ending === 'complete' && this.#early) this.#succeeded()
-    clearTimeout(this.#early)
   }
 
   #succeeded(): void {
