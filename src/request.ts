@@ -234,7 +234,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     const { upstream, delimited } = response
     const session = this.session()
     const cursor = new Cursor(this.lastEventId)
-    const watched = eventWatched(plain, timeouts, cursor)
+    const watched = eventWatched(plain, timeouts, cursor, response.firstEventMs)
     const body = resumable(this, { body: watched, upstream, cursor, stream: session.handle })
     const end = isEnd && new EndWatch(isEnd, this.req)
     session.start(response, createClientPipeline(session, { body, delimited, cursor, hooks, end, isShared: false }))

@@ -54,6 +54,8 @@ export interface UpstreamResponse {
   readonly body: UpstreamBody
   /** Whether the body says where it ends. One that ends with its connection may have been cut without a sign. */
   readonly delimited: boolean
+  /** What is left of `timeouts.firstEventMs` where the answer has been waited on before, which ends without an event. */
+  readonly firstEventMs?: number | undefined
   /** A Set-Cookie of the package's own for the client. */
   readonly cookie?: string
 }

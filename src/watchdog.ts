@@ -42,6 +42,11 @@ export class Watchdog {
     return this
   }
 
+  /** What is left of the wait, for one that goes on elsewhere. */
+  get leftMs(): number {
+    return Math.max(PARTS - Math.max(this.#parts, 0), 1) * this.#partMs
+  }
+
   /** A sign of life: the wait starts again. It is one assignment, cheap enough for every read. */
   reset(): void {
     // Back to 0 at the end of the part that is under way, which began before this.

@@ -80,7 +80,8 @@ export class SharedStream implements PipelineSink, FollowedStream {
   readonly #followers = new Followers()
   readonly #lingering: Lingering
 
-  constructor(context: SharedStreamContext, { upstream, delimited }: UpstreamResponse, plain: UpstreamBody) {
+  constructor(context: SharedStreamContext, response: UpstreamResponse, plain: UpstreamBody) {
+    const { upstream, delimited } = response
     const { log, options, share, req, budget, linger } = context
     const { hooks, limits, isEnd, timeouts } = options
     this.context = context
@@ -105,7 +106,12 @@ export class SharedStream implements PipelineSink, FollowedStream {
         isShared: true,
       },
       {
-        body: resumable(context, { body: eventWatched(plain, timeouts, this.cursor), upstream, cursor, stream }),
+        body: resumable(context, {
+          body: eventWatched(plain, timeouts, cursor, response.firstEventMs),
+          upstream,
+          cursor,
+          stream,
+        }),
         delimited,
       },
       this,

@@ -217,7 +217,8 @@ class CommitHold implements UpstreamBody, BodySink {
   }
 
   #commit(): void {
-    this.#settle()?.({ response: this.#asItCame })
+    const firstEventMs = this.#hasEvent ? undefined : this.#eventWait?.leftMs
+    this.#settle()?.({ response: { ...this.#asItCame, firstEventMs } })
   }
 
   #retry(error: UpstreamError, response?: UpstreamResponse): void {

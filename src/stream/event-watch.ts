@@ -13,20 +13,26 @@ export interface EventTimeouts {
   readonly eventMs: number
 }
 
-/** The body of one connection, given up where events stay away; the body itself where there is no such bound. */
+/**
+ * The body of one connection, given up where events stay away; the body itself where there is no such bound.
+ * @param leftMs what is left of `firstEventMs`
+ */
 export function eventWatched(
   body: UpstreamBody,
   { firstEventMs, eventMs }: EventTimeouts,
   progress: Pick<Progress, 'events'>,
+  leftMs: number = firstEventMs,
 ): UpstreamBody {
   if (firstEventMs === 0 && eventMs === 0) return body
-  return new WatchedBody(body, new EventWatch({ firstEventMs, eventMs }, progress))
+  return new WatchedBody(body, new EventWatch({ firstEventMs, eventMs }, progress, leftMs))
 }
 
 class EventWatch implements SilenceWatch {
   readonly #timeouts: EventTimeouts
   // Counts what has passed of the stream, on all of its connections.
   readonly #progress: Pick<Progress, 'events'>
+  // How long the first event is waited for, which may be less than its timeout: a hold has waited before.
+  readonly #firstMs: number
   // How many there were when that was looked at last.
   #events = 0
   // Whether this connection has brought none yet.
@@ -37,16 +43,16 @@ class EventWatch implements SilenceWatch {
   // Set by `stop`. What is looked at after that starts no timer.
   #isOver = false
 
-  constructor(timeouts: EventTimeouts, progress: Pick<Progress, 'events'>) {
+  constructor(timeouts: EventTimeouts, progress: Pick<Progress, 'events'>, firstMs: number) {
     this.#timeouts = timeouts
     this.#progress = progress
+    this.#firstMs = firstMs
   }
 
   start(onSilence: (cause: Error) => void): void {
-    const { firstEventMs } = this.#timeouts
     this.#onSilence = onSilence
     this.#events = this.#progress.events
-    if (firstEventMs > 0) this.#wait('firstEventMs')
+    if (this.#firstMs > 0) this.#wait('firstEventMs', this.#firstMs)
     // A connection that resumes a stream ends a silence between two events.
     else if (this.#events > 0) this.#wait('eventMs')
   }
@@ -82,10 +88,9 @@ class EventWatch implements SilenceWatch {
     this.#wait('eventMs')
   }
 
-  #wait(name: keyof EventTimeouts): void {
-    const ms = this.#timeouts[name]
+  #wait(name: keyof EventTimeouts, ms: number = this.#timeouts[name]): void {
     if (ms === 0) return
-    const onSilence = () => this.#onSilence?.(new Error(`no event in timeouts.${name}, ${ms} ms`))
+    const onSilence = () => this.#onSilence?.(new Error(`no event in timeouts.${name}, ${this.#timeouts[name]} ms`))
     this.#watchdog = new Watchdog(ms, onSilence, () => this.hasMoved())
   }
 }

@@ -231,6 +231,24 @@ for (const [name, limits, timing] of [
   })
 }
 
+for (const [way, options] of Object.entries({ plain: {}, shared: { share: { lingerMs: 0 } } })) {
+  test(`a hold that commits without an event does not start firstEventMs anew (${way})`, async (t) => {
+    const { front } = await held(t, (exchange) => commentsFollow(exchange, ''), {
+      ...options,
+      timeouts: { firstEventMs: 800 },
+      retry: { holdMs: 700 },
+    })
+    const startedAt = performance.now()
+
+    const client = await front.open()
+    const ending = await client.ended()
+
+    const ms = performance.now() - startedAt
+    assert.equal(ending, 'broken')
+    assert.ok(ms >= 700 && ms < 1400, `${ms} ms`)
+  })
+}
+
 test('an event that comes in thousands of chunks is held like any other', async (t) => {
   const { front } = await held(
     t,
