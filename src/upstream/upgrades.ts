@@ -3,7 +3,7 @@
 
 import { ClientRequest, type IncomingMessage, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
-import { type HeaderNames, overlaid } from '../end-to-end.ts'
+import { type HeaderNames, overlaid, withoutHeaders } from '../end-to-end.ts'
 import { UpstreamError } from '../errors.ts'
 import type { ProxyServer } from './http-proxy.ts'
 import type { PathBoundary } from './path-boundary.ts'
@@ -19,19 +19,35 @@ export interface UpgradeHeaders {
 /** Puts the rules on all upgrades of a proxy server. */
 export function interceptUpgrades(server: ProxyServer, boundary: PathBoundary, headers: UpgradeHeaders): void {
   const { ws } = server
+  // Gives the request that is being sent on its stripped headers back.
+  let giveBack = () => {}
   server.ws = (req, socket, options, head) => {
-    if (boundary.admitsRewritten(req.url ?? '/')) {
-      const own = headers.own && { headers: overlaid(options?.headers ?? {}, headers.own) }
-      return ws.call(server, req, socket, own ? { ...options, ...own } : options, head)
+    if (!boundary.admitsRewritten(req.url ?? '/')) {
+      refuseUpgrade(server, req, socket)
+      return Promise.resolve()
     }
-    refuseUpgrade(server, req, socket)
-    return Promise.resolve()
+    const own = headers.own && { headers: overlaid(options?.headers ?? {}, headers.own) }
+    const came = req.headers
+    const restore = () => {
+      req.headers = came
+    }
+    giveBack = restore
+    // httpxy copies them at once, and lays over them what the app adds: stripped afterwards, that would be lost too.
+    req.headers = withoutHeaders(req, headers.stripped).headers
+    try {
+      return ws.call(server, req, socket, own ? { ...options, ...own } : options, head)
+    } finally {
+      restore()
+    }
   }
   server.on('error', closeFailedUpgrade)
-  server.on('proxyReqWs', (_proxyReq, _req, socket) => ignoreErrors(socket))
+  // Comes before the listeners of the app, which has the request as it came.
+  server.on('proxyReqWs', (_proxyReq, _req, socket) => {
+    giveBack()
+    ignoreErrors(socket)
+  })
   server.on('open', ignoreErrors)
   server.on('close', (_proxyRes, socket) => ignoreErrors(socket))
-  if (headers.stripped.size > 0) stripUpgrades(server, headers.stripped)
 }
 
 /** Tells the app's `on.error`, and the client why. */
@@ -68,12 +84,4 @@ function upgradeRefusal({ status, code, message }: UpstreamError): string {
     `Content-Length: ${Buffer.byteLength(body)}`,
   ]
   return `${head.join('\r\n')}\r\n\r\n${body}`
-}
-
-/** The request to the upstream is made of the client's, which the app has as well. */
-function stripUpgrades(server: ProxyServer, stripped: HeaderNames): void {
-  server.on('proxyReqWs', (proxyReq, _req, _socket, { headers = {} }) => {
-    const added = new Set(Object.keys(headers).map((name) => name.toLowerCase()))
-    for (const name of stripped) if (!added.has(name)) proxyReq.removeHeader(name)
-  })
 }

@@ -5,10 +5,10 @@ import type { Duplex } from 'node:stream'
 import { type TestContext, test } from 'node:test'
 import { headerOf } from '../support/client.ts'
 import { type Front, hostsByProtocol } from '../support/front.ts'
-import { proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { type OptionsFor, type Proxied, proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { several } from '../support/several-upstreams.ts'
 import { shared } from '../support/sharing.ts'
-import { type Exchange, startUpstream } from '../support/upstream.ts'
+import { type Exchange, startUpstream, type Upstream } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
 
 const client = { authorization: 'Bearer of-the-user', cookie: 'session=1', 'x-user': 'ada' }
@@ -154,22 +154,11 @@ test("a probe carries its target's own headers", async (t) => {
 })
 
 test('an upgrade is stripped too, and carries what the app and the target add', async (t) => {
-  const { front, upstream } = await proxied(t, ({ url }) => ({
+  const { front, arrived } = await upgradable(t, ({ url }) => ({
     target: { url, headers: { 'x-api-key': 'secret' } },
     headers: { Authorization: 'Bearer for-all' },
     stripHeaders: [...stripHeaders, 'x-api-key'],
-    ws: true,
   }))
-  const arrived = new Promise<IncomingHttpHeaders>((resolve) => {
-    upstream.server.on('upgrade', (req: IncomingMessage, socket: Duplex) => {
-      resolve(req.headers)
-      socket.end()
-    })
-  })
-  // The first request shows the middleware its server.
-  const ordinary = front.request()
-  ;(await upstream.next()).answer(200)
-  await ordinary.ended()
 
   upgrade(t, front, { ...client, 'x-api-key': 'of-the-user' })
   const headers = await within(arrived, 'the upgrade to reach the upstream')
@@ -177,6 +166,41 @@ test('an upgrade is stripped too, and carries what the app and the target add', 
   assert.deepEqual(ofClient(headers), { authorization: 'Bearer for-all', 'x-user': 'ada' })
   assert.equal(headers['x-api-key'], 'secret')
   assert.equal(headers.upgrade, 'websocket')
+})
+
+test('an upgrade carries what auth, headers and xfwd add, although stripHeaders names it', async (t) => {
+  const { front, arrived } = await upgradable(t, {
+    auth: 'app:secret',
+    headers: { 'X-Api-Key': 'of-the-app' },
+    xfwd: true,
+    stripHeaders: ['authorization', 'cookie', 'x-api-key', 'x-forwarded-for', 'x-forwarded-proto'],
+  })
+
+  upgrade(t, front, { ...client, 'x-api-key': 'of-the-user', 'x-forwarded-for': '6.6.6.6', 'x-forwarded-proto': 'wss' })
+  const headers = await within(arrived, 'the upgrade to reach the upstream')
+
+  assert.deepEqual(ofClient(headers), {
+    authorization: `Basic ${Buffer.from('app:secret').toString('base64')}`,
+    'x-user': 'ada',
+  })
+  assert.equal(headers['x-api-key'], 'of-the-app')
+  assert.match(String(headers['x-forwarded-for']), /127\.0\.0\.1$/)
+  assert.doesNotMatch(String(headers['x-forwarded-for']), /6\.6\.6\.6/)
+  assert.equal(headers['x-forwarded-proto'], 'ws')
+})
+
+test('the app still sees what an upgrade is stripped of', async (t) => {
+  const seen: unknown[] = []
+  const { front, arrived } = await upgradable(t, {
+    stripHeaders,
+    on: { proxyReqWs: (_proxyReq, req) => void seen.push(req.headers.cookie) },
+  })
+  front.server.on('upgrade', (req: IncomingMessage) => seen.push(req.headers.cookie))
+
+  upgrade(t, front, client)
+  await within(arrived, 'the upgrade to reach the upstream')
+
+  assert.deepEqual(seen, ['session=1', 'session=1'])
 })
 
 test('clients that differ in stripped headers alone share a stream', async (t) => {
@@ -201,6 +225,23 @@ test('a stripped Last-Event-ID does not come back out of the query', async (t) =
 
   assert.equal(upstream.exchanges[0]?.headers['last-event-id'], undefined)
 })
+
+interface Upgradable extends Proxied<Upstream> {
+  /** The headers of the first upgrade that reaches the upstream. */
+  arrived: Promise<IncomingHttpHeaders>
+}
+
+async function upgradable(t: TestContext, options: OptionsFor<Upstream>): Promise<Upgradable> {
+  const arrangement = await proxied(t, options)
+  const arrived = new Promise<IncomingHttpHeaders>((resolve) => {
+    arrangement.upstream.server.on('upgrade', (req: IncomingMessage, socket: Duplex) => {
+      resolve(req.headers)
+      socket.end()
+    })
+  })
+  arrangement.front.server.on('upgrade', arrangement.proxy.upgrade)
+  return { ...arrangement, arrived }
+}
 
 /** What of a client's headers has arrived. */
 function ofClient(headers: IncomingHttpHeaders): Record<string, unknown> {
