@@ -70,7 +70,7 @@ export interface Page {
   readonly state: KeyState | undefined
 }
 
-/** Who is told that there is something new. It may miss calls, and may get one twice; it checks positions. */
+/** Who is told that there is something new. It may miss calls, and may get one twice; it checks positions, and does not throw. */
 export interface Doorbell {
   /** These have been added, in this order. Called in the order of additions; only small ones are told in this way. */
   onEntries(entries: readonly StoredEntry[]): void
