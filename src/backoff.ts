@@ -18,10 +18,28 @@ export function backoff(tries: number, baseMs: number, maxMs: number, chance: ()
   return Math.round(doubled(tries, baseMs, maxMs) * (0.5 + chance() / 2))
 }
 
+/** As many moments as are asked for, each in a slice of the time of its own, in no order. */
+export function spread(count: number, withinMs: number, chance: () => number = Math.random): number[] {
+  return shuffled(
+    Array.from({ length: count }, (_, i) => ((i + chance()) / count) * withinMs),
+    chance,
+  )
+}
+
 /** A delay drawn from the range. */
 export function jittered(
   [minMs, maxMs]: readonly [minMs: number, maxMs: number],
   chance: () => number = Math.random,
 ): number {
   return Math.round(minMs + chance() * (maxMs - minMs))
+}
+
+function shuffled<T>(items: readonly T[], chance: () => number): T[] {
+  const shuffled = [...items]
+  for (let i = shuffled.length - 1; i > 0; i--) {
+    const j = Math.floor(chance() * (i + 1))
+    const [a, b] = [shuffled[i], shuffled[j]]
+    if (a !== undefined && b !== undefined) [shuffled[i], shuffled[j]] = [b, a]
+  }
+  return shuffled
 }

@@ -1,5 +1,6 @@
 // Ending all open streams without a crowd at the door: each at its own moment, told to come back at its own moment.
 
+import { spread } from './backoff.ts'
 import type { Session } from './stream/session.ts'
 
 export interface DrainOptions {
@@ -49,8 +50,7 @@ export class Drain {
 
   /** All get their turn, in an order that has nothing to do with their age. */
   schedule(sessions: readonly Session[]): void {
-    const turns = sessions.map((_, i) => ((i + Math.random()) / sessions.length) * this.#plan.withinMs * SPREAD)
-    shuffle(turns).forEach((turn, i) => {
+    spread(sessions.length, this.#plan.withinMs * SPREAD).forEach((turn, i) => {
       const session = sessions[i]
       if (session) this.#endAfter(session, turn)
     })
@@ -97,12 +97,3 @@ export class Drain {
 
 // The last ones need a moment to leave before the deadline.
 const SPREAD = 0.9
-
-function shuffle<T>(items: T[]): T[] {
-  for (let i = items.length - 1; i > 0; i--) {
-    const j = Math.floor(Math.random() * (i + 1))
-    const [a, b] = [items[i], items[j]]
-    if (a !== undefined && b !== undefined) [items[i], items[j]] = [b, a]
-  }
-  return items
-}

@@ -51,13 +51,11 @@ export class Middleware {
     const pool = options.upstreams.pool && createPool(options.upstreams.pool)
     const { connectMs, responseMs } = options.timeouts
     this.#options = options
-    const only = pool?.members.length === 1 ? pool.members[0] : undefined
+    const { fallback } = options
+    const routed = fallback === undefined ? undefined : { target: fallback, headers: undefined }
     const stripped = new Set(options.stripHeaders)
     const callbackFailed = failureReport(options.hpm.logger)
-    this.#proxy = createHttpProxy(options.hpm, only?.target ?? options.fallback, only !== undefined, callbackFailed, {
-      stripped,
-      own: pool?.members[0]?.headers,
-    })
+    this.#proxy = createHttpProxy(options.hpm, () => pool?.members[0] ?? routed, stripped, callbackFailed)
     this.#observer = new Observer(options, this.#proxy.report, callbackFailed)
     const observer = this.#observer
     const admission = new Admission(options.limits)

@@ -39,7 +39,7 @@ import { type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts
 export interface ResolvedOptions {
   /** The options that are passed on. */
   readonly hpm: HpmOptions
-  /** The target of requests that no pool and no router places: http-proxy-middleware is created with it. */
+  /** The target of requests that neither a pool nor a router places. */
   readonly fallback: Target | undefined
   readonly upstreams: ResolvedUpstreams
   /** In lower case. */

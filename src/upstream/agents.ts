@@ -4,39 +4,68 @@
 import http from 'node:http'
 import https from 'node:https'
 import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
+import type { Upstream } from './transport.ts'
 
 type Socket = Parameters<http.Agent['keepSocketAlive']>[0]
 
 /** The agents of one proxy, for requests that bring none of the app's own. */
 export interface Agents {
-  /** Kept-alive connections without a limit in number. */
-  pooled(secure: boolean): http.Agent
+  /** Kept-alive connections without a limit in number: an upstream's own, or, without one, those to where a router leads. */
+  pooled(secure: boolean, upstream: Upstream | undefined): http.Agent
   /** Always a new connection: for a request that cannot be sent twice, and after a pooled one turned out dead. */
   fresh(secure: boolean): http.Agent
+  /** No request follows: connections to it that are idle end, and those in use behind their answer. */
+  retire(upstream: Upstream): void
   /** Ends all connections, those of open requests included. */
   destroy(): void
 }
 
+interface AgentPair {
+  readonly plain: http.Agent
+  readonly secured: http.Agent
+}
+
 export function createAgents(): Agents {
-  const kept = { keepAlive: true, keepAliveMsecs: UPSTREAM_SILENCE_MS, maxSockets: Number.POSITIVE_INFINITY }
-  const plain = withIdleGuard(new http.Agent(kept))
-  const secured = withIdleGuard(new https.Agent(kept))
-  const plainOnce = usedOnce(new http.Agent(kept))
-  const securedOnce = usedOnce(new https.Agent(kept))
+  const once = createPair(usedOnce)
+  const pooled = new Map<Upstream | undefined, AgentPair>()
+  // Those of upstreams that are retired. They go when their last connection has ended.
+  const retired = new Set<http.Agent>()
   return {
-    pooled: (secure) => (secure ? secured : plain),
-    fresh: (secure) => (secure ? securedOnce : plainOnce),
+    pooled(secure, upstream) {
+      const pair = pooled.get(upstream) ?? createPair(withIdleGuard)
+      pooled.set(upstream, pair)
+      return secure ? pair.secured : pair.plain
+    },
+    fresh: (secure) => (secure ? once.secured : once.plain),
+    retire(upstream) {
+      for (const agent of agentsOf(pooled.get(upstream))) {
+        usedOnce(agent)
+        for (const socket of Object.values(agent.freeSockets).flatMap((idle) => idle ?? [])) endIdle.call(socket)
+        retired.add(agent)
+      }
+      pooled.delete(upstream)
+      for (const agent of retired) if (Object.keys(agent.sockets).length === 0) retired.delete(agent)
+    },
     destroy() {
-      for (const agent of [plain, secured, plainOnce, securedOnce]) agent.destroy()
+      for (const agent of [...agentsOf(once), ...[...pooled.values()].flatMap(agentsOf), ...retired]) agent.destroy()
     },
   }
+}
+
+function createPair(prepared: <A extends http.Agent>(agent: A) => A): AgentPair {
+  const kept = { keepAlive: true, keepAliveMsecs: UPSTREAM_SILENCE_MS, maxSockets: Number.POSITIVE_INFINITY }
+  return { plain: prepared(new http.Agent(kept)), secured: prepared(new https.Agent(kept)) }
+}
+
+function agentsOf(pair: AgentPair | undefined): http.Agent[] {
+  return pair ? [pair.plain, pair.secured] : []
 }
 
 /**
  * Closes a connection after its first answer. The request does not say so: an upstream that knows closes as soon as it
  * has answered, and where that is before it has read all of a body, the reset overtakes the answer.
  */
-function usedOnce(agent: http.Agent): http.Agent {
+function usedOnce<A extends http.Agent>(agent: A): A {
   return Object.assign(agent, { keepSocketAlive: () => false })
 }
 

@@ -5,19 +5,14 @@ import { ClientRequest, IncomingMessage, type ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { asError, awaited, isThenable, promised, type ReportFailure, tell } from '../app-callback.ts'
+import { type HeaderNames, overlaid } from '../end-to-end.ts'
 import { createProxyMiddleware, type HpmOptions, type HpmTarget, type Plugin, proxyEventsPlugin } from '../hpm.ts'
 import { logLines } from './log-lines.ts'
 import { originForm, PathBoundary } from './path-boundary.ts'
 import { createPathFilter } from './path-filter.ts'
 import { StandInRequest, StandInResponse } from './stand-ins.ts'
-import {
-  closeFailedUpgrade,
-  failUpgrade,
-  ignoreErrors,
-  interceptUpgrades,
-  refuseUpgrade,
-  type UpgradeHeaders,
-} from './upgrades.ts'
+import type { Upstream } from './transport.ts'
+import { closeFailedUpgrade, failUpgrade, ignoreErrors, interceptUpgrades, refuseUpgrade } from './upgrades.ts'
 
 /** httpxy's server, on which http-proxy-middleware and its plugins listen. */
 export type ProxyServer = Parameters<Plugin>[0]
@@ -41,18 +36,19 @@ export interface HttpProxy {
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
 }
 
+/** An upstream as far as it is used here; see `Upstream`. */
+export type Fallback = Pick<Upstream, 'target' | 'headers'>
+
 /**
- * @param target for requests that have no upstream of their own
- * @param isOnly whether there is no other, so that asking a router, and waiting for it, can be left out
- * @param upgrades what becomes of the headers of upgrades, which are no attempts
+ * @param fallback the upstream of requests that none was chosen for, as upgrades are: asked for with each of them
+ * @param stripped headers that upgrades, which are no attempts, lose as well
  * @param callbackFailed told of handlers that fail where nothing else shows it
  */
 export function createHttpProxy(
   hpm: HpmOptions,
-  target: HpmTarget | undefined,
-  isOnly: boolean,
+  fallback: () => Fallback | undefined,
+  stripped: HeaderNames,
   callbackFailed: ReportFailure,
-  upgrades: UpgradeHeaders,
 ): HttpProxy {
   // `ws` would subscribe to upgrades only when the first response is over, which for a stream may be never.
   const { pathFilter: _pathFilter, plugins = [], ejectPlugins = false, pathRewrite, router, ws: _ws, ...rest } = hpm
@@ -65,12 +61,13 @@ export function createHttpProxy(
     server = installed
     interceptPasses(installed)
     interceptEvents(installed, callbackFailed)
-    interceptUpgrades(installed, boundary, upgrades)
+    interceptUpgrades(installed, boundary, stripped)
   }
   const errorListeners = (): ErrorListener[] =>
     (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade)
   const endListeners = (): EndListener[] => server?.rawListeners('end') ?? []
-  const route = routerOf(router, target, isOnly)
+  const route = routerOf(router, fallback)
+  const target = fallback()?.target
   const middleware = createProxyMiddleware({
     ...rest,
     ...(pathRewrite !== undefined && { pathRewrite: rewriteOf(pathRewrite) }),
@@ -145,13 +142,20 @@ function rewriteOf(pathRewrite: PathRewrite): PathRewrite {
 }
 
 /** The app's router, or one that finds the upstream chosen for the pass; absent where there is nothing to choose. */
-function routerOf(router: HpmOptions['router'], target: HpmTarget | undefined, isOnly: boolean): Router | undefined {
+function routerOf(router: HpmOptions['router'], fallback: () => Fallback | undefined): Router | undefined {
   if (typeof router === 'function') {
     return awaited('router', async (req, res, options) =>
       checkRouted(await router(originalRequest(req), res && originalResponse(res), options)),
     )
   }
-  return isOnly ? undefined : (router ?? ((_req, res) => chosenTarget(res) ?? target ?? ''))
+  if (router !== undefined || !fallback()) return router
+  return (_req, res, options) => chosenTarget(res) ?? useFallback(fallback(), options)
+}
+
+/** For an upgrade, whose options these are; the headers of an attempt are put on when it is prepared. */
+function useFallback(fallback: Fallback | undefined, options: HpmOptions): HpmTarget {
+  if (fallback?.headers) options.headers = overlaid(options.headers ?? {}, fallback.headers)
+  return fallback?.target ?? ''
 }
 
 /** Asks the handler of a pass before httpxy begins with it; passes without a stand-in are upgrades. */

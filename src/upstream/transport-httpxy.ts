@@ -1,7 +1,7 @@
 // The transport over HTTP/1.1: each request is one pass through http-proxy-middleware, on stand-ins for the client's own
 // request and response. What httpxy and Node tell of the pass becomes the events of a transport.
 
-import type { ClientRequest, IncomingMessage } from 'node:http'
+import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { overlaid } from '../end-to-end.ts'
@@ -38,6 +38,9 @@ export function createHttpxyTransport(context: HttpxyContext): Transport {
       const pass = new Pass(order, events, context)
       pass.start()
       return pass
+    },
+    retire(upstream) {
+      context.agents.retire(upstream)
     },
     close() {
       context.agents.destroy()
@@ -112,9 +115,7 @@ class Pass implements PassHandler, TransportRequest {
     const target = this.#targetOf(options, req)
     if (target) options.target = target
     this.#hasOwnAgent = options.agent === undefined
-    const { fresh, pooled } = this.#context.agents
-    const agent = this.#order.isFresh ? fresh : pooled
-    options.agent ??= agent(isSecure(target))
+    options.agent ??= this.#agentFor(isSecure(target))
     const own = this.#order.upstream?.headers
     if (own) options.headers = overlaid(options.headers ?? {}, own)
     // It is used as the request's options and written to.
@@ -213,6 +214,12 @@ class Pass implements PassHandler, TransportRequest {
     const chosen = options.target === this.target ? this.#order.upstream?.parsed : options.target
     const given = chosen && options.prependPath === false ? withoutPath(chosen) : chosen
     return given && queryOntoTarget(given, options, req)
+  }
+
+  #agentFor(secure: boolean): Agent {
+    const { isFresh, upstream } = this.#order
+    const { agents } = this.#context
+    return isFresh ? agents.fresh(secure) : agents.pooled(secure, upstream)
   }
 
   /** httpxy takes a body that is a stream as `options.buffer`; another one it pipes from the stand-in. */

@@ -33,6 +33,8 @@ export interface Upstream {
 export interface Transport {
   /** Sends a request. The events may begin before this returns. */
   send(order: TransportOrder, events: TransportEvents): TransportRequest
+  /** An upstream has gone, or the last request to it since: connections to it that are idle end, those in use behind their answer. */
+  retire(upstream: Upstream): void
   /** Ends all connections, those of open streams included. */
   close(): void
 }

@@ -3,21 +3,16 @@
 
 import { ClientRequest, type IncomingMessage, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
-import { type HeaderNames, overlaid, withoutHeaders } from '../end-to-end.ts'
+import { type HeaderNames, withoutHeaders } from '../end-to-end.ts'
 import { UpstreamError } from '../errors.ts'
 import type { ProxyServer } from './http-proxy.ts'
 import type { PathBoundary } from './path-boundary.ts'
 
-/** What becomes of the headers of a WebSocket's request on its way to the upstream. */
-export interface UpgradeHeaders {
-  /** Those of the client that do not travel on. */
-  readonly stripped: HeaderNames
-  /** The target's own, over those of the client. */
-  readonly own: Readonly<Record<string, string>> | undefined
-}
-
-/** Puts the rules on all upgrades of a proxy server. */
-export function interceptUpgrades(server: ProxyServer, boundary: PathBoundary, headers: UpgradeHeaders): void {
+/**
+ * Puts the rules on all upgrades of a proxy server.
+ * @param stripped headers of the client that do not travel on
+ */
+export function interceptUpgrades(server: ProxyServer, boundary: PathBoundary, stripped: HeaderNames): void {
   const { ws } = server
   // Gives the request that is being sent on its stripped headers back.
   let giveBack = () => {}
@@ -26,16 +21,15 @@ export function interceptUpgrades(server: ProxyServer, boundary: PathBoundary, h
       refuseUpgrade(server, req, socket)
       return Promise.resolve()
     }
-    const own = headers.own && { headers: overlaid(options?.headers ?? {}, headers.own) }
     const came = req.headers
     const restore = () => {
       req.headers = came
     }
     giveBack = restore
     // httpxy copies them at once, and lays over them what the app adds: stripped afterwards, that would be lost too.
-    req.headers = withoutHeaders(req, headers.stripped).headers
+    req.headers = withoutHeaders(req, stripped).headers
     try {
-      return ws.call(server, req, socket, own ? { ...options, ...own } : options, head)
+      return ws.call(server, req, socket, options, head)
     } finally {
       restore()
     }

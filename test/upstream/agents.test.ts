@@ -1,4 +1,4 @@
-// An upstream that speaks on a connection that waits loses it, with TLS and without.
+// Connections that wait: an upstream that speaks on one loses it, with TLS and without, and one that has gone loses all.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http, { type ClientRequest, type IncomingMessage } from 'node:http'
@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { createServer as createTlsServer } from 'node:tls'
 import { createAgents } from '../../src/upstream/agents.ts'
 import { certificate } from '../support/certificate.ts'
+import { within } from '../support/waiting.ts'
 
 const answer = 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown'
 const unasked = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen'
@@ -56,6 +57,32 @@ for (const secure of [false, true]) {
   })
 }
 
+test('the idle connection to an upstream that is retired ends, and one in use ends behind its answer', async (t) => {
+  const { ask, agents, upstream, connections } = await arrange(t, false)
+  await Promise.all([ask(), ask()])
+  const closed = connections.map((connection) => once(connection, 'close'))
+  const inUse = ask()
+
+  agents.retire(upstream)
+  const { request, body } = await inUse
+  await within(Promise.all(closed), 'both connections to end')
+
+  assert.deepEqual([body, request.reusedSocket, connections.length], ['own', true, 2])
+})
+
+test('an upstream that is retired and comes back keeps its connections again, and others never lost theirs', async (t) => {
+  const { ask, agents, upstream, connections } = await arrange(t, false)
+  await ask()
+
+  agents.retire({ ...upstream })
+  const { request: kept } = await ask()
+  agents.retire(upstream)
+  await ask()
+  const { request: again } = await ask()
+
+  assert.deepEqual([kept.reusedSocket, again.reusedSocket, connections.length], [true, true, 2])
+})
+
 async function arrange(t: TestContext, secure: boolean) {
   const connections: Socket[] = []
   const serve = (socket: Socket): void => {
@@ -65,6 +92,8 @@ async function arrange(t: TestContext, secure: boolean) {
   const server = secure ? createTlsServer(certificate, serve) : createServer(serve)
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const { port } = server.address() as AddressInfo
+  const target = `http://127.0.0.1:${port}`
+  const upstream = { target, parsed: target, url: target, headers: undefined }
   const agents = createAgents()
   t.after(() => {
     agents.destroy()
@@ -73,7 +102,7 @@ async function arrange(t: TestContext, secure: boolean) {
   })
 
   async function ask(): Promise<{ request: ClientRequest; body: string }> {
-    const options = { agent: agents.pooled(secure), host: '127.0.0.1', port, rejectUnauthorized: false }
+    const options = { agent: agents.pooled(secure, upstream), host: '127.0.0.1', port, rejectUnauthorized: false }
     const request = (secure ? https : http).request(options).end()
     const [response] = (await once(request, 'response')) as [IncomingMessage]
     let body = ''
@@ -82,5 +111,11 @@ async function arrange(t: TestContext, secure: boolean) {
     await new Promise((resolve) => setImmediate(resolve))
     return { request, body }
   }
-  return { ask, free: () => Object.values(agents.pooled(secure).freeSockets).flatMap((all) => all ?? []), connections }
+  return {
+    ask,
+    agents,
+    upstream,
+    free: () => Object.values(agents.pooled(secure, upstream).freeSockets).flatMap((all) => all ?? []),
+    connections,
+  }
 }

@@ -163,6 +163,7 @@ function play({ abort = new Abort(), mayArriveTwice = true, onSend, ...state }: 
       const sent = { upstream: 'http://a', mayHaveArrived: false, waitsFor: 'connection', ...state } as const
       return { ...sent, abort: () => void played.aborts++ }
     },
+    retire() {},
     close() {},
   }
   played.result = makeAttempt({
