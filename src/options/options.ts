@@ -363,8 +363,9 @@ export interface SseProxyOptions<
   /**
    * Called when the upstream is lost for good (close reason `upstream-lost`, `error.code` says how), before the transfer breaks.
    * Returns an event of the app's own that is sent first, or nothing. It is not sent inside an event, nor past
-   * `limits.bufferBytes`, and the function is not called when the client has left. With `share` it is called once, with the
-   * shared stream, and its event goes to all clients.
+   * `limits.bufferBytes`; the transfer breaks when the client has taken it, or `timeouts.writeMs` has passed. The function is
+   * not called when the client has left. With `share` it is called once, with the shared stream, and its event goes to all
+   * clients.
    *
    * Synchronous: an async function is refused at creation. A throw, a promise or what is no event is reported as a hook's
    * failure (`ERR_SSE_PROXY_HOOK`), and the transfer breaks without it. Cannot be used with `framing: 'bytes'`.

@@ -55,6 +55,8 @@ export class ClientWriter {
   #connection: Socket | undefined
   // Backpressure: set when a write was not taken, cleared by 'drain'. One listener waits for that, however many writes.
   #isBehind = false
+  // Set by the first `break` over HTTP/2, whose reset waits for what has been written.
+  #isBreaking = false
 
   constructor(req: IncomingMessage, res: ServerResponse, fastLane: boolean) {
     this.#req = req
@@ -196,18 +198,16 @@ export class ClientWriter {
     this.end()
   }
 
-  /** Ends the response so that the client knows it for incomplete. What has been written still leaves. */
+  /**
+   * Ends the response so that the client knows it for incomplete. What has been written still leaves, while the client takes
+   * it; called again, this lets go of the client at once.
+   */
   break(): void {
     this.stopWaiting()
     const res = this.#res
     if (res.destroyed) return
     const stream = http2Stream(res)
-    if (stream) {
-      // One turn for what was written to become frames; the reset drops the rest. With an error, since without one
-      // an end of the stream would go out first.
-      setImmediate(() => stream.destroy(new Error('the upstream was lost')))
-      return
-    }
+    if (stream) return this.#breakStream(stream)
     const { socket } = res
     // One that has been ended already, because the client has, cannot be reset any more, nor be waited for.
     if (!socket?.writable) return void res.destroy()
@@ -222,6 +222,17 @@ export class ClientWriter {
     } else {
       res.destroy()
     }
+  }
+
+  #breakStream(stream: ServerHttp2Stream): void {
+    if (this.#isBreaking) return this.destroy()
+    this.#isBreaking = true
+    // One turn for what was written to become frames. With an error, since without one an end of the stream would go out first.
+    const reset = () => void setImmediate(() => stream.destroy(new Error('the upstream was lost')))
+    if (this.waitingBytes === 0 || stream.writableEnded) return reset()
+    // The reset would drop what the client's window has no room for. An empty write is done when all before it is.
+    stream.write('', reset)
+    this.#guardLastBytes()
   }
 
   /** Lets go of the client at once; what waits for it is dropped. */

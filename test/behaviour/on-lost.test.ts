@@ -1,8 +1,10 @@
 // A stream that loses its upstream may have a last event of the app's own: at a boundary, and then the transfer breaks.
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
-import { hostsByProtocol } from '../support/front.ts'
-import { proxied, type SseProxyOptions } from '../support/proxied.ts'
+import type { ServerResponse } from 'node:http'
+import { type TestContext, test } from 'node:test'
+import type { Client } from '../support/client.ts'
+import { type Host, hostsByProtocol } from '../support/front.ts'
+import { proxied, type SseProxy, type SseProxyOptions } from '../support/proxied.ts'
 import { shared } from '../support/sharing.ts'
 import type { EventStream, Upstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
@@ -214,6 +216,67 @@ test('a stream that was opened early and gets no answer has the event of onLost'
   assert.equal(await client.ended(), 'broken')
   assert.equal(client.text, 'data: ERR_SSE_PROXY_BAD_ANSWER\n\n')
 })
+
+// More than the buffers of all the sockets on the way take, and than an HTTP/2 client lets come unread.
+const large = 'x'.repeat(12_000_000)
+
+/** A stream whose upstream is lost while the client does not read; what `onLost` returns is on its way. */
+async function losing(
+  t: TestContext,
+  host: Host,
+  timeouts: { writeMs: number },
+): Promise<{ client: Client; proxy: SseProxy; isOver: () => boolean }> {
+  let isOver = false
+  const { upstream, proxy, front } = await proxied(
+    t,
+    { onLost: () => ({ data: large }), limits: { bufferBytes: 50_000_000 }, timeouts },
+    { host, before: [noteEnd] },
+  )
+  function noteEnd(_req: unknown, res: ServerResponse, next: () => void): void {
+    res.once('close', () => {
+      isOver = true
+    })
+    next()
+  }
+  const client = front.request()
+  const stream = (await upstream.next()).stream()
+  stream.write(first)
+  await client.waitFor(first)
+  client.pause()
+  stream.reset()
+  await until(() => proxy.stats().closed['upstream-lost'] === 1, 'the loss')
+  // A turn for what is done behind the loss.
+  await new Promise(setImmediate)
+  await new Promise(setImmediate)
+  return { client, proxy, isOver: () => isOver }
+}
+
+for (const host of hostsByProtocol) {
+  test(`a client that reads late has the whole event of onLost, however large, before the break (${host})`, async (t) => {
+    const { client, isOver } = await losing(t, host, { writeMs: 60_000 })
+    const isOverBefore = isOver()
+
+    client.resume()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.length, first.length + `data: ${large}\n\n`.length)
+    assert.equal(isOverBefore, false)
+  })
+
+  test(`a client that does not read the event of onLost is let go after writeMs (${host})`, async (t) => {
+    const { isOver } = await losing(t, host, { writeMs: 80 })
+
+    await until(isOver, 'the client to be let go')
+  })
+
+  test(`a client that does not read the event of onLost is let go at the end of a drain (${host})`, async (t) => {
+    const { isOver, proxy } = await losing(t, host, { writeMs: 60_000 })
+
+    await proxy.close({ withinMs: 50 })
+
+    await until(isOver, 'the client to be let go')
+  })
+}
 
 function sendMuch(stream: EventStream): void {
   stream.write(`data: ${'x'.repeat(100)}\n\n`)
