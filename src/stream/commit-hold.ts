@@ -4,6 +4,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { AbortState } from '../abort.ts'
 import { asError, type ReportFailure } from '../app-callback.ts'
+import { ByteStore } from '../bytes.ts'
 import { StreamError, UpstreamError } from '../errors.ts'
 import { EventReader } from '../events/event-reader.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
@@ -66,9 +67,8 @@ class CommitHold implements UpstreamBody, BodySink {
   readonly #silence: Watchdog | undefined
   // Runs where a wait for events is bounded; comments do not reset it.
   #eventWait: Watchdog | undefined
-  // What has come before `start`: the first so many bytes of this. Small chunks cost no more than their bytes.
-  #held: Buffer = NOTHING
-  #heldBytes = 0
+  // What has come before `start`.
+  readonly #held = new ByteStore()
   // Whether the wait is for the next event and no more for the first.
   #hasEvent = false
   // How the body ended, where that was before `start`.
@@ -109,14 +109,12 @@ class CommitHold implements UpstreamBody, BodySink {
   // UpstreamBody: for whoever reads the answer once that is decided.
 
   get hasBegun(): boolean {
-    return this.#heldBytes > 0
+    return this.#held.length > 0
   }
 
   start(sink: BodySink): void {
     this.#sink = sink
-    const held = this.#held.subarray(0, this.#heldBytes)
-    this.#held = NOTHING
-    this.#heldBytes = 0
+    const held = this.#held.take()
     if (held.length > 0) sink.onData(held)
     if (this.#ending !== undefined) this.#end(this.#ending)
     else if (!this.#paused) this.#body.unpause()
@@ -145,10 +143,10 @@ class CommitHold implements UpstreamBody, BodySink {
 
   onData(chunk: Buffer): void {
     if (this.#sink) return this.#sink.onData(chunk)
-    this.#keep(chunk)
+    this.#held.add(chunk)
     if (this.#decide) this.#look(chunk)
     // Decided, and not read yet.
-    else if (this.#heldBytes > this.#options.bufferBytes) this.#body.pause()
+    else if (this.#held.length > this.#options.bufferBytes) this.#body.pause()
   }
 
   onEnd(): void {
@@ -171,17 +169,6 @@ class CommitHold implements UpstreamBody, BodySink {
     else sink?.onBroken(ending)
   }
 
-  #keep(chunk: Buffer): void {
-    const bytes = this.#heldBytes + chunk.length
-    if (bytes > this.#held.length) {
-      const larger = Buffer.allocUnsafe(Math.max(bytes, 2 * this.#held.length))
-      this.#held.copy(larger, 0, 0, this.#heldBytes)
-      this.#held = larger
-    }
-    chunk.copy(this.#held, this.#heldBytes)
-    this.#heldBytes = bytes
-  }
-
   #look(chunk: Buffer): void {
     this.#silence?.reset()
     try {
@@ -192,7 +179,7 @@ class CommitHold implements UpstreamBody, BodySink {
       this.#body.destroy()
       return this.#retry(new UpstreamError('ERR_SSE_PROXY_HOOK', this.#response.upstream, thrown))
     }
-    if (this.#heldBytes >= this.#options.bufferBytes) this.#commit()
+    if (this.#held.length >= this.#options.bufferBytes) this.#commit()
   }
 
   /** The rest of what came is not asked about once there is a verdict. */
@@ -266,8 +253,6 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#retry(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#response.upstream, this.#signal.reason))
   }
 }
-
-const NOTHING = Buffer.alloc(0)
 
 /** By name in lower case; several lines of one name as a list. */
 function headersOf({ headers }: UpstreamResponse): Readonly<Record<string, string | readonly string[]>> {
