@@ -32,6 +32,7 @@ export type {
   HealthOptions,
   KeepaliveOptions,
   LimitOptions,
+  NdjsonSource,
   ReplayOptions,
   ResumeOptions,
   RetryOptions,
@@ -41,6 +42,7 @@ export type {
   StreamGap,
   Target,
   TimeoutOptions,
+  ToEvent,
   WeightedTarget,
 } from './options/options.ts'
 export { type SseProxy, sseProxy } from './sse-proxy.ts'

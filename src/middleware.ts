@@ -17,6 +17,7 @@ import { type Next, type ProxyContext, ProxyRequest } from './request.ts'
 import { SharedStreams } from './share/shared-streams.ts'
 import { createInspect } from './stream/commit-hold.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
+import { createTranslate } from './translate/from.ts'
 import { onTurn } from './turn.ts'
 import { createAgents } from './upstream/agents.ts'
 import { createHttpProxy, type HttpProxy } from './upstream/http-proxy.ts'
@@ -79,6 +80,8 @@ export class Middleware {
         pool,
         retry,
         judgesStreams: options.isEnd !== undefined,
+        format: options.from?.format,
+        translate: createTranslate(options),
         inspect: createInspect(options, callbackFailed),
         observer,
       },

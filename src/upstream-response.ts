@@ -81,6 +81,14 @@ export type Inspected =
 /** Looks at the beginning of an answer before anything of it leaves; never rejects. */
 export type Inspect = (response: UpstreamResponse, req: IncomingMessage, signal: AbortState) => Promise<Inspected>
 
+/** What an answer is an answer to. */
+export interface AskedFor {
+  readonly req: IncomingMessage
+}
+
+/** The option `from`: an answer in another format as an event stream; any other answer as it is. */
+export type Translate = (response: UpstreamResponse, asked: AskedFor) => UpstreamResponse
+
 /** A 200 of media type text/event-stream: RFC 9110 compares types without case or parameters. */
 export function isEventStream(response: UpstreamResponse): boolean {
   return response.status === 200 && /^\s*text\/event-stream\s*(;|$)/i.test(headerOf(response, 'content-type') ?? '')

@@ -2,7 +2,7 @@
 // the first of them, so that each event is parsed once. A pipeline has one for each stream, and none where the option is off.
 
 import type { IncomingMessage } from 'node:http'
-import { StreamError } from '../errors.ts'
+import { isUpstreamsFault, StreamError } from '../errors.ts'
 import type { StreamEvent, TransformHook } from './event.ts'
 import { createBlockParser } from './event-text.ts'
 
@@ -37,8 +37,8 @@ export class EndWatch {
   lossOf(cut: StreamError | undefined, tail: readonly Buffer[]): StreamError | undefined {
     if (!cut && !this.#isSeen && tail.length > 0) this.#lookAtTail(Buffer.concat(tail))
     if (!this.#isSeen) return cut ?? new StreamError('ERR_SSE_PROXY_INCOMPLETE')
-    // What comes behind the end is lost with the connection. An event that hooks could not take is another matter.
-    return cut?.code === 'ERR_SSE_PROXY_EVENT_TOO_LARGE' ? cut : undefined
+    // What comes behind the end is lost with the connection. An event that could not be taken is another matter.
+    return cut && !isUpstreamsFault(cut) ? cut : undefined
   }
 
   #look(event: StreamEvent): void {

@@ -20,6 +20,7 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'share',
   'isEnd',
   'onLost',
+  'from',
   'fastLane',
   'onDisconnect',
   'unavailable',

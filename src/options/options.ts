@@ -2,7 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { CloseReason, SseProxyError } from '../errors.ts'
-import type { SseStream, StreamEvent, TransformHook } from '../events/event.ts'
+import type { HookResult, SseStream, StreamEvent, TransformHook } from '../events/event.ts'
 import type { HpmOptions } from '../hpm.ts'
 
 /** Comments that are sent while a stream is silent, so that no proxy or load balancer on the way closes it. */
@@ -295,6 +295,20 @@ export interface StreamGap {
   readonly resumedAfterId: string
 }
 
+/**
+ * Makes events of one JSON value of the upstream's: an event or several, `null` or `[]` for none, nothing for one whose data is
+ * the JSON text as it came. While a promise is pending the upstream is paused. A throw, a rejection or a text that is not
+ * JSON breaks the stream off, as a hook's failure.
+ */
+export type ToEvent<TReq = IncomingMessage> = (value: unknown, req: TReq) => HookResult | Promise<HookResult>
+
+/** An upstream that answers with lines of JSON. */
+export interface NdjsonSource<TReq = IncomingMessage> {
+  format: 'ndjson'
+  /** @see ToEvent @defaultValue a line is an event's data */
+  toEvent?: ToEvent<TReq> | undefined
+}
+
 type HpmOwned = 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
 
 /** An upstream: a URL, or http-proxy-middleware's object form (for unix sockets and TLS files). */
@@ -372,6 +386,14 @@ export interface SseProxyOptions<
    * @defaultValue none
    */
   onLost?: ((error: SseProxyError, stream: SseStream<TReq>) => StreamEvent | null | undefined | void) | undefined
+  /**
+   * The upstream's format, where that is no event stream. `'ndjson'`: a 200 of type `application/x-ndjson`, `application/jsonl`,
+   * `application/json-seq` or `application/stream+json` becomes an event stream, one event for each line that is not empty; any
+   * other answer passes as it is. A line longer than `limits.eventBytes` breaks the stream off, and so does an end inside a line
+   * that may not be the last. Where the client takes anything, the upstream is asked for `application/x-ndjson`.
+   * @see NdjsonSource @defaultValue event streams
+   */
+  from?: 'ndjson' | NdjsonSource<TReq> | undefined
   /**
    * `false` sends every byte through Node's own HTTP parser and writer. Otherwise the plain chunks of an HTTP/1.1 upstream
    * bypass the parser, and an HTTP/1.1 client's are written to its connection. No byte of an event and no ending differs.

@@ -27,6 +27,7 @@ import {
 import { CHECKED_WITH_NULL, OWN_OPTIONS, REPLACED } from './option-names.ts'
 import type { SseProxyOptions, Target } from './options.ts'
 import { PASSED_OPTIONS, resolvePassed } from './passed-options.ts'
+import { resolveFrom, type SourceFormat } from './resolve-from.ts'
 import { resolveStripHeaders } from './resolve-headers.ts'
 import { type KeepalivePolicy, resolveKeepalive } from './resolve-keepalive.ts'
 import { type ResolvedLimits, resolveLimits } from './resolve-limits.ts'
@@ -54,6 +55,8 @@ export interface ResolvedOptions {
   readonly share: ResolvedShare | false
   readonly isEnd: IsEnd | undefined
   readonly onLost: SseProxyOptions['onLost']
+  /** Undefined for event streams. */
+  readonly from: SourceFormat | undefined
   readonly fastLane: boolean
   /** The option `onDisconnect`: how long an upstream stream outlives its client; 0 ends it at once, Infinity lets it finish. */
   readonly graceMs: number
@@ -114,6 +117,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
     share: resolveShare(options, framing),
     isEnd: resolveIsEnd(options.isEnd, framing),
     onLost: resolveOnLost(options.onLost, framing),
+    from: resolveFrom(options.from),
     fastLane: flag('fastLane', options.fastLane ?? DEFAULTS.fastLane),
     graceMs: resolveGrace(options.onDisconnect ?? DEFAULTS.onDisconnect),
     unavailable: oneOf('unavailable', options.unavailable ?? DEFAULTS.unavailable, ['status', 'reconnect']),

@@ -158,7 +158,8 @@ class CommitHold implements UpstreamBody, BodySink {
 
   onBroken(cause: Error): void {
     this.#end(cause)
-    this.#retry(this.#failure(cause))
+    const isHooks = cause instanceof StreamError && cause.code === 'ERR_SSE_PROXY_HOOK'
+    this.#retry(isHooks ? new UpstreamError(cause.code, this.#response.upstream, cause.cause) : this.#failure(cause))
   }
 
   #end(ending: 'complete' | Error): void {

@@ -2,7 +2,7 @@
 // through the hooks. It knows nothing of clients; its sink can pause it.
 
 import { joined } from '../bytes.ts'
-import { StreamError } from '../errors.ts'
+import { isUpstreamsFault, StreamError } from '../errors.ts'
 import type { Cursor, Progress } from '../events/cursor.ts'
 import type { EndWatch } from '../events/end-watch.ts'
 import type { SseStream, TransformHook } from '../events/event.ts'
@@ -309,8 +309,9 @@ export class Pipeline implements BodySink, EventFlow {
   }
 
   #reconnects(lost: StreamError | undefined): boolean {
-    const { atBoundary, overflowed } = this.#framer
-    return atBoundary && !overflowed && this.#body?.reconnect?.(lost ?? 'complete') === true
+    // What failed over its content would fail again.
+    if (lost && !isUpstreamsFault(lost)) return false
+    return this.#framer.atBoundary && this.#body?.reconnect?.(lost ?? 'complete') === true
   }
 
   /** Where nothing tells the end of a body from the end of its connection, an event in the middle does. */

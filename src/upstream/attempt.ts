@@ -17,6 +17,7 @@ export interface AttemptContext {
   readonly via: RequestFacts['via']
   readonly xfwd: boolean
   readonly stripped: RequestFacts['stripped']
+  readonly format?: RequestFacts['format']
   /** How long to wait for a connection; 0 waits for ever. */
   readonly connectMs: number
   /** How long to wait for the head of the answer from then on; 0 waits for ever. */
@@ -107,6 +108,7 @@ class Attempt implements TransportEvents {
       via: context.via,
       xfwd: context.xfwd,
       stripped: context.stripped,
+      format: context.format,
       lastEventId,
     })
     describeBody(headers, body)

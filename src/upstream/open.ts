@@ -4,7 +4,7 @@
 import { type AbortState, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
 import type { RetryPolicy } from '../options/resolve-retry.ts'
-import type { Inspect, Inspected, OpenUpstream, UpstreamResponse } from '../upstream-response.ts'
+import type { Inspect, Inspected, OpenUpstream, Translate, UpstreamResponse } from '../upstream-response.ts'
 import { type AttemptContext, makeAttempt } from './attempt.ts'
 import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'
 import type { Member, Pool } from './pool/pool.ts'
@@ -30,6 +30,8 @@ export interface OpenContext extends AttemptContext {
   readonly observer: OpenObserver
   /** Whether the reader of an event stream tells its body whether it was whole: see `UpstreamBody.judge`. */
   readonly judgesStreams: boolean
+  /** Absent where upstreams answer with event streams. */
+  readonly translate?: Translate | undefined
   /** Looks at the beginning of an answer before it is taken. Absent where its head says enough. */
   readonly inspect?: Inspect | undefined
 }
@@ -41,7 +43,7 @@ const NONE: ReadonlySet<Member> = new Set()
  * number of attempts.
  */
 export function createOpen(context: OpenContext, request: ProxiedRequest): OpenUpstream {
-  const { pool, retry, observer, judgesStreams, inspect } = context
+  const { pool, retry, observer, judgesStreams, translate, inspect } = context
   const { req, body } = request
   const method = req.method ?? 'GET'
   const mayArriveTwice = [...SAFE_METHODS, ...(retry ? retry.methods : [])].includes(method)
@@ -56,7 +58,8 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
       const upstream = pool?.choose(req, { tried, avoid })
       const outcome = upstream && pool && new Outcome(upstream, pool, observer, judgesStreams && method !== 'HEAD')
       const order = { context, request, upstream, lastEventId, signal, mayArriveTwice, onOver: outcome }
-      const result = await makeAttempt(order)
+      const answer = await makeAttempt(order)
+      const result = translate && !(answer instanceof UpstreamError) ? translate(answer, { req }) : answer
       const seen = taken(result)
       const { response, error } =
         seen.response && inspect && !hasBegun ? await inspect(seen.response, req, signal) : seen

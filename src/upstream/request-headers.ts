@@ -16,9 +16,17 @@ export interface RequestFacts {
   readonly xfwd: boolean
   /** Of the client's headers these do not reach the upstream. */
   readonly stripped: HeaderNames
+  /** The upstream's format, see the option `from`. @defaultValue 'event-stream' */
+  readonly format?: keyof typeof ACCEPT | undefined
   /** Set in place of the client's own Last-Event-ID. */
   readonly lastEventId?: string | undefined
 }
+
+// What an upstream is asked for where the client takes anything.
+const ACCEPT = {
+  'event-stream': 'text/event-stream, */*;q=0.9',
+  ndjson: 'application/x-ndjson, text/event-stream;q=0.9, */*;q=0.8',
+} as const
 
 /** The headers of the request to the upstream, less those of the body, which knows them best. */
 export function requestHeaders(client: ClientHeaders, facts: RequestFacts): OutgoingHttpHeaders {
@@ -31,8 +39,9 @@ export function requestHeaders(client: ClientHeaders, facts: RequestFacts): Outg
   if (typeof authority === 'string') headers.host = authority
 
   headers['accept-encoding'] = 'identity'
+  const { format = 'event-stream', method } = facts
   // Who takes anything would rather have events; a backend that has none still may answer with something else.
-  if (facts.method === 'GET' && (headers.accept ?? '*/*') === '*/*') headers.accept = 'text/event-stream, */*;q=0.9'
+  if ((headers.accept ?? '*/*') === '*/*' && (method === 'GET' || format === 'ndjson')) headers.accept = ACCEPT[format]
 
   const lastEventId =
     facts.lastEventId === undefined

@@ -610,6 +610,7 @@ test('the defaults', () => {
     stripHeaders: [],
     isEnd: undefined,
     onLost: undefined,
+    from: undefined,
     fastLane: true,
     graceMs: 0,
     unavailable: 'status',

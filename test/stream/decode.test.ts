@@ -2,68 +2,11 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import zlib from 'node:zlib'
 import { decodedBody } from '../../src/stream/decode.ts'
-import type { BodySink, Header, UpstreamBody, UpstreamResponse } from '../../src/upstream-response.ts'
+import type { Header, UpstreamBody, UpstreamResponse } from '../../src/upstream-response.ts'
+import { HandBody, Received } from '../support/hand-body.ts'
 
 const EVENTS = ['id: 1\ndata: a\n\n', 'data: é\r\n\r\n', `data: ${'x'.repeat(100_000)}\n\n`, ': bye\n\n']
 const WHOLE = EVENTS.join('')
-
-/** A body that a test sends by hand. */
-class HandBody implements UpstreamBody {
-  sink: BodySink | undefined
-  paused = false
-  destroyed = false
-
-  start(sink: BodySink): void {
-    this.sink = sink
-  }
-
-  pause(): void {
-    this.paused = true
-  }
-
-  unpause(): void {
-    this.paused = false
-  }
-
-  destroy(): void {
-    this.destroyed = true
-    this.sink = undefined
-  }
-}
-
-/** What comes out, and a wait for it. */
-class Received implements BodySink {
-  text = ''
-  ended = false
-  broken: Error | undefined
-  endings = 0
-  #awaited: (() => void) | undefined
-
-  onData(chunk: Buffer): void {
-    this.text += chunk.toString('latin1')
-    this.#awaited?.()
-  }
-
-  onEnd(): void {
-    this.ended = true
-    this.endings++
-    this.#awaited?.()
-  }
-
-  onBroken(cause: Error): void {
-    this.broken = cause
-    this.endings++
-    this.#awaited?.()
-  }
-
-  async until(isThere: () => boolean): Promise<void> {
-    while (!isThere()) await new Promise<void>((resolve) => (this.#awaited = resolve))
-  }
-
-  get utf8(): string {
-    return Buffer.from(this.text, 'latin1').toString()
-  }
-}
 
 function responseOf(body: UpstreamBody, contentEncoding?: string): UpstreamResponse {
   const headers: Header[] = [['Content-Type', 'text/event-stream']]
@@ -138,13 +81,13 @@ for (const [name, encoder] of Object.entries(ENCODERS)) {
       for (const [i, event] of EVENTS.entries()) {
         coded.sink?.onData(pieces[i]!)
         sent += event
-        await received.until(() => received.utf8 === sent)
+        await received.until(() => received.bytes.toString() === sent)
       }
       coded.sink?.onData(pieces.at(-1)!)
       coded.sink?.onEnd()
       await received.until(() => received.ended)
 
-      assert.equal(received.utf8, WHOLE)
+      assert.equal(received.bytes.toString(), WHOLE)
       assert.equal(received.endings, 1)
     })
 
@@ -156,7 +99,7 @@ for (const [name, encoder] of Object.entries(ENCODERS)) {
       coded.sink?.onEnd()
       await received.until(() => received.ended)
 
-      assert.equal(received.utf8, WHOLE)
+      assert.equal(received.bytes.toString(), WHOLE)
     })
 
     test('an end in the middle is a break, not an end', async () => {
@@ -182,7 +125,7 @@ for (const [name, encoder] of Object.entries(ENCODERS)) {
       coded.sink?.onBroken(cause)
       await received.until(() => received.endings > 0)
 
-      assert.equal(received.utf8, EVENTS.slice(0, 2).join(''))
+      assert.equal(received.bytes.toString(), EVENTS.slice(0, 2).join(''))
       assert.equal(received.broken, cause)
       assert.equal(received.endings, 1)
     })
@@ -195,7 +138,7 @@ for (const [name, encoder] of Object.entries(ENCODERS)) {
       coded.sink?.onBroken(cause)
       await received.until(() => received.endings > 0)
 
-      assert.equal(received.utf8, WHOLE)
+      assert.equal(received.bytes.toString(), WHOLE)
       assert.equal(received.broken, cause)
       assert.equal(received.endings, 1)
     })
@@ -212,7 +155,7 @@ for (const [name, encoder] of Object.entries(ENCODERS)) {
       body.unpause()
       await received.until(() => received.endings > 0)
 
-      assert.equal(received.utf8, WHOLE)
+      assert.equal(received.bytes.toString(), WHOLE)
       assert.equal(received.ended, false)
       assert.equal(received.endings, 1)
     })
@@ -259,7 +202,7 @@ test('names are compared without case', async () => {
   coded.sink?.onEnd()
   await received.until(() => received.ended)
 
-  assert.equal(received.utf8, WHOLE)
+  assert.equal(received.bytes.toString(), WHOLE)
 })
 
 test('codings are undone from the last to the first', async () => {
@@ -269,7 +212,7 @@ test('codings are undone from the last to the first', async () => {
   coded.sink?.onEnd()
   await received.until(() => received.ended)
 
-  assert.equal(received.utf8, WHOLE)
+  assert.equal(received.bytes.toString(), WHOLE)
   assert.equal(received.endings, 1)
 })
 

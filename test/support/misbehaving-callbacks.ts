@@ -105,6 +105,10 @@ export const callbacks = {
     ...{ ...asked, threw: 'broken', rejected: 'broken', nonsense: 'broken', kept: 'broken', never: 'broken' },
     options: (onLost) => ({ onLost, isEnd: () => false }),
   },
+  'from.toEvent': {
+    ...{ ...hook, nonsense: 'broken' },
+    options: (toEvent, { url }) => ({ from: { format: 'ndjson', toEvent }, target: `${url}/lines` }),
+  },
   onOpen: { ...hook, options: (onOpen) => ({ onOpen }) },
   onEnd: { ...hook, options: (onEnd) => ({ onEnd }) },
   onClose: { ...told, options: (onClose) => ({ onClose }) },
@@ -402,6 +406,9 @@ function created(options: Partial<SseProxyOptions>): SseProxy | undefined {
 
 function serve(exchange: Exchange, held: EventStream[]): void {
   if (exchange.url === '/ping') return exchange.answer(200)
+  if (exchange.url === '/lines') {
+    return exchange.answer(200, { 'content-type': 'application/x-ndjson' }, '"data: x"\n')
+  }
   const stream = exchange.stream()
   stream.send({ id: '1', data: 'x' })
   if (exchange.headers['x-request-id']) held.push(stream)
