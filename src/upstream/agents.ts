@@ -1,9 +1,10 @@
 // Connections to upstreams: kept alive for the next request, unlimited in number (at a limit, Node's own agents let a
 // stream wait for a socket without a word), and watched while they are idle.
 
-import http from 'node:http'
+import type http from 'node:http'
 import https from 'node:https'
 import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
+import { PlainAgent } from './plain-agent.ts'
 import type { Upstream } from './transport.ts'
 
 type Socket = Parameters<http.Agent['keepSocketAlive']>[0]
@@ -44,7 +45,7 @@ export function createAgents(): Agents {
         retired.add(agent)
       }
       pooled.delete(upstream)
-      for (const agent of retired) if (Object.keys(agent.sockets).length === 0) retired.delete(agent)
+      for (const agent of retired) if (!isInUse(agent)) retired.delete(agent)
     },
     destroy() {
       for (const agent of [...agentsOf(once), ...[...pooled.values()].flatMap(agentsOf), ...retired]) agent.destroy()
@@ -54,11 +55,15 @@ export function createAgents(): Agents {
 
 function createPair(prepared: <A extends http.Agent>(agent: A) => A): AgentPair {
   const kept = { keepAlive: true, keepAliveMsecs: UPSTREAM_SILENCE_MS, maxSockets: Number.POSITIVE_INFINITY }
-  return { plain: prepared(new http.Agent(kept)), secured: prepared(new https.Agent(kept)) }
+  return { plain: prepared(new PlainAgent(kept)), secured: prepared(new https.Agent(kept)) }
 }
 
 function agentsOf(pair: AgentPair | undefined): http.Agent[] {
   return pair ? [pair.plain, pair.secured] : []
+}
+
+function isInUse(agent: http.Agent): boolean {
+  return Object.keys(agent.sockets).length > 0 || (agent instanceof PlainAgent && agent.hasFirstRequests)
 }
 
 /**

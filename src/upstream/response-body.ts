@@ -52,6 +52,8 @@ export class ResponseBody implements UpstreamBody, LaneOwner {
     this.#request = request
     this.#onOver = onOver
     const broken = (error?: Error) => {
+      // Every answer closes, and an error costs some microseconds even where it is not used.
+      if (this.#outcome !== undefined) return
       // A connection that fails always says so, with a code: it was the app that has destroyed the answer.
       const cause = this.#cause ?? error
       if (!(cause && 'code' in cause)) this.#overAs = 'given-up'

@@ -83,6 +83,19 @@ test('an upstream that is retired and comes back keeps its connections again, an
   assert.deepEqual([kept.reusedSocket, again.reusedSocket, connections.length], [true, true, 2])
 })
 
+test('a connection of its first request to a retired upstream ends with the proxy, whatever is retired behind it', async (t) => {
+  const { agents, upstream, silent } = await arrange(t, false)
+  const request = http.request({ agent: agents.pooled(false, upstream), host: '127.0.0.1', port: silent }).end()
+  await once(request, 'finish')
+  agents.retire(upstream)
+  agents.pooled(false, upstream)
+  agents.retire(upstream)
+
+  agents.destroy()
+
+  await within(assert.rejects(once(request, 'response'), { code: 'ECONNRESET' }), 'the request to fail')
+})
+
 async function arrange(t: TestContext, secure: boolean) {
   const connections: Socket[] = []
   const serve = (socket: Socket): void => {
@@ -92,6 +105,8 @@ async function arrange(t: TestContext, secure: boolean) {
   const server = secure ? createTlsServer(certificate, serve) : createServer(serve)
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const { port } = server.address() as AddressInfo
+  const mute = createServer((socket) => connections.push(socket.on('error', () => {}).resume()))
+  await once(mute.listen(0, '127.0.0.1'), 'listening')
   const target = `http://127.0.0.1:${port}`
   const upstream = { target, parsed: target, url: target, headers: undefined }
   const agents = createAgents()
@@ -99,6 +114,7 @@ async function arrange(t: TestContext, secure: boolean) {
     agents.destroy()
     for (const connection of connections) connection.destroy()
     server.close()
+    mute.close()
   })
 
   async function ask(): Promise<{ request: ClientRequest; body: string }> {
@@ -115,6 +131,7 @@ async function arrange(t: TestContext, secure: boolean) {
     ask,
     agents,
     upstream,
+    silent: (mute.address() as AddressInfo).port,
     free: () => Object.values(agents.pooled(secure, upstream).freeSockets).flatMap((all) => all ?? []),
     connections,
   }
