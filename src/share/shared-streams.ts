@@ -6,6 +6,7 @@ import type { Admission } from '../admission.ts'
 import { StreamError, UpstreamError } from '../errors.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
+import { bodyOf, collect, lengthOf } from '../stream/collect.ts'
 import { eventStreamOf } from '../stream/event-stream.ts'
 import {
   headerOf,
@@ -14,7 +15,6 @@ import {
   type UpstreamBody,
   type UpstreamResponse,
 } from '../upstream-response.ts'
-import { bodyOf, collect, lengthOf } from './collect.ts'
 import { MemoryEventLog } from './event-log.ts'
 import { follow } from './follow.ts'
 import { shareableAnswerHeaders } from './follower-headers.ts'

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import type { IncomingMessage } from 'node:http'
 import { describe, test } from 'node:test'
-import { bodyOf } from '../../src/share/collect.ts'
 import { compactKey, isPersonal, ShareKeys, variedHeaders } from '../../src/share/share-key.ts'
+import { bodyOf } from '../../src/stream/collect.ts'
 import type { Header, UpstreamResponse } from '../../src/upstream-response.ts'
 import { heapUsed } from '../support/memory.ts'
 

@@ -1,6 +1,6 @@
-// An ordinary answer as a whole, so that all who waited for it can have it. Only one whose head says how long it is:
-// what has no end in sight would have them wait, and take memory, for nothing.
+// An ordinary answer as a whole, and within a bound: for all who waited for it, or to see what it says.
 
+import { ByteStore } from '../bytes.ts'
 import { headerOf, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
 
 /** The length of an answer's body as its head tells it; undefined where the head does not. */
@@ -11,20 +11,18 @@ export function lengthOf(response: UpstreamResponse): number | undefined {
   return /^\d+$/.test(length) ? Number(length) : undefined
 }
 
-/** All of a body; rejects when it breaks, or is longer than its head has said. */
+/** All of a body; rejects when it breaks, or with a RangeError when it is longer than it may be. */
 export function collect(body: UpstreamBody, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
-    let bytes = 0
+    const bytes = new ByteStore()
     body.start({
       onData(chunk) {
-        bytes += chunk.length
-        chunks.push(chunk)
-        if (bytes <= maxBytes) return
+        bytes.add(chunk)
+        if (bytes.length <= maxBytes) return
         body.destroy()
-        reject(new Error(`the body is longer than the ${maxBytes} bytes of its Content-Length`))
+        reject(new RangeError(`the body is longer than the ${maxBytes} bytes that it may have`))
       },
-      onEnd: () => resolve(Buffer.concat(chunks)),
+      onEnd: () => resolve(bytes.take()),
       onBroken: reject,
     })
   })
