@@ -1,17 +1,34 @@
 // What several places do with bytes.
 
+// Pieces that are kept below this size are joined.
+const JOIN_BYTES = 32_768
+
 /** One buffer; a copy only where there were several. */
 export function joined(pieces: readonly Buffer[]): Buffer {
   const [first] = pieces
   return pieces.length === 1 && first ? first : Buffer.concat(pieces)
 }
 
-const NOTHING = Buffer.alloc(0)
+/**
+ * The pieces and one more, to be kept until what follows them is here. Small ones are copied, which lets go of the reads they
+ * are part of, and joined: bytes that drip in cost neither memory nor time.
+ */
+export function kept(pieces: readonly Buffer[], piece: Buffer): readonly Buffer[] {
+  if (piece.length === 0) return pieces
+  const all = [...pieces, piece.length < JOIN_BYTES ? Buffer.from(piece) : piece]
+  // Pieces double in size from last to first, so that each byte is copied a logarithmic number of times.
+  for (let last = all.pop(), previous = all.pop(); last; previous = all.pop()) {
+    if (!previous || previous.length > last.length || previous.length >= JOIN_BYTES) {
+      return previous ? [...all, previous, last] : [last]
+    }
+    last = Buffer.concat([previous, last])
+  }
+  return all
+}
 
-/** Bytes that come in pieces and are wanted as one. Pieces are copied, so that small ones cost no more than their bytes. */
+/** Bytes that come in pieces and are wanted as one. */
 export class ByteStore {
-  // The first so many bytes of this are held; it doubles when it is full.
-  #bytes: Buffer = NOTHING
+  #pieces: readonly Buffer[] = []
   #length = 0
 
   /** How many bytes are held. */
@@ -20,20 +37,14 @@ export class ByteStore {
   }
 
   add(piece: Buffer): void {
-    const length = this.#length + piece.length
-    if (length > this.#bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.max(length, 2 * this.#bytes.length))
-      this.#bytes.copy(larger, 0, 0, this.#length)
-      this.#bytes = larger
-    }
-    piece.copy(this.#bytes, this.#length)
-    this.#length = length
+    this.#pieces = kept(this.#pieces, piece)
+    this.#length += piece.length
   }
 
   /** Gives what is held, and holds nothing afterwards. */
   take(): Buffer {
-    const bytes = this.#bytes.subarray(0, this.#length)
-    this.#bytes = NOTHING
+    const bytes = joined(this.#pieces)
+    this.#pieces = []
     this.#length = 0
     return bytes
   }

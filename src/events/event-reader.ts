@@ -27,10 +27,16 @@ export class EventReader {
     return this.#framer.isInsideEvent
   }
 
-  /** Takes what came. What the callback throws passes through, and nothing may come after it. */
-  read(chunk: Buffer): void {
+  /** The start of an event that is not over: what came and was not given back. */
+  get unfinished(): readonly Buffer[] {
+    return this.#framer.unfinished
+  }
+
+  /** Takes what came, and gives back what is whole by now. What the callback throws passes through; nothing may come after it. */
+  read(chunk: Buffer): readonly Buffer[] {
     const pieces = this.#framer.take(chunk)
     if (pieces.length > 0) this.#readBlocks(joined(pieces))
+    return pieces
   }
 
   #readBlocks(bytes: Buffer): void {

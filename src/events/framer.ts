@@ -1,7 +1,7 @@
 // From bytes to whole events. Bytes come in as the network cut them and leave cut at the blank lines, otherwise unchanged;
 // the start of an event is held back until its end is here, within a bound.
 
-import { joined } from '../bytes.ts'
+import { joined, kept } from '../bytes.ts'
 import { MARK_BYTES, MarkFinder, mayBecomeMark, startsWithMark, withoutMark } from './bom.ts'
 import { lastBoundary } from './boundaries.ts'
 
@@ -9,8 +9,6 @@ const LF = 10
 const CR = 13
 // The start of an event up to this size is looked at again, together with the rest of it.
 const AGAIN_BYTES = 4096
-// Held pieces below this size are joined, so that an event that drips in costs neither memory nor time.
-const JOIN_BYTES = 32_768
 
 // One list for all framers that hold nothing.
 const NOTHING: readonly Buffer[] = []
@@ -178,20 +176,7 @@ export class EventFramer {
   }
 
   #hold(piece: Buffer): void {
-    if (piece.length === 0) return
-    const held = [...this.#held]
-    this.#held = held
-    // A copy lets go of the rest of the read, which may be much larger.
-    held.push(piece.length < JOIN_BYTES ? Buffer.from(piece) : piece)
+    this.#held = kept(this.#held, piece)
     this.#heldBytes += piece.length
-    // Pieces double in size from last to first, so that each byte is copied a logarithmic number of times.
-    for (let last = held.pop(), previous = held.pop(); last; previous = held.pop()) {
-      if (!previous || previous.length > last.length || previous.length >= JOIN_BYTES) {
-        if (previous) held.push(previous)
-        held.push(last)
-        return
-      }
-      last = Buffer.concat([previous, last])
-    }
   }
 }

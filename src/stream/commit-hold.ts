@@ -59,7 +59,7 @@ class CommitHold implements UpstreamBody, BodySink {
   readonly #response: UpstreamResponse
   readonly #body: UpstreamBody
   readonly #signal: AbortState
-  // Holds an unfinished event. Undefined from the verdict on, since a stream may be open for days.
+  // Finds the events in what comes, and holds the one that is unfinished. Undefined from `start` on.
   #reader: EventReader | undefined
   // Undefined when it is decided what becomes of the answer. Events are not looked at any more then.
   #decide: ((inspected: Inspected) => void) | undefined
@@ -67,8 +67,10 @@ class CommitHold implements UpstreamBody, BodySink {
   readonly #silence: Watchdog | undefined
   // Runs where a wait for events is bounded; comments do not reset it.
   #eventWait: Watchdog | undefined
-  // What has come before `start`.
+  // What came before that event. Each byte is held once, here or in the reader.
   readonly #held = new ByteStore()
+  // How much is held in both. At limits.bufferBytes the answer is committed to, and read no further before `start`.
+  #heldBytes = 0
   // Whether the wait is for the next event and no more for the first.
   #hasEvent = false
   // How the body ended, where that was before `start`.
@@ -114,8 +116,10 @@ class CommitHold implements UpstreamBody, BodySink {
 
   start(sink: BodySink): void {
     this.#sink = sink
-    const held = this.#held.take()
-    if (held.length > 0) sink.onData(held)
+    const held = [this.#held.take(), ...(this.#reader?.unfinished ?? [])]
+    this.#heldBytes = 0
+    this.#reader = undefined
+    for (const piece of held) if (piece.length > 0) sink.onData(piece)
     if (this.#ending !== undefined) this.#end(this.#ending)
     else if (!this.#paused) this.#body.unpause()
   }
@@ -143,10 +147,13 @@ class CommitHold implements UpstreamBody, BodySink {
 
   onData(chunk: Buffer): void {
     if (this.#sink) return this.#sink.onData(chunk)
-    this.#held.add(chunk)
-    if (this.#decide) this.#look(chunk)
-    // Decided, and not read yet.
-    else if (this.#held.length > this.#options.bufferBytes) this.#body.pause()
+    this.#silence?.reset()
+    this.#heldBytes += chunk.length
+    this.#look(chunk)
+    if (this.#heldBytes < this.#options.bufferBytes) return
+    // One that is decided on and not read yet waits.
+    if (this.#decide) this.#commit()
+    else this.#body.pause()
   }
 
   onEnd(): void {
@@ -171,16 +178,14 @@ class CommitHold implements UpstreamBody, BodySink {
   }
 
   #look(chunk: Buffer): void {
-    this.#silence?.reset()
     try {
-      this.#reader?.read(chunk)
+      for (const piece of this.#reader?.read(chunk) ?? []) this.#held.add(piece)
     } catch (error) {
       const thrown = asError('retry.commit', error)
       this.#options.callbackFailed('retry.commit', thrown)
       this.#body.destroy()
-      return this.#retry(new UpstreamError('ERR_SSE_PROXY_HOOK', this.#response.upstream, thrown))
+      this.#retry(new UpstreamError('ERR_SSE_PROXY_HOOK', this.#response.upstream, thrown))
     }
-    if (this.#held.length >= this.#options.bufferBytes) this.#commit()
   }
 
   /** The rest of what came is not asked about once there is a verdict. */
@@ -221,7 +226,6 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#deadline.stop()
     this.#silence?.stop()
     this.#eventWait?.stop()
-    this.#reader = undefined
     this.#signal.offAbort(this.#onAbort)
     return decide
   }
