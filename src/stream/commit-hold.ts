@@ -156,6 +156,20 @@ class CommitHold implements UpstreamBody, BodySink {
     else this.#body.pause()
   }
 
+  // Before `start` the data of chunks is what is wanted; whoever reads then may want the chunks themselves.
+
+  get takesChunks(): boolean {
+    return this.#sink?.takesChunks === true
+  }
+
+  onChunks(read: Buffer): readonly Buffer[] {
+    return this.#sink?.onChunks?.(read) ?? [read]
+  }
+
+  releaseChunks(): readonly Buffer[] {
+    return this.#sink?.releaseChunks?.() ?? []
+  }
+
   onEnd(): void {
     const isCut = !this.#response.delimited && this.#reader?.isInsideEvent
     if (this.#decide && isCut) return this.onBroken(new Error('cut in the middle of an event'))

@@ -5,6 +5,7 @@ import { Agent, type IncomingMessage, type ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import type { StreamEvent } from 'sse-proxy-middleware'
 import { certificate } from '../support/certificate.ts'
 import type { Client } from '../support/client.ts'
 import type { Front, Middleware } from '../support/front.ts'
@@ -189,9 +190,12 @@ function watchWrites(writes: string[]): Middleware {
   }
 }
 
-for (const [fastLane, name] of [
-  [true, "chunks bypass Node's parser and writer"],
-  [false, "without the fast lane Node's parser is never left, and its writer makes the chunks"],
+const heldAtFirst: Partial<SseProxyOptions> = { retry: { commit: () => 'commit' } }
+
+for (const [fastLane, options, name] of [
+  [true, {}, "chunks bypass Node's parser and writer"],
+  [true, heldAtFirst, "chunks of an answer that was held bypass Node's parser and writer too"],
+  [false, {}, "without the fast lane Node's parser is never left, and its writer makes the chunks"],
 ] as const) {
   test(name, async (t) => {
     const writes: string[] = []
@@ -201,7 +205,11 @@ for (const [fastLane, name] of [
       connection = socket
       readers.push(socket.listeners('data'))
     }
-    const { upstream, front } = await rawProxied(t, { fastLane, on: { proxyRes } }, { before: [watchWrites(writes)] })
+    const { upstream, front } = await rawProxied(
+      t,
+      { fastLane, ...options, on: { proxyRes } },
+      { before: [watchWrites(writes)] },
+    )
     const client = front.request()
     const conversation = await upstream.next()
     await conversation.head()
@@ -279,6 +287,24 @@ for (const [name, text] of Object.entries(bodies)) {
         if (i % 2 === 0) wire.conversation.finish()
         else wire.conversation.reset()
         outcomes.push({ at, ...(await outcome(wire, way)) })
+      }
+      return outcomes
+    })
+  })
+
+  test(`${name}, held until an event but the first`, async (t) => {
+    const commit = ({ data }: StreamEvent) => (data === 'one' ? 'hold' : 'commit')
+    await everyWay(t, { retry: { commit, attempts: 0 } }, async (way) => {
+      const outcomes: object[] = []
+      for (const at of places(body.length, 4)) {
+        const wire = await open(way, closing)
+        for (const part of [body.subarray(0, at), body.subarray(at)]) await wire.send(part)
+        await settle()
+        wire.conversation.finish()
+        const ending = await wire.client.ended()
+        const { status, text } = wire.client
+        const closed = status === 200 ? await way.closings.next('the stream to be closed') : undefined
+        outcomes.push({ at, status, text, ending, closed })
       }
       return outcomes
     })
