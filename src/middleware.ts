@@ -6,7 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Admission } from './admission.ts'
 import { failureReport } from './app-callback.ts'
 import { jittered } from './backoff.ts'
-import { Drain, type DrainOptions, type DrainResult } from './drain.ts'
+import { Drain, type DrainResult } from './drain.ts'
 import { AdmissionError } from './errors.ts'
 import type { SseStream } from './events/event.ts'
 import { Observer } from './observe/observer.ts'
@@ -137,9 +137,10 @@ export class Middleware {
 
   /**
    * Lets no more requests in, ends the open streams one after the other, and resolves when all are over.
-   * @throws ConfigError when `options` are wrong
+   * @param options `DrainOptions`
+   * @throws ConfigError when they are wrong
    */
-  async close(options: DrainOptions = {}): Promise<DrainResult> {
+  async close(options: unknown = {}): Promise<DrainResult> {
     const { withinMs, retryMs } = group('close', options, ['withinMs', 'retryMs'])
     const retryRange = drainRange(retryMs, this.#options.clientRetryMs)
     const ms = integer('close.withinMs', withinMs ?? DEFAULT_DRAIN_MS, 0, MAX_MS)

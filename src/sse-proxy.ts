@@ -24,7 +24,10 @@ export interface SseProxy<
   stats(): ProxyStats
   /** For the app's health route: false while draining, and when no upstream is healthy. */
   ready(): boolean
-  /** Refuses new streams, ends the open ones one after the other, and resolves when all are over. */
+  /**
+   * Refuses new streams, ends the open ones one after the other, and resolves when all are over. It may be given to a
+   * framework as a shutdown hook: `app.addHook('preClose', proxy.close)`.
+   */
   close(options?: DrainOptions): Promise<DrainResult>
   /** Proxies a WebSocket: `server.on('upgrade', proxy.upgrade)`. */
   readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
@@ -44,11 +47,31 @@ export function sseProxy<TReq extends IncomingMessage = IncomingMessage, TRes ex
   const middleware = new Middleware(resolveOptions(options))
   // What the app is given back is its own request, of its own type.
   const streams = { [Symbol.iterator]: () => middleware.streams() as Iterator<SseStream<TReq>> }
-  return Object.assign((req: TReq, res: TRes, next?: Next) => middleware.handle(req, res, next), {
-    streams,
-    stats: () => middleware.stats(),
-    ready: () => middleware.ready(),
-    close: (drain?: DrainOptions) => middleware.close(drain),
-    upgrade: middleware.upgrade,
-  })
+
+  function close(this: void | SseProxy, drain?: DrainOptions): Promise<DrainResult>
+  // No parameter is declared: Fastify waits for a callback to be called where there is one, else for the promise.
+  function close(this: unknown, ...given: unknown[]): Promise<DrainResult | undefined>
+  async function close(this: unknown, ...[given]: unknown[]): Promise<DrainResult | undefined> {
+    const result = await middleware.close(isHandedByFramework(given) ? undefined : given)
+    // A framework calls a hook on an object of its own, and Fastify takes whatever a hook resolves to for an error.
+    return this === undefined || this === proxy ? result : undefined
+  }
+
+  const proxy: SseProxy<TReq, TRes> = Object.assign(
+    (req: TReq, res: TRes, next?: Next) => middleware.handle(req, res, next),
+    {
+      streams,
+      stats: () => middleware.stats(),
+      ready: () => middleware.ready(),
+      close,
+      upgrade: middleware.upgrade,
+    },
+  )
+  return proxy
+}
+
+/** What is called as a hook gets the framework, a callback or the name of a signal. */
+function isHandedByFramework(given: unknown): boolean {
+  if (typeof given !== 'object' || given === null) return typeof given === 'function' || typeof given === 'string'
+  return Object.values(given).some((value) => typeof value === 'function')
 }

@@ -3,7 +3,7 @@
 //   node --import tsx demo/recipes/nestjs.ts
 //   curl -N -H 'authorization: Bearer demo' http://127.0.0.1:3000/events
 import 'reflect-metadata'
-import { type MiddlewareConsumer, Module, type NestModule } from '@nestjs/common'
+import { type BeforeApplicationShutdown, type MiddlewareConsumer, Module, type NestModule } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import type { NextFunction, Request, Response } from 'express'
@@ -19,9 +19,14 @@ function requireToken(req: Request, res: Response, next: NextFunction): void {
 
 function eventsModule(events: SseProxy): new () => NestModule {
   @Module({})
-  class EventsModule implements NestModule {
+  class EventsModule implements NestModule, BeforeApplicationShutdown {
     configure(consumer: MiddlewareConsumer): void {
       consumer.apply(requireToken, events).forRoutes('events')
+    }
+
+    // Nest closes its server after this: open streams end between two events, and are told when to come back.
+    async beforeApplicationShutdown(): Promise<void> {
+      await events.close({ withinMs: 5000 })
     }
   }
   return EventsModule

@@ -120,6 +120,8 @@ export class Observer implements SessionObserver, OpenObserver {
     const reason = REFUSAL_REASONS[error.code]
     if (reason) this.#stats.refused[reason]++
     this.#stats.countError(error.code)
+    // Not the client's mistake nor the upstream's, so the one who can mend it looks at the log.
+    if (error.code === 'ERR_SSE_PROXY_BODY_CONSUMED') this.#log?.failed(`${req.method} request`, error)
     debugError('%s %s %s: %s: %s %s', id, req.method, pathOf(req), error.code, error.message, causeOf(error))
     failures.publish(() => ({ proxy: this.#options.name, error, req }))
   }

@@ -1,4 +1,4 @@
-// Log lines about failing upstreams: the first failure at once, then at most one line a minute for each upstream, because one
+// Log lines about failing upstreams, and bodies that are gone: the first failure at once, then at most one line a minute for each upstream, because one
 // that is down fails every request. A line has the upstream, the system error, and what to check.
 
 import type { SseProxyError } from '../errors.ts'
@@ -104,6 +104,10 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
   [
     /^(ECONNRESET|EPIPE)$|_UPSTREAM_LOST$/,
     'Did the backend restart, or close the connection before its answer was complete?',
+  ],
+  [
+    /_BODY_CONSUMED$/,
+    'Mount the proxy before what reads the body, or leave what has been parsed in req.body (Koa: ctx.req.body = ctx.request.body; Fastify: request.raw.body = request.body).',
   ],
   [/_INCOMPLETE$/, 'Its answer ended cleanly, but no event of it was what isEnd takes for the end.'],
   [/_CONNECT_TIMEOUT$/, 'Is there a firewall on the way? timeouts.connectMs bounds this wait.'],
