@@ -224,7 +224,8 @@ export interface ResumeOptions {
   attempts?: number | undefined
   /**
    * Delay before the first try; doubles each time, with jitter. A `retry:` of the upstream's takes its place, as 100 ms at
-   * least. @defaultValue 100
+   * least. It starts anew after a connection that brought a new id (without ids: an event), lasted a second, and lasted at least
+   * as long as it had taken to get. @defaultValue 100
    */
   delayMs?: number | undefined
   /** The longest delay. @defaultValue 5000 */

@@ -144,13 +144,22 @@ export class ResumedBody implements UpstreamBody {
   }
 }
 
+// A connection that lasts no longer than this does not say that things are well, whatever it has brought.
+const SHORT_MS = 1000
+
 /** Decides for one stream, and tries. */
 export class Resumer {
   readonly #options: ResumerOptions
-  // Tries since the client has got any further, which says that things are well again.
+  // Tries since the client has got any further. The stream is given up when there are too many.
   #tries = 0
-  // How far it was when the last loss came; undefined before the first.
+  // Delays since a connection has brought something and lasted; each is twice the one before. An upstream that sends an id and
+  // dies each time is never given up, and would be asked as often as it dies.
+  #delays = 0
+  // How far the client was when the last loss came; undefined before the first.
   #progressBefore: string | undefined
+  // When the latest connection was there, as `performance.now()`, and how long after the loss before it.
+  #connectedAt = performance.now()
+  #connectingMs = 0
 
   constructor(options: ResumerOptions) {
     this.#options = options
@@ -170,19 +179,21 @@ export class Resumer {
   /** Tries until there is a stream again; rejects with the last failure when there is to be none. */
   async resume(lost: Error, upstream: string): Promise<Resumed> {
     const { policy, open, cursor, signal } = this.#options
-    // Where there are ids only another one counts: an upstream may send its last event each time, and die again.
-    const progress = encodeEventId(cursor.lastEventId) || `${cursor.events} events`
-    if (progress !== this.#progressBefore) this.#tries = 0
-    this.#progressBefore = progress
+    const lostAt = performance.now()
+    this.#noteLoss(lostAt)
     let failure: unknown = lost
     while (this.#tries < policy.attempts) {
-      const delayMs = resumeDelay(this.#tries++, cursor.retryMs, policy)
-      this.#options.onAttempt(upstream, this.#tries)
+      const delayMs = resumeDelay(this.#delays++, cursor.retryMs, policy)
+      this.#options.onAttempt(upstream, ++this.#tries)
       try {
         await sleep(delayMs, signal)
         const response = await open({ lastEventId: cursor.lastEventId, avoid: upstream, signal })
         const resumed = judge(response, this.#tries, this.#options)
-        if (resumed) return resumed
+        if (resumed) {
+          this.#connectedAt = performance.now()
+          this.#connectingMs = this.#connectedAt - lostAt
+          return resumed
+        }
         failure = new Error(`the upstream answered a resume with status ${response.status}`)
       } catch (error) {
         failure = error
@@ -192,6 +203,17 @@ export class Resumer {
       if (signal.aborted) break
     }
     throw failure
+  }
+
+  /** Counts anew what the connection that is lost has made good. */
+  #noteLoss(now: number): void {
+    const { cursor } = this.#options
+    // Where there are ids only another one counts: an upstream may send its last event each time, and die again.
+    const progress = encodeEventId(cursor.lastEventId) || `${cursor.events} events`
+    if (progress === this.#progressBefore) return
+    this.#progressBefore = progress
+    this.#tries = 0
+    if (now - this.#connectedAt >= Math.max(SHORT_MS, this.#connectingMs)) this.#delays = 0
   }
 }
 

@@ -1,12 +1,13 @@
 // Whether, when and from where a lost stream goes on: the decisions, with upstreams that are played.
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { Abort } from '../../src/abort.ts'
 import { Cursor } from '../../src/events/cursor.ts'
 import type { ResumePolicy } from '../../src/options/resolve-resume.ts'
 import { ResumedBody, Resumer, resumeDelay } from '../../src/stream/resume.ts'
 import type { BodySink, OpenRequest, UpstreamBody, UpstreamResponse } from '../../src/upstream-response.ts'
+import { fakeClock } from '../support/fake-clock.ts'
 
 const policy: ResumePolicy = { attempts: 3, delayMs: 1, maxDelayMs: 4, onEnd: false, withoutIds: false }
 const lost = new Error('lost')
@@ -275,6 +276,35 @@ test('the wait doubles with each try from what the upstream said, up to maxDelay
   )
 })
 
+test('an upstream that ends at once behind ever other ids is asked ever more rarely, and never given up', async (t) => {
+  const { lose, waits } = flapping(t)
+
+  for (let i = 0; i < 20; i += 1) await lose(`id: ${i % 2}\n\n`, 10)
+
+  assert.deepEqual(waits.slice(0, 7), [100, 200, 400, 800, 1600, 3200, 5000])
+  assert.deepEqual(new Set(waits.slice(6)), new Set([5000]))
+})
+
+test('a connection that brings something and lasts a second has the next one asked for after the first delay again', async (t) => {
+  const { lose, waits } = flapping(t)
+  for (let i = 0; i < 4; i += 1) await lose(`id: ${i}\ndata: x\n\n`, 990)
+
+  await lose('id: 4\ndata: x\n\n', 1000)
+  await lose('id: 5\ndata: x\n\n', 990)
+
+  assert.deepEqual(waits, [100, 200, 400, 800, 100, 200])
+})
+
+test('a connection that lasts less than it took to get does not have the delay begin anew', async (t) => {
+  const { lose, waits } = flapping(t, { connectMs: 2900 })
+  await lose('id: 1\n\n', 2950)
+
+  await lose('id: 2\n\n', 2950)
+  await lose('id: 3\n\n', 3200)
+
+  assert.deepEqual(waits, [100, 200, 100])
+})
+
 test('retry: 0 does not have an upstream that dies asked as fast as it can', () => {
   assert.equal(
     resumeDelay(0, 0, { delayMs: 100, maxDelayMs: 5_000 }, () => 0),
@@ -362,6 +392,36 @@ test('a connection that comes when nothing more is wanted is given up', async ()
 
   assert.equal(response.isDestroyed, true)
 })
+
+/** A stream that is lost again and again, and the delays after which an upstream is asked. Time is the test's, and chance at its most. */
+function flapping(t: TestContext, { connectMs = 0 } = {}) {
+  const clock = fakeClock(t)
+  t.mock.method(Math, 'random', () => 1 - Number.EPSILON)
+  const waits: number[] = []
+  let lostAt = 0
+  const connect = (): UpstreamResponse => {
+    waits.push(Math.round(performance.now() - lostAt))
+    clock.pass(connectMs)
+    return stream()
+  }
+  const { resumer, cursor } = resumerOf({
+    policy: { ...policy, attempts: 2, delayMs: 100, maxDelayMs: 5000 },
+    answers: Array.from({ length: 50 }, () => connect),
+  })
+  /** The connection brings this, and is lost after so long. */
+  const lose = async (text: string, lastedMs: number): Promise<void> => {
+    pass(cursor, text)
+    clock.pass(lastedMs)
+    lostAt = performance.now()
+    const resuming = resumer.resume(lost, at)
+    for (const before = waits.length; waits.length === before; ) {
+      clock.pass(5)
+      await new Promise(setImmediate)
+    }
+    await resuming
+  }
+  return { lose, waits }
+}
 
 function resolvers<T>() {
   let resolve: (value: T) => void = () => {}
