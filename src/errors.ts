@@ -26,13 +26,20 @@ export class ConfigError extends TypeError {
 }
 
 /** The codes of an AdmissionError. */
-export type AdmissionErrorCode = 'ERR_SSE_PROXY_FULL' | 'ERR_SSE_PROXY_CLIENT_LIMIT' | 'ERR_SSE_PROXY_DRAINING'
+export type AdmissionErrorCode =
+  | 'ERR_SSE_PROXY_FULL'
+  | 'ERR_SSE_PROXY_CLIENT_LIMIT'
+  | 'ERR_SSE_PROXY_DRAINING'
+  | 'ERR_SSE_PROXY_BUSY'
+  | 'ERR_SSE_PROXY_NO_STREAM'
 
 // The texts go to clients.
 const REFUSALS: Readonly<Record<AdmissionErrorCode, readonly [status: number, message: string]>> = {
   ERR_SSE_PROXY_FULL: [503, 'There are too many streams open.'],
   ERR_SSE_PROXY_CLIENT_LIMIT: [429, 'This client has too many streams open.'],
   ERR_SSE_PROXY_DRAINING: [503, 'This server is about to stop.'],
+  ERR_SSE_PROXY_BUSY: [409, 'Another request has opened this stream.'],
+  ERR_SSE_PROXY_NO_STREAM: [404, 'There is no such stream.'],
 }
 
 /** The request was not let in. */

@@ -7,11 +7,11 @@ import { Admission } from './admission.ts'
 import { failureReport } from './app-callback.ts'
 import { jittered } from './backoff.ts'
 import { Drain, type DrainResult } from './drain.ts'
-import { AdmissionError } from './errors.ts'
+import { AdmissionError, ConfigError } from './errors.ts'
 import type { SseStream } from './events/event.ts'
 import { Observer } from './observe/observer.ts'
 import type { ProxyStats, UpstreamStats } from './observe/stats.ts'
-import { group, integer, MAX_MS, range } from './options/check.ts'
+import { group, integer, MAX_MS, range, unexpected } from './options/check.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
 import { type Next, type ProxyContext, ProxyRequest } from './request.ts'
 import { SharedStreams } from './share/shared-streams.ts'
@@ -129,6 +129,17 @@ export class Middleware {
     })
   }
 
+  /**
+   * Ends the shared stream with this key, between events, for all its clients; false where there is none.
+   * @throws ConfigError where no key is the app's
+   */
+  async stop(key: string): Promise<boolean> {
+    const { share } = this.#options
+    if (!share || share.key === undefined) throw new ConfigError('stop: cannot be used without the option share.key')
+    if (typeof key !== 'string') unexpected('stop', 'what share.key returns, a string', key)
+    return this.#context.shares?.stop(key) ?? false
+  }
+
   /** False while it drains, and where no upstream is healthy. */
   ready(): boolean {
     const { admission, opening } = this.#context
@@ -172,8 +183,8 @@ export class Middleware {
 
   /** Resolves when the last response is over, and the last stream that goes on without its client, or at the deadline. */
   #untilAllAreOver(withinMs: number): Promise<void> {
-    const { requests, observer } = this.#context
-    const isEmpty = () => requests.size === 0 && observer.sessions.size === 0
+    const { requests, observer, shares } = this.#context
+    const isEmpty = () => requests.size === 0 && observer.sessions.size === 0 && !shares?.goesOn
     return new Promise((resolve) => {
       const deadline = setTimeout(done, withinMs)
       const look = setInterval(() => isEmpty() && done(), Math.min(20, Math.max(withinMs, 1)))

@@ -19,6 +19,7 @@ import type { SharedStreams } from './share/shared-streams.ts'
 import { onClientGone } from './stream/client-gone.ts'
 import { createClientPipeline } from './stream/client-pipeline.ts'
 import { ClientWriter } from './stream/client-writer.ts'
+import { bodyOf } from './stream/collect.ts'
 import { eventStreamOf } from './stream/event-stream.ts'
 import { eventWatched } from './stream/event-watch.ts'
 import type { KeepaliveClock } from './stream/keepalive.ts'
@@ -29,11 +30,20 @@ import { Session } from './stream/session.ts'
 import type { SessionContext } from './stream/session-context.ts'
 import { createOpen, type OpenContext } from './upstream/open.ts'
 import type { PathBoundary } from './upstream/path-boundary.ts'
-import { readEmptyBody, requestBody } from './upstream/request-body.ts'
+import { isBodyRead, readEmptyBody, requestBody } from './upstream/request-body.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from './upstream-response.ts'
 import { Watchdog } from './watchdog.ts'
 
 const debug = createDebug('sse-proxy:request')
+
+const NO_CONTENT: UpstreamResponse = {
+  status: 204,
+  statusMessage: '',
+  headers: [['Cache-Control', 'no-store']],
+  upstream: '',
+  body: bodyOf(Buffer.alloc(0)),
+  delimited: true,
+}
 
 /** The app's next handler, or with an error its error handling. */
 export type Next = (error?: unknown) => void
@@ -203,7 +213,23 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     return this.#open
   }
 
+  /** See `SharingRequest`. */
+  get isSent(): boolean {
+    return isBodyRead(this.req)
+  }
+
+  /** See `SharingRequest`. */
+  forget(): void {
+    this.#open = undefined
+  }
+
   // It is answered.
+
+  /** There is no stream for it: 204, at which a browser's EventSource stops; one that was opened early ends. */
+  nothing(): void {
+    if (this.#session) this.#session.end('closed')
+    else this.answer(NO_CONTENT)
+  }
 
   /** Passes an upstream's answer on. */
   answer(response: UpstreamResponse): void {
@@ -239,7 +265,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     const end = isEnd && new EndWatch(isEnd, this.req)
     session.start(response, createClientPipeline(session, { body, delimited, cursor, hooks, end, isShared: false }))
     // Only a resume asks again.
-    if (!resume) this.#open = undefined
+    if (!resume) this.forget()
   }
 
   /** @param isEventStream as for HEAD, whose answer has the headers of a stream and no body */
@@ -335,8 +361,8 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   /** The response is over, above all because the client is gone. */
   onGone(): void {
     this.#onOver()
-    if (!this.#context.requests.delete(this)) return
     this.writer.stopWaiting()
+    if (!this.#context.requests.delete(this)) return
     this.#earlyWatchdog?.stop()
     this.#context.shares?.leave(this)
     if (this.#session) this.#session.clientLeft()

@@ -25,6 +25,11 @@ export interface SseProxy<
   /** For the app's health route: false while draining, and when no upstream is healthy. */
   ready(): boolean
   /**
+   * Ends the shared stream with this key, which is what `share.key` returns: all its clients get a clean end, between events.
+   * Resolves to whether there was one.
+   */
+  stop(key: string): Promise<boolean>
+  /**
    * Refuses new streams, ends the open ones one after the other, and resolves when all are over. It may be given to a
    * framework as a shutdown hook: `app.addHook('preClose', proxy.close)`.
    */
@@ -63,6 +68,7 @@ export function sseProxy<TReq extends IncomingMessage = IncomingMessage, TRes ex
       streams,
       stats: () => middleware.stats(),
       ready: () => middleware.ready(),
+      stop: (key: string) => middleware.stop(key),
       close,
       upgrade: middleware.upgrade,
     },

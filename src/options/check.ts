@@ -1,6 +1,7 @@
 // Checks of single option values. Each returns the value, or throws a ConfigError that names its path, what was expected and
 // what was given.
 
+import { METHODS } from 'node:http'
 import { inspect } from 'node:util'
 import { ConfigError } from '../errors.ts'
 
@@ -65,6 +66,17 @@ export function oneOf<T extends string>(path: string, value: unknown, allowed: r
 export function text(path: string, value: unknown, pattern: RegExp, expected: string): string {
   if (typeof value === 'string' && pattern.test(value)) return value
   return unexpected(path, expected, value)
+}
+
+/** Names of HTTP methods, as a list in upper case. */
+export function methodNames(path: string, value: readonly unknown[]): readonly string[] {
+  if (!isList(value)) return unexpected(path, 'an array of HTTP methods', value)
+  return Object.freeze(value.map((method, i) => methodName(`${path}[${i}]`, method)))
+}
+
+function methodName(path: string, value: unknown): string {
+  const method = typeof value === 'string' ? value.toUpperCase() : ''
+  return METHODS.includes(method) ? method : unexpected(path, "the name of an HTTP method such as 'POST'", value)
 }
 
 /** Any function. What it takes and returns cannot be checked here. */

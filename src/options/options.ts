@@ -239,7 +239,10 @@ export interface ResumeOptions {
   withoutIds?: boolean | undefined
 }
 
-/** Fan-out: one upstream stream for all clients that request the same. GET only; events are forwarded whole. */
+/**
+ * Fan-out: one upstream stream for all clients that request the same, and on request one that outlives them. Events are
+ * forwarded whole. HEAD, and methods that are not named here, are not shared.
+ */
 export interface ShareOptions<TReq = IncomingMessage> {
   /**
    * Requests with the same key share a stream; undefined keeps a request unshared. Synchronous: an async function is refused
@@ -253,9 +256,33 @@ export interface ShareOptions<TReq = IncomingMessage> {
    */
   key?: ((req: TReq) => string | undefined) | undefined
   /**
-   * How long the upstream stream stays open after its last client has left. It counts towards `limits.streams` and its
-   * leader's `limits.streamsPerClient` meanwhile; at a limit, the one that has been without clients for longest is closed
-   * before a request is refused. @defaultValue 10000
+   * Methods that may open a stream. One with a body (POST) needs a `key`, which must contain who the user is: whoever comes with
+   * the same key gets the answer. Its body is sent once. A GET that may open joins a stream that is open.
+   * @defaultValue ['GET']
+   */
+  open?: readonly string[] | undefined
+  /**
+   * Methods that join a stream, which the upstream never sees: they get 204 when none of their key is open, on which a
+   * browser's EventSource stops. While one is being opened they wait. @defaultValue those of `open`
+   */
+  join?: readonly string[] | undefined
+  /**
+   * Methods that stop the stream of their key, which the upstream never sees: 204, or 404 when none is open. All of its
+   * clients get a clean end, between events. @defaultValue none
+   */
+  stop?: readonly string[] | undefined
+  /**
+   * What a request that may open, other than GET, gets while a stream of its key is open or being opened: 409
+   * (`ERR_SSE_PROXY_BUSY`); the stream that is open, its own body unread; or a stream of its own, before whose first event the
+   * open one ends cleanly for all its clients. @defaultValue 'refuse'
+   */
+  busy?: 'refuse' | 'join' | 'replace' | undefined
+  /**
+   * How long the upstream stream stays open after its last client has left; Infinity until the upstream ends it. It counts
+   * towards `limits.streams` and its leader's `limits.streamsPerClient` meanwhile; at a limit, the one that has been without
+   * clients for longest is closed before a request is refused. A stream without clients is read at the upstream's speed, passes
+   * the hooks, and a drain waits for its end where it is Infinity or the stream was not opened by a GET; such a stream may lose
+   * its leader before the upstream has answered, too. @defaultValue 10000
    */
   lingerMs?: number | undefined
   /**
@@ -285,8 +312,11 @@ export interface ReplayOptions {
   ageMs?: number | undefined
   /** `'assign'` gives each event an id of the proxy's own, for upstreams that send none. @defaultValue 'upstream' */
   ids?: 'upstream' | 'assign' | undefined
-  /** How many of them a client without a Last-Event-ID gets. @defaultValue 0 */
-  initial?: number | undefined
+  /**
+   * How many of them a client without a Last-Event-ID gets. `'all'` is a promise of the whole stream: where events are gone,
+   * the client is told as of any gap. Who opens a stream gets all of it. @defaultValue 0
+   */
+  initial?: number | 'all' | undefined
 }
 
 /** What a client has missed for good: the events between these two. */

@@ -1,9 +1,8 @@
 // The option `retry`: which failed attempts are followed by another before headers are sent to the client, and when.
 
-import { METHODS } from 'node:http'
 import { asked } from '../app-callback.ts'
 import { ConfigError } from '../errors.ts'
-import { callable, group, integer, isList, MAX_MS, unexpected } from './check.ts'
+import { callable, group, integer, isList, MAX_MS, methodNames, unexpected } from './check.ts'
 import type { CommitFunction, RetryOptions, SseProxyOptions } from './options.ts'
 
 /** See the option `retry`. */
@@ -51,7 +50,7 @@ export function resolveRetry(value: SseProxyOptions['retry'], others: number): R
     backoffMs,
     maxBackoffMs: integer('retry.maxBackoffMs', maxBackoffMs, backoffMs, MAX_MS),
     statuses: resolveStatuses(given.statuses ?? DEFAULTS.statuses),
-    methods: resolveMethods(given.methods ?? DEFAULTS.methods),
+    methods: methodNames('retry.methods', given.methods ?? DEFAULTS.methods),
     ...(commit && { commit }),
   })
 }
@@ -70,14 +69,4 @@ function resolveCommit({ commit, holdMs }: RetryOptions): CommitPolicy | undefin
 function resolveStatuses(value: readonly unknown[]): readonly number[] {
   if (!isList(value)) return unexpected('retry.statuses', 'an array of HTTP statuses', value)
   return Object.freeze(value.map((status, i) => integer(`retry.statuses[${i}]`, status, 300, 599)))
-}
-
-function resolveMethods(value: readonly unknown[]): readonly string[] {
-  if (!isList(value)) return unexpected('retry.methods', 'an array of HTTP methods', value)
-  return Object.freeze(value.map((method, i) => resolveMethod(`retry.methods[${i}]`, method)))
-}
-
-function resolveMethod(path: string, value: unknown): string {
-  const method = typeof value === 'string' ? value.toUpperCase() : ''
-  return METHODS.includes(method) ? method : unexpected(path, "the name of an HTTP method such as 'POST'", value)
 }

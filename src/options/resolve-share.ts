@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import { asked } from '../app-callback.ts'
 import { ConfigError } from '../errors.ts'
 import type { TransformHook } from '../events/event.ts'
-import { callable, callableOrNone, callables, group, integer, MAX_MS, oneOf } from './check.ts'
+import { callable, callableOrNone, callables, group, integer, MAX_MS, methodNames, oneOf } from './check.ts'
 import type { ReplayOptions, ShareOptions, SseProxyOptions } from './options.ts'
 
 /** See the option `share`. */
@@ -13,6 +13,12 @@ export interface ResolvedShare {
   readonly key: ((req: IncomingMessage) => string | undefined) | undefined
   /** Whether the app's function declares a parameter, so that its result can depend on the request. */
   readonly keyTakesRequest: boolean
+  /** Methods of requests, in upper case. */
+  readonly open: readonly string[]
+  readonly join: readonly string[]
+  readonly stop: readonly string[]
+  readonly busy: 'refuse' | 'join' | 'replace'
+  /** Infinity until the upstream ends. */
   readonly lingerMs: number
   /** Of all streams of the proxy together. */
   readonly maxBytes: number
@@ -30,13 +36,13 @@ export interface ResolvedReplay {
   /** Whose ids the clients see. */
   readonly ids: 'upstream' | 'assign'
   /** How many events a client without a Last-Event-ID gets. */
-  readonly initial: number
+  readonly initial: number | 'all'
 }
 
 const MIB = 1_048_576
-const DEFAULTS = { lingerMs: 10_000, maxBytes: 64 * MIB } as const
+const DEFAULTS = { open: ['GET'], stop: [], busy: 'refuse', lingerMs: 10_000, maxBytes: 64 * MIB } as const
 const REPLAY_DEFAULTS = { events: 1000, bytes: MIB, ageMs: 300_000, ids: 'upstream', initial: 0 } as const
-const KEYS = ['key', ...Object.keys(DEFAULTS), 'transform', 'replay', 'onGap']
+const KEYS = ['key', 'join', ...Object.keys(DEFAULTS), 'transform', 'replay', 'onGap']
 
 export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes'): ResolvedShare | false {
   const { share = false, router, pathRewrite } = options
@@ -49,15 +55,40 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
     throw new ConfigError('share.key: required where router or pathRewrite is a function, which may tell clients apart')
   }
   refuseHiddenIdentity(options, key)
+  const methods = resolveMethods(given)
+  if (key === undefined && methods.open.some((method) => method !== 'GET')) {
+    throw new ConfigError(
+      'share.key: required where share.open has a method with a body: what it returns must contain who the user is',
+    )
+  }
   return Object.freeze({
+    ...methods,
+    busy: oneOf('share.busy', given.busy ?? DEFAULTS.busy, ['refuse', 'join', 'replace']),
     key: key === undefined ? undefined : asked('share.key', callable('share.key', key)),
     keyTakesRequest: typeof key === 'function' && key.length > 0,
-    lingerMs: integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS),
+    lingerMs:
+      given.lingerMs === Number.POSITIVE_INFINITY
+        ? given.lingerMs
+        : integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS, ' or Infinity'),
     maxBytes: integer('share.maxBytes', given.maxBytes ?? DEFAULTS.maxBytes, 1, Number.MAX_SAFE_INTEGER),
     transform: callables('share.transform', given.transform),
     replay,
     onGap: callableOrNone('share.onGap', given.onGap),
   })
+}
+
+/** Which methods do what; each does one thing. */
+function resolveMethods(given: ShareOptions): Pick<ResolvedShare, 'open' | 'join' | 'stop'> {
+  const open = methodNames('share.open', given.open ?? DEFAULTS.open)
+  const join = methodNames('share.join', given.join ?? open)
+  const stop = methodNames('share.stop', given.stop ?? DEFAULTS.stop)
+  if (open.length === 0) throw new ConfigError('share.open: expected at least one method, got none')
+  // It has no events, and is answered by the upstream.
+  if ([...open, ...join, ...stop].includes('HEAD'))
+    throw new ConfigError('share: HEAD cannot open, join or stop streams')
+  const both = stop.find((method) => open.includes(method) || join.includes(method))
+  if (both) throw new ConfigError(`share.stop: ${both} cannot stop streams, since it opens or joins them`)
+  return { open, join, stop }
 }
 
 /** What does not reach the upstream is not in the default key, and such callbacks may have read from it who the user is. */
@@ -71,13 +102,14 @@ function refuseHiddenIdentity({ stripHeaders = [], balance, on, plugins }: SsePr
 
 function resolveReplay(value: ReplayOptions): ResolvedReplay {
   const given = group('share.replay', value, Object.keys(REPLAY_DEFAULTS))
-  const bound = (key: Exclude<keyof typeof REPLAY_DEFAULTS, 'ids'>, min: number, max: number) =>
+  const bound = (key: 'events' | 'bytes' | 'ageMs', min: number, max: number) =>
     integer(`share.replay.${key}`, given[key] ?? REPLAY_DEFAULTS[key], min, max)
+  const { initial = REPLAY_DEFAULTS.initial } = given
   return Object.freeze({
     events: bound('events', 1, MAX_MS),
     bytes: bound('bytes', 1, Number.MAX_SAFE_INTEGER),
     ageMs: bound('ageMs', 1, MAX_MS),
     ids: oneOf('share.replay.ids', given.ids ?? REPLAY_DEFAULTS.ids, ['upstream', 'assign']),
-    initial: bound('initial', 0, MAX_MS),
+    initial: initial === 'all' ? initial : integer('share.replay.initial', initial, 0, MAX_MS, " or 'all'"),
   })
 }

@@ -12,6 +12,7 @@ import type { FollowedStream } from './followed-stream.ts'
 import { shareableHeaders, withGap } from './follower-headers.ts'
 import { HookedFollower } from './hooked-follower.ts'
 import type { Followable, SharingRequest } from './opening.ts'
+import { mayHaveBody } from './share-methods.ts'
 
 const debug = createDebug('sse-proxy:stream')
 
@@ -25,11 +26,14 @@ export function follow(
   const { log } = shared
   log.trim(performance.now())
   const { lastEventId: requestedId } = request
-  const { position, hasGap } = startingPoint(log, requestedId, replay.initial)
+  // Its leader is there before the first event, and has missed none.
+  const { position, hasGap } = startingPoint(log, requestedId, isLeader ? 'all' : replay.initial)
   // Read before the start: what the app is told of in the meantime may end the stream.
   const resumedAfterId = log.idBefore
   const { cookie: _, ...shareable } = head
   const shown = isLeader ? head : { ...shareable, headers: shareableHeaders(head.headers, request.req) }
+  // It has been opened with another's.
+  if (!isLeader && mayHaveBody(request.req.method)) request.req.resume()
   const session = request.session()
   debug('%s follows the shared stream %s', session.handle.id, shared.id)
   session.start(
@@ -48,9 +52,12 @@ export function follow(
 export function startingPoint(
   log: Pick<EventLog, 'first' | 'positionAfter' | 'beforeLast'>,
   requestedId: string,
-  initial: number,
+  initial: number | 'all',
 ): { readonly position: number; readonly hasGap: boolean } {
-  if (requestedId === '') return { position: log.beforeLast(initial), hasGap: false }
+  if (requestedId === '') {
+    if (initial === 'all') return { position: log.first, hasGap: log.first > 0 }
+    return { position: log.beforeLast(initial), hasGap: false }
+  }
   const position = log.positionAfter(requestedId)
   return { position: position ?? log.first, hasGap: position === undefined }
 }

@@ -1,4 +1,4 @@
-// A shared stream that no client follows is kept for a while, for those who come back. Meanwhile it takes its leader's
+// A shared stream that no client follows or waits for is kept for a while, for those who come back. Meanwhile it takes its leader's
 // place of the limits and counts in the replay budget, and gives way when either is needed for others.
 
 import type { IncomingMessage } from 'node:http'
@@ -11,6 +11,7 @@ const KEPT_TIMES = 4
 
 /** What a stream without followers takes. */
 export interface LingeringContext {
+  /** Infinity until it ends of itself. */
   readonly lingerMs: number
   /** The leader's request, which the stream keeps as long as it lives. */
   readonly req: IncomingMessage
@@ -19,13 +20,13 @@ export interface LingeringContext {
   readonly linger: (close: () => void) => Ticket
 }
 
-/** The state of one shared stream while it has no followers. */
+/** The state of one shared stream while it has no followers, or of its opening while nobody waits. */
 export class Lingering {
   readonly #context: LingeringContext
   readonly #close: () => void
   // Set from `begin` to `stop`.
   #place: Ticket | undefined
-  // Ends the stream after `lingerMs`; replaced by each `begin`.
+  // Ends the stream after `lingerMs`, where that is a time; replaced by each `begin`.
   #watchdog: Watchdog | undefined
   // What the leader's request counts in the budget meanwhile.
   #weight = 0
@@ -45,7 +46,7 @@ export class Lingering {
   begin(): void {
     const { lingerMs, linger, req, budget } = this.#context
     this.#place = linger(this.#close)
-    this.#watchdog = new Watchdog(lingerMs, this.#close).unref()
+    if (lingerMs !== Number.POSITIVE_INFINITY) this.#watchdog = new Watchdog(lingerMs, this.#close).unref()
     this.#weight = weightOf(req)
     budget.add(this.#weight)
     budget.settle()

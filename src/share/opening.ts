@@ -7,12 +7,15 @@ import type { Ticket } from '../admission.ts'
 import type { Session, SessionHead } from '../stream/session.ts'
 import type { OpenUpstream, UpstreamResponse } from '../upstream-response.ts'
 import type { FollowedStream } from './followed-stream.ts'
+import type { Lingering } from './lingering.ts'
 import type { SharedStream } from './shared-stream.ts'
 
 /** A request that may be served from a shared stream. */
 export interface SharingRequest {
   readonly req: IncomingMessage
   readonly res: ServerResponse
+  /** Whether nothing of its body is still to come, so that the upstream gets all of it although the client leaves. */
+  readonly isSent: boolean
   /** Whether its client has left, or has its whole answer. */
   readonly isOver: boolean
   /** Whose place of the limits it has; only known where clients are limited. */
@@ -27,10 +30,14 @@ export interface SharingRequest {
   admit(heir: Ticket | undefined): void
   /** The function that gets it an answer of the upstream's. */
   open(): OpenUpstream
+  /** Nothing will be asked for again: what was kept of its body is let go. */
+  forget(): void
   /** What writes a stream to its client. */
   session(): Session
   /** Serves it from an upstream of its own after all. */
   alone(): void
+  /** Tells its client that there is nothing to follow; a stream that has been promised ends. */
+  nothing(): void
   /** Gives it an answer. */
   answer(response: UpstreamResponse): void
   /** Tells its client that there is no answer. */
@@ -48,10 +55,20 @@ export interface OpenedStream extends Followable {
   readonly shared: SharedStream
 }
 
-export class Opening {
+/** What tells an opening from others. */
+export interface OpeningKeys {
   /** The key of its requests without varied headers, and with those that are known to vary answers. */
   readonly base: string
+  readonly key: string
+  /** See `Opening`; absent where it is the same. */
+  readonly asked?: string
+}
+
+export class Opening {
+  readonly base: string
   key: string
+  /** The key that its requests come with: that of the first, where this one was opened for those who stand elsewhere. */
+  asked: string
   /** The names of the headers that all who have this key agree in. */
   varies: string
   /** The one whose request goes to the upstream; it may leave before the others. */
@@ -62,16 +79,24 @@ export class Opening {
   readonly controller: Abort = new Abort()
   /** Those who came before there was an answer, the leader among them. */
   readonly waiting: Set<SharingRequest> = new Set()
+  /** Set when nobody waits any more, and it is not given up. */
+  lingering: Lingering | undefined
   /** How many streams of this key have been opened for clients that stand elsewhere. */
   variants = 0
   /** Set when the answer turns out to be a stream that others may follow. */
   stream: OpenedStream | undefined
 
-  constructor(leader: SharingRequest, base: string, key: string, varies: string) {
+  constructor(leader: SharingRequest, { base, key, asked = key }: OpeningKeys, varies: string) {
     this.leader = leader
     this.client = leader.client
     this.base = base
     this.key = key
+    this.asked = asked
     this.varies = varies
+  }
+
+  /** The place of the limits that it takes while no client waits for it or follows it. */
+  get place(): Ticket | undefined {
+    return this.stream?.shared.place ?? this.lingering?.place
   }
 }

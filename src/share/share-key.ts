@@ -127,6 +127,11 @@ export function compactKey(key: string): string {
   return key.length <= MAX_KEY_LENGTH ? `=${key}` : `#${digestOf(key)}`
 }
 
+/** The key of those who share a key and stand at this id. No function of an app's returns it. */
+export function variantKey(key: string, lastEventId: string): string {
+  return `~${compactKey(JSON.stringify([key, lastEventId]))}`
+}
+
 /** A key for requests whose app has none: where two differ in it, they may be two users'. */
 function defaultKey(req: IncomingMessage, sent: ClientHeaders): string | undefined {
   if (namesCaller(sent, req)) return undefined

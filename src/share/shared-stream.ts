@@ -5,7 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Abort } from '../abort.ts'
 import type { Ticket } from '../admission.ts'
 import { joined } from '../bytes.ts'
-import { type CloseReason, closeReasonOf, type StreamError } from '../errors.ts'
+import { type CloseReason, closeReasonOf, StreamError } from '../errors.ts'
 import { Cursor, type Progress } from '../events/cursor.ts'
 import { EndWatch } from '../events/end-watch.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
@@ -25,6 +25,7 @@ import { type Follower, Followers } from './followers.ts'
 import { Lingering } from './lingering.ts'
 import { Recorder } from './recorder.ts'
 import type { ReplayBudget } from './replay-budget.ts'
+import { outlivesReaders } from './share-methods.ts'
 
 /** What a shared stream is made of, and who is told of its end. */
 export interface SharedStreamContext {
@@ -166,6 +167,12 @@ export class SharedStream implements PipelineSink, FollowedStream {
     if (this.#followers.delete(follower)) this.#lingerIfEmpty()
   }
 
+  /** Breaks off, for all followers, what cannot go on. */
+  lose(cause: Error): void {
+    this.#pipeline.stop()
+    this.onFailed(new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause))
+  }
+
   /** Without followers it is over. */
   close(): void {
     this.#pipeline.stop()
@@ -194,9 +201,12 @@ export class SharedStream implements PipelineSink, FollowedStream {
   }
 
   onFailed(error: StreamError): void {
+    if (this.isOver) return
     const reason = closeReasonOf(error)
-    const { onLost } = this.context.options
-    if (onLost && reason === 'upstream-lost' && this.clients > 0) {
+    const { options, share, req } = this.context
+    const { onLost } = options
+    const isHeard = this.clients > 0 || outlivesReaders(req.method, share)
+    if (onLost && reason === 'upstream-lost' && isHeard) {
       sendLastEvent(onLost, error, this, (failure) => this.#tellFailure(failure))
     }
     // The app may have closed it.

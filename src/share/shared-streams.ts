@@ -3,7 +3,7 @@
 
 import createDebug from 'debug'
 import type { Admission } from '../admission.ts'
-import { StreamError, UpstreamError } from '../errors.ts'
+import { AdmissionError, type CloseReason, StreamError, UpstreamError } from '../errors.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
 import { bodyOf, collect, lengthOf } from '../stream/collect.ts'
@@ -18,9 +18,12 @@ import {
 import { MemoryEventLog } from './event-log.ts'
 import { follow } from './follow.ts'
 import { shareableAnswerHeaders } from './follower-headers.ts'
-import { type OpenedStream, Opening, type SharingRequest } from './opening.ts'
+import { Lingering } from './lingering.ts'
+import { type OpenedStream, Opening, type OpeningKeys, type SharingRequest } from './opening.ts'
+import { Openings } from './openings.ts'
 import { ReplayBudget } from './replay-budget.ts'
-import { asksForStream, compactKey, ShareKeys } from './share-key.ts'
+import { asksForStream, compactKey, ShareKeys, variantKey } from './share-key.ts'
+import { mayHaveBody, outlivesReaders, roleOf, whenBusy } from './share-methods.ts'
 import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
 
 const debug = createDebug('sse-proxy:stream')
@@ -44,12 +47,9 @@ export class SharedStreams {
   readonly #keys: ShareKeys
   // Bounds what all of them keep together.
   readonly #budget: ReplayBudget
-  // By key: the answer that a request with that key waits for, or the stream that it follows.
-  readonly #openings = new Map<string, Opening>()
-  // Those that are not over, also where a request with their key would not follow them any more.
-  readonly #live = new Set<SharedStream>()
-  // What each request waits for that has no answer yet.
-  readonly #waiting = new Map<SharingRequest, Opening>()
+  readonly #openings = new Openings()
+  // Set by `close`: nothing is kept from then on.
+  #isClosed = false
 
   constructor(context: SharedStreamsContext) {
     const { options, share, admission } = context
@@ -61,58 +61,139 @@ export class SharedStreams {
 
   /** How many there are, and how many clients follow them. */
   get stats(): { streams: number; clients: number } {
-    const live = [...this.#live]
+    const live = this.#openings.all().flatMap(({ stream }) => stream?.shared ?? [])
     return { streams: live.length, clients: live.reduce((sum, { clients }) => sum + clients, 0) }
+  }
+
+  /** Whether a stream goes on that is worth waiting for although no client follows it. */
+  get goesOn(): boolean {
+    return this.#openings.all().some((opening) => this.#outlives(opening))
   }
 
   /** Ends those that no client follows. */
   close(): void {
-    for (const shared of this.#live) {
-      if (shared.clients === 0) shared.close()
+    this.#isClosed = true
+    for (const opening of this.#openings.all()) {
+      const { waiting, stream } = opening
+      if (!stream && waiting.size === 0) this.#giveUp(opening)
+      else if (stream?.shared.clients === 0) stream.shared.close()
     }
   }
 
-  /** Serves a client from a shared stream; false where it is not to be shared. */
+  /** Ends the streams with this key of the app's, for all who follow them; false where there is none. */
+  stop(key: string): boolean {
+    return this.#stop(compactKey(key))
+  }
+
+  /**
+   * Serves a client from a shared stream; false where it is not to be shared.
+   * @throws AdmissionError
+   */
   serve(request: SharingRequest): boolean {
     const { req } = request
-    if (req.method !== 'GET') return false
+    const role = roleOf(req.method, this.#context.share)
+    if (role === 'unshared') return false
     const base = this.#keys.baseOf(req)
-    if (base === undefined || !asksForStream(req)) return false
+    if (role !== 'open') {
+      const key = base === undefined ? undefined : this.#keys.full(base, req)
+      if (role === 'stop') this.#stopFor(request, key)
+      else this.#joinFor(request, key)
+      return true
+    }
+    if (base === undefined || !(mayHaveBody(req.method) || asksForStream(req))) return false
     const key = this.#keys.full(base, req)
     if (this.#keys.isPrivate(key, performance.now())) return false
-    request.admit(this.#openings.get(key)?.stream?.shared.place)
-    this.#join(request, key, base)
+    this.#enter(request, { base, key })
     return true
   }
 
-  /** A client has left. Where it was the last that waited for an answer, the upstream's request is given up. */
+  /** A client has left. Where it was the last that waited for an answer, the upstream's request may be given up. */
   leave(request: SharingRequest): void {
-    const opening = this.#waiting.get(request)
+    const led = request.isSent ? undefined : this.#openings.ledBy(request)
+    // Without its whole body the upstream has only half a request.
+    if (led?.stream) led.stream.shared.lose(new Error('the leader left before its request was whole'))
+    else if (led) return this.#giveUp(led)
+    const opening = this.#openings.awaitedBy(request)
     if (!opening) return
-    this.#stopWaiting(request, opening)
-    if (opening.waiting.size > 0 || opening.stream) return
-    this.#remove(opening)
-    opening.controller.abort('client-left')
+    this.#openings.stopWaiting(request, opening)
+    if (opening.waiting.size > 0) return
+    if (this.#outlives(opening) && !this.#isClosed) this.#linger(opening)
+    else this.#giveUp(opening)
+  }
+
+  /** One that may open: it gets the stream that is open, or its own, or none. */
+  #enter(request: SharingRequest, keys: OpeningKeys): void {
+    const opening = this.#openings.of(keys.key)
+    const busy = opening && whenBusy(request.req.method, this.#context.share)
+    if (busy === 'refuse') throw new AdmissionError('ERR_SSE_PROXY_BUSY')
+    request.admit(opening?.place)
+    if (opening && busy === 'replace') this.#replace(opening, request, keys)
+    else this.#join(request, keys)
+  }
+
+  #replace(opening: Opening, request: SharingRequest, keys: OpeningKeys): void {
+    const waited = this.#end(opening)
+    void this.#open(request, keys)
+    for (const other of waited) {
+      if (this.#mayOpen(other)) other.refuse(new AdmissionError('ERR_SSE_PROXY_BUSY'))
+      else this.#join(other, keys)
+    }
+  }
+
+  /** One that may not open: without a stream of its key it gets nothing. */
+  #joinFor(request: SharingRequest, key: string | undefined): void {
+    const opening = key === undefined ? undefined : this.#openings.of(key)
+    if (!opening) return request.nothing()
+    request.admit(opening.place)
+    this.#join(request, opening)
+  }
+
+  #stopFor(request: SharingRequest, key: string | undefined): void {
+    if (key === undefined || !this.#stop(key)) throw new AdmissionError('ERR_SSE_PROXY_NO_STREAM')
+    request.nothing()
+  }
+
+  /** Ends all streams that requests with this key may have got. */
+  #stop(key: string): boolean {
+    const stopped = this.#openings.all().filter(({ asked }) => asked === key)
+    for (const request of stopped.flatMap((opening) => this.#end(opening))) request.nothing()
+    return stopped.length > 0
+  }
+
+  /** Ends it cleanly for all who follow; returns those who wait for it. */
+  #end(opening: Opening): SharingRequest[] {
+    const waiting = this.#openings.takeWaiting(opening)
+    if (opening.stream) opening.stream.shared.end()
+    else this.#abandon(opening, 'closed')
+    return waiting
   }
 
   /** Follows the stream of this key, waits for it, or opens it. */
-  #join(request: SharingRequest, key: string, base: string): void {
-    const opening = this.#openings.get(key)
-    if (!opening) return void this.#open(request, key, base)
+  #join(request: SharingRequest, keys: OpeningKeys): void {
+    const { base, key } = keys
+    const opening = this.#openings.of(key)
+    if (!opening) return void this.#open(request, keys)
     if (opening.stream) return this.#follow(request, opening, opening.stream)
     // What the upstream will begin with depends on where the leader stands.
     const { lastEventId } = request
     const standsElsewhere = !this.#assignsIds && lastEventId !== opening.leader.lastEventId
-    if (!standsElsewhere || opening.variants >= MAX_VARIANTS) return this.#wait(request, opening)
-    const variant = compactKey(JSON.stringify([key, lastEventId]))
-    if (!this.#openings.has(variant)) opening.variants++
-    this.#join(request, variant, base)
+    if (!standsElsewhere || opening.variants >= MAX_VARIANTS || !this.#isAlike(request, opening.leader)) {
+      return this.#wait(request, opening)
+    }
+    const variant = variantKey(key, lastEventId)
+    if (!this.#openings.of(variant)) opening.variants++
+    this.#join(request, { base, key: variant, asked: opening.asked })
+  }
+
+  /** Whether one could have opened in the place of the other. */
+  #isAlike(request: SharingRequest, leader: SharingRequest): boolean {
+    return this.#mayOpen(request) && !mayHaveBody(request.req.method) && !mayHaveBody(leader.req.method)
   }
 
   /** Asks the upstream in the leader's name, for all who come until it has answered. */
-  async #open(leader: SharingRequest, key: string, base: string): Promise<void> {
-    const opening = new Opening(leader, base, key, this.#keys.variesOf(base))
-    this.#openings.set(key, opening)
+  async #open(leader: SharingRequest, keys: OpeningKeys): Promise<void> {
+    const opening = new Opening(leader, keys, this.#keys.variesOf(keys.base))
+    this.#openings.add(opening)
     this.#wait(leader, opening)
     const signal = opening.controller
     try {
@@ -120,31 +201,34 @@ export class SharedStreams {
       // Ids of the proxy's own mean nothing to the upstream.
       const response = await open(this.#assignsIds ? { lastEventId: '', signal } : { signal })
       const body = eventStreamOf(response, this.#context.options.timeouts.idleMs)
-      if (body) this.#share(opening, open, response, body)
+      if (opening.controller.aborted) response.body.destroy()
+      else if (body) this.#share(opening, response, body)
       else void this.#answer(opening, response)
     } catch (error) {
-      this.#remove(opening)
-      for (const request of this.#takeWaiting(opening)) request.refuse(error)
+      for (const request of this.#takeAnswered(opening)) request.refuse(error)
+      this.#forget(opening)
     }
   }
 
   /** The answer is a stream: all who wait follow it, unless it is the leader's alone. */
-  #share(opening: Opening, open: OpenUpstream, response: UpstreamResponse, body: UpstreamBody): void {
+  #share(opening: Opening, response: UpstreamResponse, body: UpstreamBody): void {
     if (this.#setApart(opening, response)) {
       this.#rememberPrivate(opening)
       return this.#answerLeader(opening, response)
     }
-    const shared = this.#createStream(opening, open, response, body)
+    opening.lingering?.stop()
+    const shared = this.#createStream(opening, response, body)
     const { upstream, statusMessage, headers, cookie } = response
-    this.#live.add(shared)
     opening.stream = { shared, head: { upstream, statusMessage, headers, ...(cookie !== undefined && { cookie }) } }
+    // Only a resume asks again.
+    if (!this.#context.options.resume || mayHaveBody(opening.leader.req.method)) opening.leader.forget()
     // They are all in before the first event, so that none of them misses it.
-    for (const request of this.#takeWaiting(opening)) this.#follow(request, opening, opening.stream)
+    for (const request of this.#openings.takeWaiting(opening)) this.#follow(request, opening, opening.stream)
     shared.start()
   }
 
   /** The leader may leave while others follow, so its place of the limits and its request are kept by what they are. */
-  #createStream(opening: Opening, open: OpenUpstream, response: UpstreamResponse, body: UpstreamBody): SharedStream {
+  #createStream(opening: Opening, response: UpstreamResponse, body: UpstreamBody): SharedStream {
     const { options, share, observer, admission, nextId } = this.#context
     const { leader, client, controller } = opening
     const shared = new SharedStream(
@@ -155,18 +239,17 @@ export class SharedStreams {
         controller,
         options,
         share,
-        open: () => this.#reopener(opening, open),
+        open: () => this.#reopener(opening, leader.open()),
         observer,
         meter: observer.meter(performance.now()),
         log: new MemoryEventLog(share.replay, this.#assignsIds ? '' : leader.lastEventId, this.#budget),
         budget: this.#budget,
         linger: (close) => admission.linger(client, close),
         // Where another stream has taken its key, no client comes back to it.
-        lingers: () => this.#openings.get(opening.key) === opening,
+        lingers: () => !this.#isClosed && this.#openings.of(opening.key) === opening,
         onOver: () => {
           shared.log.close()
-          this.#live.delete(shared)
-          this.#remove(opening)
+          this.#forget(opening)
         },
       },
       response,
@@ -212,14 +295,13 @@ export class SharedStreams {
     const { base, leader } = opening
     const isAlone = this.#keys.isPersonal(base, response)
     if (!isAlone && this.#keys.variedBy(response).length === 0) return false
-    this.#remove(opening)
-    opening.key = this.#keys.full(base, leader.req)
+    this.#openings.rekey(opening, this.#keys.full(base, leader.req))
     opening.varies = this.#keys.variesOf(base)
-    if (!isAlone && !this.#openings.has(opening.key)) this.#openings.set(opening.key, opening)
+    if (isAlone) this.#openings.leaveKey(opening)
     const strangers = [...opening.waiting].filter(
       (request) => request !== leader && (isAlone || this.#keys.full(base, request.req) !== opening.key),
     )
-    for (const request of strangers) this.#stopWaiting(request, opening)
+    for (const request of strangers) this.#openings.stopWaiting(request, opening)
     // A crowd whose answers are private does not queue for them one by one.
     for (const request of strangers) if (!request.isOver && (isAlone || !this.serve(request))) request.alone()
     return isAlone
@@ -228,6 +310,7 @@ export class SharedStreams {
   /** An answer that is no stream: for all who wait where it is short, for the leader alone otherwise. */
   async #answer(opening: Opening, response: UpstreamResponse): Promise<void> {
     const { leader, waiting, controller } = opening
+    this.#dismissJoiners(opening)
     this.#setApart(opening, response)
     const length = lengthOf(response)
     // A login's address or a challenge may hold what is meant for one client.
@@ -241,8 +324,9 @@ export class SharedStreams {
     const collected = await collect(response.body, length).catch(
       (error) => new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, error),
     )
-    this.#remove(opening)
-    for (const request of this.#takeWaiting(opening)) {
+    const requests = this.#takeAnswered(opening)
+    this.#forget(opening)
+    for (const request of requests) {
       if (collected instanceof UpstreamError) request.refuse(collected)
       else refusing(request, () => request.answer(answerFor(request, request === leader, response, collected)))
     }
@@ -250,8 +334,8 @@ export class SharedStreams {
 
   /** An answer for its leader alone: the others ask for themselves. */
   #answerLeader(opening: Opening, response: UpstreamResponse): void {
-    this.#remove(opening)
-    const requests = this.#takeWaiting(opening)
+    const requests = this.#takeAnswered(opening)
+    this.#forget(opening)
     if (!requests.includes(opening.leader)) response.body.destroy()
     for (const request of requests) {
       if (request === opening.leader) refusing(request, () => request.answer(response))
@@ -263,26 +347,67 @@ export class SharedStreams {
     return this.#context.share.replay.ids === 'assign'
   }
 
-  /** Those whose client is still there; they wait no longer. */
-  #takeWaiting(opening: Opening): SharingRequest[] {
-    const waiting = [...opening.waiting]
-    for (const request of waiting) this.#stopWaiting(request, opening)
-    return waiting.filter(({ isOver }) => !isOver)
+  #mayOpen({ req }: SharingRequest): boolean {
+    return roleOf(req.method, this.#context.share) === 'open'
+  }
+
+  #outlives({ leader }: Opening): boolean {
+    return outlivesReaders(leader.req.method, this.#context.share)
   }
 
   #wait(request: SharingRequest, opening: Opening): void {
-    opening.waiting.add(request)
-    this.#waiting.set(request, opening)
+    opening.lingering?.stop()
+    this.#openings.wait(request, opening)
   }
 
-  #stopWaiting(request: SharingRequest, opening: Opening): void {
-    opening.waiting.delete(request)
-    this.#waiting.delete(request)
+  /** There will be no stream: those who came for one alone have nothing to wait for. */
+  #dismissJoiners(opening: Opening): void {
+    for (const request of opening.waiting) {
+      if (this.#mayOpen(request)) continue
+      this.#openings.stopWaiting(request, opening)
+      if (!request.isOver) request.nothing()
+    }
   }
 
-  /** From now on requests with its key open another one. */
-  #remove(opening: Opening): void {
-    if (this.#openings.get(opening.key) === opening) this.#openings.delete(opening.key)
+  /** Those who get an answer that is no stream. */
+  #takeAnswered(opening: Opening): SharingRequest[] {
+    this.#dismissJoiners(opening)
+    return this.#openings.takeWaiting(opening)
+  }
+
+  /** Nobody waits any more: it goes on as a stream would that nobody follows. */
+  #linger(opening: Opening): void {
+    const { lingerMs } = this.#context.share
+    const { leader, client } = opening
+    opening.lingering ??= new Lingering(
+      {
+        lingerMs,
+        req: leader.req,
+        budget: this.#budget,
+        linger: (close) => this.#context.admission.linger(client, close),
+      },
+      () => this.#giveUp(opening),
+    )
+    opening.lingering.begin()
+  }
+
+  /** Gives up what has no answer yet. Who waits for one begins anew. */
+  #giveUp(opening: Opening): void {
+    const waiting = this.#openings.takeWaiting(opening)
+    this.#abandon(opening, 'client-left')
+    for (const request of waiting) refusing(request, () => this.serve(request) || request.alone())
+  }
+
+  /** Ends the upstream's request before there is a stream. */
+  #abandon(opening: Opening, reason: CloseReason): void {
+    this.#forget(opening)
+    opening.controller.abort(reason)
+  }
+
+  /** It is over, or was for its leader alone. */
+  #forget(opening: Opening): void {
+    opening.lingering?.stop()
+    this.#openings.delete(opening)
   }
 }
 

@@ -35,6 +35,11 @@ export function readEmptyBody(req: IncomingMessage): void {
   if (req.httpVersionMajor > 1 && !announcesBody(req)) req.resume()
 }
 
+/** Whether the client has sent all of the body, and all of it has been read. */
+export function isBodyRead(req: IncomingMessage): boolean {
+  return req.readableEnded || !announcesBody(req)
+}
+
 function announcesBody(req: IncomingMessage): boolean {
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers
   if (length !== undefined) return length !== '0'

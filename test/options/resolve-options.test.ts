@@ -369,7 +369,24 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   [{ target, share: { key: 'x' } }, "share.key: expected a function, got 'x' (string)"],
   [{ target, share: { key: '' } }, "share.key: expected a function, got '' (string)"],
   [{ target, health: { probe: false } }, 'health.probe: expected an object, got false (boolean)'],
-  [{ target, share: { lingerMs: -1 } }, `share.lingerMs: expected ${MS}, got -1 (number)`],
+  [{ target, share: { lingerMs: -1 } }, `share.lingerMs: expected ${MS} or Infinity, got -1 (number)`],
+  [
+    { target, share: { open: ['POST'] } },
+    'share.key: required where share.open has a method with a body: what it returns must contain who the user is',
+  ],
+  [{ target, share: { open: 'GET' } }, "share.open: expected an array of HTTP methods, got 'GET' (string)"],
+  [{ target, share: { open: [] } }, 'share.open: expected at least one method, got none'],
+  [
+    { target, share: { stop: ['ABORT'] } },
+    "share.stop[0]: expected the name of an HTTP method such as 'POST', got 'ABORT' (string)",
+  ],
+  [{ target, share: { stop: ['GET'] } }, 'share.stop: GET cannot stop streams, since it opens or joins them'],
+  [{ target, share: { join: ['GET', 'HEAD'] } }, 'share: HEAD cannot open, join or stop streams'],
+  [{ target, share: { busy: 'wait' } }, "share.busy: expected 'refuse' or 'join' or 'replace', got 'wait' (string)"],
+  [
+    { target, share: { replay: { initial: 'some' } } },
+    `share.replay.initial: expected ${MS} or 'all', got 'some' (string)`,
+  ],
   [{ target, share: { replay: true } }, 'share.replay: expected an object, got true (boolean)'],
   [{ target, share: { replay: { events: 0 } } }, `share.replay.events: expected ${FROM_1}, got 0 (number)`],
   [{ target, share: { replay: { bytes: 0 } } }, `share.replay.bytes: expected ${BYTES}, got 0 (number)`],
@@ -686,7 +703,8 @@ describe('undefined means the default', () => {
       resolve({ resume: true }).resume,
     )
     assert.deepEqual(
-      resolve({ share: members('key', 'lingerMs', 'transform', 'replay', 'onGap') }).share,
+      resolve({ share: members('key', 'open', 'join', 'stop', 'busy', 'lingerMs', 'transform', 'replay', 'onGap') })
+        .share,
       resolve({ share: true }).share,
     )
   })

@@ -215,7 +215,15 @@ class Visitor implements SharingRequest {
     this.req = { method: 'GET', url: `/${who.path}`, headers, rawHeaders: [] } as unknown as IncomingMessage
   }
 
+  readonly isSent = true
+
   admit(): void {}
+
+  forget(): void {}
+
+  nothing(): void {
+    this.isOver = true
+  }
 
   leave(): void {
     if (this.isOver) return
