@@ -64,6 +64,27 @@ export class Abort implements AbortState {
   }
 }
 
+/** Aborted with another one, or before that for a reason of its own. */
+export class LinkedAbort extends Abort {
+  readonly #other: AbortState
+
+  constructor(other: AbortState) {
+    super()
+    this.#other = other
+    if (other.aborted) this.abort(other.reason)
+    else other.onAbort(this.#follow)
+  }
+
+  /** Nothing hangs on it any more. */
+  unlink(): void {
+    this.#other.offAbort(this.#follow)
+  }
+
+  readonly #follow = (): void => {
+    this.abort(this.#other.reason)
+  }
+}
+
 const NONE: readonly (() => void)[] = []
 
 /** A listener that throws keeps neither the others from hearing nor the owner from going on. */

@@ -41,6 +41,7 @@ export type {
   StickyOptions,
   StreamGap,
   Target,
+  Targets,
   TimeoutOptions,
   ToEvent,
   WeightedTarget,

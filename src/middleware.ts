@@ -13,17 +13,19 @@ import { Observer } from './observe/observer.ts'
 import type { ProxyStats, UpstreamStats } from './observe/stats.ts'
 import { group, integer, MAX_MS, range, unexpected } from './options/check.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
+import { resolveNewTargets } from './options/resolve-upstreams.ts'
 import { type Next, type ProxyContext, ProxyRequest } from './request.ts'
 import { SharedStreams } from './share/shared-streams.ts'
 import { createInspect } from './stream/commit-hold.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
+import { Moves } from './stream/moves.ts'
 import { createTranslate } from './translate/from.ts'
 import { onTurn } from './turn.ts'
 import { createAgents } from './upstream/agents.ts'
 import { createHttpProxy, type HttpProxy } from './upstream/http-proxy.ts'
 import { createPool } from './upstream/pool/create-pool.ts'
 import type { Member } from './upstream/pool/pool.ts'
-import { startProbes } from './upstream/pool/probe.ts'
+import { Probes } from './upstream/pool/probe.ts'
 import { createHttpxyTransport } from './upstream/transport-httpxy.ts'
 
 const DEFAULT_DRAIN_MS = 10_000
@@ -37,8 +39,8 @@ export class Middleware {
   readonly #observer: Observer
   // The parts, as each request gets them.
   readonly #context: ProxyContext
-  // Called when the proxy drains; does nothing where there are no probes.
-  readonly #stopProbes: () => void
+  // Absent where upstreams are not probed.
+  readonly #probes: Probes | undefined
   // Servers whose upgrades are proxied since a first request has shown them: once each, although many requests do.
   readonly #upgradedServers = new WeakSet<EventEmitter>()
   // Ids of streams begin with it, so that those of several processes or proxies hardly ever meet.
@@ -60,18 +62,22 @@ export class Middleware {
     this.#observer = new Observer(options, this.#proxy.report, callbackFailed)
     const observer = this.#observer
     const admission = new Admission(options.limits)
+    const moves = pool && options.resume ? new Moves((upstream) => !pool.has(upstream)) : undefined
+    const agents = createAgents()
+    const transport = createHttpxyTransport({ proxy: this.#proxy, agents, fastLane: options.fastLane })
     this.#context = {
       options,
       observer,
       admission,
       shares: options.share
-        ? new SharedStreams({ options, share: options.share, observer, admission, nextId: () => this.#nextId() })
+        ? new SharedStreams({ options, share: options.share, observer, admission, moves, nextId: () => this.#nextId() })
         : undefined,
+      moves,
       requests: new Set(),
       keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,
       boundary: this.#proxy.boundary,
       opening: {
-        transport: createHttpxyTransport({ proxy: this.#proxy, agents: createAgents(), fastLane: options.fastLane }),
+        transport,
         via: options.via,
         xfwd: options.hpm.xfwd === true,
         stripped,
@@ -86,8 +92,11 @@ export class Middleware {
         observer,
       },
     }
-    this.#stopProbes =
-      pool && probe ? startProbes(pool.members, probe, options.hpm, (member) => observer.ejected(member)) : () => {}
+    const onEjected = (member: Member) => observer.ejected(member)
+    this.#probes = pool && probe && new Probes({ policy: probe, hpm: options.hpm, onEjected })
+    if (!pool) return
+    this.#probes?.watch(pool.members)
+    pool.onGone = (member) => transport.retire(member)
   }
 
   /** For servers that hand upgrades over; one that `ws: true` has subscribed to has done so already. */
@@ -122,9 +131,13 @@ export class Middleware {
   /** A plain copy: it does not change afterwards. */
   stats(): ProxyStats {
     const { opening, shares } = this.#context
+    const { pool } = opening
     return this.#observer.snapshot({
       active: this.#observer.sessions.size,
-      upstreams: (opening.pool?.members ?? []).map(upstreamStats),
+      upstreams: [
+        ...(pool?.members ?? []).map(upstreamStats),
+        ...[...(pool?.leaving ?? [])].map((member) => ({ ...upstreamStats(member), leaving: true as const })),
+      ],
       shared: shares?.stats ?? { streams: 0, clients: 0 },
     })
   }
@@ -147,6 +160,21 @@ export class Middleware {
   }
 
   /**
+   * Replaces the upstreams, at once or not at all.
+   * @throws ConfigError
+   */
+  setTargets(targets: unknown): void {
+    const { hpm, upstreams: given } = this.#options
+    const { opening, moves } = this.#context
+    const { upstreams, retry } = resolveNewTargets(given, hpm.forward, targets)
+    if (this.#closing || !opening.pool || !given.pool) return
+    opening.pool.replace(upstreams, given.pool.health)
+    opening.retry = retry
+    this.#probes?.watch(opening.pool.members)
+    moves?.begin()
+  }
+
+  /**
    * Lets no more requests in, ends the open streams one after the other, and resolves when all are over.
    * @param options `DrainOptions`
    * @throws ConfigError when they are wrong
@@ -161,11 +189,12 @@ export class Middleware {
 
   /** In this order: no new requests, each stream at its turn, then what is left, then what nothing hangs on any more. */
   async #drain(ms: number, range: readonly [number, number]): Promise<DrainResult> {
-    const { admission, requests, shares, opening } = this.#context
+    const { admission, requests, shares, opening, moves } = this.#context
     const drain = new Drain({ withinMs: ms, retryMs: () => jittered(range) })
     const observer = this.#observer
     admission.drain()
-    this.#stopProbes()
+    this.#probes?.watch([])
+    moves?.stop()
     drain.schedule([
       ...new Set([...observer.sessions, ...[...requests].flatMap(({ earlySession }) => earlySession ?? [])]),
     ])

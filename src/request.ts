@@ -23,6 +23,7 @@ import { bodyOf } from './stream/collect.ts'
 import { eventStreamOf } from './stream/event-stream.ts'
 import { eventWatched } from './stream/event-watch.ts'
 import type { KeepaliveClock } from './stream/keepalive.ts'
+import type { Moves } from './stream/moves.ts'
 import { relay } from './stream/relay.ts'
 import { eventStreamHeaders } from './stream/response-headers.ts'
 import { resumable } from './stream/resume.ts'
@@ -58,6 +59,8 @@ export interface ProxyContext {
   /** Absent where streams are not shared. */
   readonly shares: SharedStreams | undefined
   readonly observer: Observer
+  /** Absent where streams are not resumed, or a router chooses. */
+  readonly moves: Moves | undefined
   /** Absent where keepalives are off. */
   readonly keepalives: KeepaliveClock | undefined
   /** Those that have a place and whose response is not over. */
@@ -122,6 +125,10 @@ export class ProxyRequest implements SharingRequest, SessionContext {
 
   get keepalives(): KeepaliveClock | undefined {
     return this.#context.keepalives
+  }
+
+  get moves(): Moves | undefined {
+    return this.#context.moves
   }
 
   get observer(): Observer {

@@ -6,7 +6,7 @@ import type { DrainOptions, DrainResult } from './drain.ts'
 import type { SseStream } from './events/event.ts'
 import { Middleware } from './middleware.ts'
 import type { ProxyStats } from './observe/stats.ts'
-import type { SseProxyOptions } from './options/options.ts'
+import type { SseProxyOptions, Targets } from './options/options.ts'
 import { resolveOptions } from './options/resolve-options.ts'
 
 type Next = (error?: unknown) => void
@@ -29,6 +29,18 @@ export interface SseProxy<
    * Resolves to whether there was one.
    */
   stop(key: string): Promise<boolean>
+  /**
+   * Replaces the upstreams while streams are open, as when service discovery has news. It takes what the option `target` takes.
+   *
+   * An upstream that was there already is known by its URL: it keeps its counts, its health and its clients, and takes the new
+   * weight and headers. One that is new may be chosen at once. One that has gone is not asked any more: requests without an answer
+   * that may be sent again choose anew, streams with `resume` go over to another one between two events, spread over 10 s, and all
+   * others stay until they end. One that could not go over, because no other upstream would have it, stays as well, and tries again.
+   * With its last request it is out of `stats()`. Does nothing after `close()`.
+   *
+   * @throws ConfigError when the targets are wrong, or a `router` chooses; then nothing has changed.
+   */
+  setTargets(targets: Targets): void
   /**
    * Refuses new streams, ends the open ones one after the other, and resolves when all are over. It may be given to a
    * framework as a shutdown hook: `app.addHook('preClose', proxy.close)`.
@@ -69,6 +81,7 @@ export function sseProxy<TReq extends IncomingMessage = IncomingMessage, TRes ex
       stats: () => middleware.stats(),
       ready: () => middleware.ready(),
       stop: (key: string) => middleware.stop(key),
+      setTargets: (targets: Targets) => middleware.setTargets(targets),
       close,
       upgrade: middleware.upgrade,
     },

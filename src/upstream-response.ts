@@ -18,7 +18,9 @@ export interface BodySink {
   onEnd(): void
   /** The body stopped before its end. */
   onBroken(cause: Error): void
-  /** After `reconnect`: another connection's bytes follow. */
+  /** Whether another connection may take over now: the client stands at a boundary, and nothing that came has yet to pass. */
+  readonly mayMove?: boolean
+  /** After `reconnect`, or instead of it where `mayMove`: another connection's bytes follow. */
   onReconnected?(response: UpstreamResponse, attempt: number): void
 }
 

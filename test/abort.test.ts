@@ -1,7 +1,7 @@
 // Whether work is still wanted: who hears that it is not, how often, and what is left behind.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Abort, after, sleep } from '../src/abort.ts'
+import { Abort, after, LinkedAbort, sleep } from '../src/abort.ts'
 import { fakeClock } from './support/fake-clock.ts'
 
 test('all who listen hear of an abort once, in the order they came', () => {
@@ -92,4 +92,19 @@ test('what was to happen after a while happens then, and not at all when it is a
   clock.pass(1)
 
   assert.deepEqual(happened, ['wanted'])
+})
+
+test('one that is linked is aborted with the other, for its reason, and has no effect on it itself', () => {
+  const other = new Abort()
+  const linked = new LinkedAbort(other)
+  const ended = new LinkedAbort(other)
+  const unlinked = new LinkedAbort(other)
+
+  ended.abort('own')
+  unlinked.unlink()
+  assert.equal(other.aborted, false)
+  other.abort('why')
+
+  assert.deepEqual([linked.reason, ended.reason, unlinked.aborted], ['why', 'own', false])
+  assert.equal(new LinkedAbort(other).reason, 'why')
 })

@@ -25,6 +25,8 @@ export interface UpstreamStats {
   readonly ejectedUntil?: number
   /** Requests that were sent to it. */
   readonly requests: number
+  /** True where `setTargets` took it away and some of its requests are not over; absent otherwise. */
+  readonly leaving?: true
 }
 
 /** Upstream streams that serve several clients. */
@@ -63,7 +65,7 @@ export interface ProxyStats {
   readonly bytesIn: number
   /** Bytes of event streams sent to clients. */
   readonly bytesOut: number
-  /** In the order of the option `target`. */
+  /** In the order of the option `target`, or of the latest `setTargets`; those that are leaving come last. */
   readonly upstreams: readonly UpstreamStats[]
   readonly shared: SharedStats
   /** From a client's request to the headers of its event stream. */

@@ -358,13 +358,16 @@ export interface WeightedTarget {
   headers?: Readonly<Record<string, string>> | undefined
 }
 
+/** The upstream, or several. */
+export type Targets = Target | WeightedTarget | readonly (Target | WeightedTarget)[]
+
 /** All options of `sseProxy()`: the package's own beside those of http-proxy-middleware. */
 export interface SseProxyOptions<
   TReq extends IncomingMessage = IncomingMessage,
   TRes extends ServerResponse = ServerResponse,
 > extends Omit<HpmOptions<TReq, TRes>, HpmOwned> {
   /** The upstream, or several. Required unless `router` is given. */
-  target?: Target | WeightedTarget | readonly (Target | WeightedTarget)[] | undefined
+  target?: Targets | undefined
   /** How one of several upstreams is chosen; `'failover'`: the first healthy one, in the order of `target`. @defaultValue 'least-streams' */
   balance?: 'least-streams' | 'round-robin' | 'random' | 'failover' | BalanceFunction<TReq> | undefined
   /** `true` is `'ip'`. @see StickyOptions @defaultValue off */

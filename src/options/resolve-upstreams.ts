@@ -15,6 +15,8 @@ export interface ResolvedUpstreams {
   /** Absent where a router chooses. */
   readonly pool: PoolPolicy | undefined
   readonly retry: RetryPolicy | false
+  /** As it was written: what is left open there follows from how many upstreams there are. */
+  readonly retryOption: SseProxyOptions['retry']
   readonly probe: ProbePolicy | undefined
 }
 
@@ -49,11 +51,10 @@ export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
     for (const key of ['balance', 'sticky', 'health'] as const) {
       if (options[key] !== undefined) throw new ConfigError(`${key}: cannot be used without target: the router chooses`)
     }
-    return Object.freeze({ pool: undefined, retry: resolveRetry(options.retry, 0), probe: undefined })
+    const retry = resolveRetry(options.retry, 0)
+    return Object.freeze({ pool: undefined, retry, retryOption: options.retry, probe: undefined })
   }
-  if (options.forward !== undefined && upstreams.some(({ headers }) => headers)) {
-    throw new ConfigError('target.headers: cannot be used with forward, which would get them too')
-  }
+  refuseBesideForward('target', upstreams, options.forward)
   return Object.freeze({
     pool: Object.freeze({
       upstreams,
@@ -62,8 +63,30 @@ export function resolveUpstreams(options: SseProxyOptions): ResolvedUpstreams {
       health: policy,
     }),
     retry: resolveRetry(options.retry, upstreams.length - 1),
+    retryOption: options.retry,
     probe,
   })
+}
+
+/**
+ * Other upstreams for a proxy that has some, and the retries that follow from their number.
+ * @param targets as the option `target`
+ * @throws ConfigError
+ */
+export function resolveNewTargets(
+  { pool, retryOption }: ResolvedUpstreams,
+  forward: SseProxyOptions['forward'],
+  targets: unknown,
+): Pick<PoolPolicy, 'upstreams'> & Pick<ResolvedUpstreams, 'retry'> {
+  if (!pool) throw new ConfigError('setTargets: cannot be used where a router chooses, or without the option target')
+  const upstreams = Array.isArray(targets) ? checkTargets('targets', targets) : [checkTarget('targets', targets)]
+  refuseBesideForward('targets', upstreams, forward)
+  return { upstreams, retry: resolveRetry(retryOption, upstreams.length - 1) }
+}
+
+function refuseBesideForward(path: string, upstreams: readonly UpstreamPolicy[], forward: unknown): void {
+  if (forward === undefined || upstreams.every(({ headers }) => headers === undefined)) return
+  throw new ConfigError(`${path}.headers: cannot be used with forward, which would get them too`)
 }
 
 function resolveBalance(value: BalanceName | BalanceFunction): BalanceName | BalanceFunction {
@@ -76,12 +99,17 @@ function resolveTargets({ target, router, forward }: SseProxyOptions): UpstreamP
     return unexpected('target', "a URL such as 'http://localhost:8080/events' (or a router)", target)
   }
   if (!Array.isArray(target)) return router === undefined ? [checkTarget('target', target)] : routed(target)
-  if (target.length === 0) return unexpected('target', 'at least one upstream', target)
-  if (router !== undefined) throw new ConfigError('target: several targets cannot be used with router, which chooses')
-  const targets = target.map((item: unknown, i) => checkTarget(`target[${i}]`, item))
+  if (router !== undefined && target.length > 0)
+    throw new ConfigError('target: several targets cannot be used with router, which chooses')
+  return checkTargets('target', target)
+}
+
+function checkTargets(path: string, list: readonly unknown[]): UpstreamPolicy[] {
+  if (list.length === 0) return unexpected(path, 'at least one upstream', list)
+  const targets = list.map((item, i) => checkTarget(`${path}[${i}]`, item))
   const urls = targets.map(({ url }) => url)
   urls.forEach((url, i) => {
-    if (urls.indexOf(url) !== i) unexpected(`target[${i}]`, 'an upstream that is not in the list yet', url)
+    if (urls.indexOf(url) !== i) unexpected(`${path}[${i}]`, 'an upstream that is not in the list yet', url)
   })
   return targets
 }

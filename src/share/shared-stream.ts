@@ -14,6 +14,7 @@ import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
 import { eventWatched } from '../stream/event-watch.ts'
 import { sendLastEvent } from '../stream/last-event.ts'
+import type { Moves } from '../stream/moves.ts'
 import { Pipeline, type PipelineSink } from '../stream/pipeline.ts'
 import { resumable } from '../stream/resume.ts'
 import type { StreamMeter } from '../stream/session-context.ts'
@@ -41,6 +42,8 @@ export interface SharedStreamContext {
   /** The function that opens the upstream anew when it is lost. */
   open(): OpenUpstream
   readonly observer: SharedStreamObserver
+  /** Absent where streams are not resumed, or a router chooses. */
+  readonly moves: Moves | undefined
   /** Counts what the upstream sends, once for all followers. */
   readonly meter: Pick<StreamMeter, 'received'>
   /** Takes its events, and outlives it; `idBefore` is the id that the upstream was asked to go on from. */

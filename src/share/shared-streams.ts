@@ -8,6 +8,7 @@ import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
 import { bodyOf, collect, lengthOf } from '../stream/collect.ts'
 import { eventStreamOf } from '../stream/event-stream.ts'
+import type { Moves } from '../stream/moves.ts'
 import {
   headerOf,
   isEventStream,
@@ -38,6 +39,7 @@ export interface SharedStreamsContext {
   readonly share: ResolvedShare
   readonly observer: SharedStreamObserver
   readonly admission: Admission
+  readonly moves: Moves | undefined
   nextId(): string
 }
 
@@ -229,7 +231,7 @@ export class SharedStreams {
 
   /** The leader may leave while others follow, so its place of the limits and its request are kept by what they are. */
   #createStream(opening: Opening, response: UpstreamResponse, body: UpstreamBody): SharedStream {
-    const { options, share, observer, admission, nextId } = this.#context
+    const { options, share, observer, admission, moves, nextId } = this.#context
     const { leader, client, controller } = opening
     const shared = new SharedStream(
       {
@@ -241,6 +243,7 @@ export class SharedStreams {
         share,
         open: () => this.#reopener(opening, leader.open()),
         observer,
+        moves,
         meter: observer.meter(performance.now()),
         log: new MemoryEventLog(share.replay, this.#assignsIds ? '' : leader.lastEventId, this.#budget),
         budget: this.#budget,

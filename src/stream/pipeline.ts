@@ -194,7 +194,14 @@ export class Pipeline implements BodySink, EventFlow {
     this.#work()
   }
 
+  get mayMove(): boolean {
+    const { atBoundary, overflowed } = this.#framer
+    const isWaiting = this.#held || this.isOver || this.#parts !== undefined || this.#outcome !== undefined
+    return !isWaiting && atBoundary && !overflowed && this.#options.end?.isSeen !== true
+  }
+
   onReconnected(response: UpstreamResponse, attempt: number): void {
+    this.#restart()
     this.#delimited = response.delimited
     this.#sink.onReconnected(response, attempt)
   }
@@ -304,7 +311,7 @@ export class Pipeline implements BodySink, EventFlow {
       if (this.#held) return
     }
     if (this.isOver) return
-    this.#close()
+    this.stop()
     this.#sink.onEnd()
   }
 

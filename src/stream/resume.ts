@@ -2,7 +2,7 @@
 // It goes around the body of the first answer and the function that opens an upstream, and is absent where it is off.
 // Decides whether another connection can take the place of the last, when it is tried, and which answers will do.
 
-import { type AbortState, sleep } from '../abort.ts'
+import { type AbortState, LinkedAbort, sleep } from '../abort.ts'
 import { backoff } from '../backoff.ts'
 import { StreamError } from '../errors.ts'
 import type { Cursor } from '../events/cursor.ts'
@@ -10,8 +10,10 @@ import type { SseStream } from '../events/event.ts'
 import { encodeEventId } from '../events/event-id.ts'
 import type { ResumePolicy } from '../options/resolve-resume.ts'
 import type { BodySink, OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
+import { Watchdog } from '../watchdog.ts'
 import { eventStreamOf } from './event-stream.ts'
 import { type EventTimeouts, eventWatched } from './event-watch.ts'
+import type { Movable, Moves } from './moves.ts'
 
 /** Another upstream's events, or the word that there will be none. */
 export type Resumed =
@@ -42,6 +44,8 @@ export interface ResumeContext {
   /** Aborted when the stream is over. */
   readonly controller: AbortState
   readonly observer: { resuming(stream: SseStream, upstream: string, attempt: number): void }
+  /** Absent where the upstreams are a router's, and so stay. */
+  readonly moves: Moves | undefined
   /** The function that opens the upstream anew. */
   open(): OpenUpstream
 }
@@ -56,7 +60,7 @@ export interface ResumedSource {
 
 /** The body that goes on after a loss; the body itself where the stream is not to be resumed. */
 export function resumable(context: ResumeContext, { body, upstream, cursor, stream }: ResumedSource): UpstreamBody {
-  const { options, req, controller, observer } = context
+  const { options, req, controller, observer, moves } = context
   // What a client sent once must not be done twice.
   if (!options.resume || (req.method !== 'GET' && req.method !== 'HEAD')) return body
   const resumer = new Resumer({
@@ -67,25 +71,32 @@ export function resumable(context: ResumeContext, { body, upstream, cursor, stre
     timeouts: options.timeouts,
     onAttempt: (lostUpstream, attempt) => observer.resuming(stream, lostUpstream, attempt),
   })
-  return new ResumedBody(body, upstream, resumer)
+  return new ResumedBody(body, upstream, resumer, moves)
 }
 
+// A stream that is about to move is silent until the other upstream has answered.
+const MAX_MOVE_MS = 5000
+
 /** One body made of those of several connections. Each is read by the consumer's own sink, so a read costs nothing here. */
-export class ResumedBody implements UpstreamBody {
+export class ResumedBody implements UpstreamBody, Movable {
+  /** The one it comes from; another one is preferred after it. */
+  upstream: string
   readonly #resumer: Resumer
+  readonly #moves: Moves | undefined
   // The connection's body that is read, or was read last.
   #body: UpstreamBody
-  // The upstream it came from; another one is preferred after it.
-  #upstream: string
   // The consumer. Undefined before `start`, after `destroy`, and when there is no other connection to be had.
   #sink: BodySink | undefined
   // Backpressure, which the next connection inherits.
   #paused = false
+  // Set while another upstream is asked in place of one that has gone. Nothing is read meanwhile.
+  #move: LinkedAbort | undefined
 
-  constructor(body: UpstreamBody, upstream: string, resumer: Resumer) {
+  constructor(body: UpstreamBody, upstream: string, resumer: Resumer, moves: Moves | undefined) {
     this.#body = body
-    this.#upstream = upstream
+    this.upstream = upstream
     this.#resumer = resumer
+    this.#moves = moves
   }
 
   get hasBegun(): boolean | undefined {
@@ -94,6 +105,7 @@ export class ResumedBody implements UpstreamBody {
 
   start(sink: BodySink): void {
     this.#sink = sink
+    this.#moves?.add(this)
     this.#body.start(sink)
   }
 
@@ -104,11 +116,13 @@ export class ResumedBody implements UpstreamBody {
 
   unpause(): void {
     this.#paused = false
-    this.#body.unpause()
+    if (!this.#move) this.#body.unpause()
   }
 
   destroy(why?: 'given-up' | 'silent'): void {
     this.#sink = undefined
+    this.#moves?.delete(this)
+    this.#endMove()
     this.#body.destroy(why)
   }
 
@@ -116,10 +130,39 @@ export class ResumedBody implements UpstreamBody {
     this.#body.judge?.(isWhole)
   }
 
+  /** The connection it has is given up when there is another one, so that a stream that cannot move loses nothing. */
+  async move(): Promise<boolean> {
+    const sink = this.#sink
+    if (!sink?.mayMove || !this.#resumer.shouldResume('lost')) return false
+    const { progress, signal } = this.#resumer
+    const left = this.#body
+    left.pause()
+    const move = new LinkedAbort(signal)
+    this.#move = move
+    const bound = new Watchdog(MAX_MOVE_MS, () => move.abort('late'))
+    const resumed = await this.#resumer.ask(this.upstream, move).catch(() => undefined)
+    bound.stop()
+    move.unlink()
+    // It has ended meanwhile, or been lost.
+    const isOver = this.#move !== move
+    if (!isOver) this.#move = undefined
+    // A body that is paused may have brought something yet, which the other would bring again.
+    const mayMove = !isOver && sink.mayMove && this.#resumer.progress === progress
+    if (mayMove && resumed && resumed !== 'ended') {
+      left.destroy()
+      this.#goOn(resumed)
+      return true
+    }
+    if (resumed && resumed !== 'ended') resumed.body.destroy()
+    if (!isOver && !this.#paused) left.unpause()
+    return false
+  }
+
   reconnect(outcome: 'complete' | Error): boolean {
+    this.#endMove()
     if (!this.#sink || !this.#resumer.shouldResume(outcome === 'complete' ? 'complete' : 'lost')) return false
     const lost = outcome === 'complete' ? new Error('the upstream ended') : outcome
-    this.#resumer.resume(lost, this.#upstream).then(
+    this.#resumer.resume(lost, this.upstream).then(
       (resumed) => (resumed === 'ended' ? this.#finish('complete') : this.#goOn(resumed)),
       (failure) => this.#finish(outcome === 'complete' ? outcome : failure),
     )
@@ -130,10 +173,19 @@ export class ResumedBody implements UpstreamBody {
     const sink = this.#sink
     if (!sink) return body.destroy()
     this.#body = body
-    this.#upstream = response.upstream
+    this.upstream = response.upstream
+    this.#moves?.add(this)
     sink.onReconnected?.(response, attempt)
+    // A subscriber that is told may have closed the stream.
+    if (this.#sink !== sink) return
     body.start(sink)
     if (this.#paused) body.pause()
+  }
+
+  #endMove(): void {
+    this.#move?.unlink()
+    this.#move?.abort('given-up')
+    this.#move = undefined
   }
 
   #finish(outcome: 'complete' | Error): void {
@@ -165,6 +217,17 @@ export class Resumer {
     this.#options = options
   }
 
+  /** Ends what is done for the stream. */
+  get signal(): AbortState {
+    return this.#options.signal
+  }
+
+  /** How far the client is. Where there are ids only another one counts: an upstream may send its last event each time, and die again. */
+  get progress(): string {
+    const { cursor } = this.#options
+    return encodeEventId(cursor.lastEventId) || `${cursor.events} events`
+  }
+
   /** Whether to go on, after a loss or after a clean end. */
   shouldResume(outcome: 'complete' | 'lost'): boolean {
     const { policy, cursor, signal } = this.#options
@@ -178,7 +241,7 @@ export class Resumer {
 
   /** Tries until there is a stream again; rejects with the last failure when there is to be none. */
   async resume(lost: Error, upstream: string): Promise<Resumed> {
-    const { policy, open, cursor, signal } = this.#options
+    const { policy, cursor, signal } = this.#options
     const lostAt = performance.now()
     this.#noteLoss(lostAt)
     let failure: unknown = lost
@@ -187,14 +250,9 @@ export class Resumer {
       this.#options.onAttempt(upstream, ++this.#tries)
       try {
         await sleep(delayMs, signal)
-        const response = await open({ lastEventId: cursor.lastEventId, avoid: upstream, signal })
-        const resumed = judge(response, this.#tries, this.#options)
-        if (resumed) {
-          this.#connectedAt = performance.now()
-          this.#connectingMs = this.#connectedAt - lostAt
-          return resumed
-        }
-        failure = new Error(`the upstream answered a resume with status ${response.status}`)
+        const resumed = await this.ask(upstream, signal, this.#tries)
+        this.#connectingMs = this.#connectedAt - lostAt
+        return resumed
       } catch (error) {
         failure = error
         // An answer that will not do for those who follow: no other try brings them a better one.
@@ -205,11 +263,18 @@ export class Resumer {
     throw failure
   }
 
+  /** Tries once; rejects where another try may do better. */
+  async ask(upstream: string, signal: AbortState, attempt = 1): Promise<Resumed> {
+    const { open, cursor } = this.#options
+    const response = await open({ lastEventId: cursor.lastEventId, avoid: upstream, signal })
+    const resumed = judge(response, attempt, this.#options)
+    this.#connectedAt = performance.now()
+    return resumed
+  }
+
   /** Counts anew what the connection that is lost has made good. */
   #noteLoss(now: number): void {
-    const { cursor } = this.#options
-    // Where there are ids only another one counts: an upstream may send its last event each time, and die again.
-    const progress = encodeEventId(cursor.lastEventId) || `${cursor.events} events`
+    const { progress } = this
     if (progress === this.#progressBefore) return
     this.#progressBefore = progress
     this.#tries = 0
@@ -217,17 +282,18 @@ export class Resumer {
   }
 }
 
-/** What an answer to a resume means; undefined where another try may do better. */
+/** What an answer to a resume means; throws where another try may do better. */
 function judge(
   response: UpstreamResponse,
   attempt: number,
   { timeouts, cursor }: Pick<ResumerOptions, 'timeouts' | 'cursor'>,
-): Resumed | undefined {
+): Resumed {
   const body = eventStreamOf(response, timeouts.idleMs)
   if (body) return { response, body: eventWatched(body, timeouts, cursor), attempt }
   response.body.destroy()
   // The client's own reconnect is to meet this answer, which it alone can read.
-  return response.status === 204 || (response.status >= 400 && response.status < 500) ? 'ended' : undefined
+  if (response.status === 204 || (response.status >= 400 && response.status < 500)) return 'ended'
+  throw new Error(`the upstream answered a resume with status ${response.status}`)
 }
 
 // However soon an upstream says that it may be asked again.

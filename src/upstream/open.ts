@@ -1,15 +1,15 @@
 // The function that gets a request an answer: choose an upstream, make an attempt, and where that failed without harm
 // make another.
 
-import { type AbortState, sleep } from '../abort.ts'
+import { type AbortState, LinkedAbort, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
 import type { RetryPolicy } from '../options/resolve-retry.ts'
 import type { Inspect, Inspected, OpenUpstream, Translate, UpstreamResponse } from '../upstream-response.ts'
-import { type AttemptContext, makeAttempt } from './attempt.ts'
+import { type AttemptContext, type AttemptResult, makeAttempt } from './attempt.ts'
 import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'
-import type { Member, Pool } from './pool/pool.ts'
+import type { Member, OpenAttempt, Pool } from './pool/pool.ts'
 import { mayRetryAnswer, mayRetryFailure, retryDelay, SAFE_METHODS } from './pool/retry.ts'
-import { forgetBody, isReplayable } from './request-body.ts'
+import { forgetBody, isReplayable, type RequestBody } from './request-body.ts'
 import type { ProxiedRequest } from './transport.ts'
 
 /** Told what happens before a client has its headers. */
@@ -26,7 +26,8 @@ export interface OpenObserver extends OutcomeObserver {
 export interface OpenContext extends AttemptContext {
   /** Absent where a router chooses. */
   readonly pool: Pool | undefined
-  readonly retry: RetryPolicy | false
+  /** Changes with the targets, where the app has not said how many attempts there are. */
+  retry: RetryPolicy | false
   readonly observer: OpenObserver
   /** Whether the reader of an event stream tells its body whether it was whole: see `UpstreamBody.judge`. */
   readonly judgesStreams: boolean
@@ -43,10 +44,10 @@ const NONE: ReadonlySet<Member> = new Set()
  * number of attempts.
  */
 export function createOpen(context: OpenContext, request: ProxiedRequest): OpenUpstream {
-  const { pool, retry, observer, judgesStreams, translate, inspect } = context
+  const { pool, observer, judgesStreams, translate, inspect } = context
   const { req, body } = request
   const method = req.method ?? 'GET'
-  const mayArriveTwice = [...SAFE_METHODS, ...(retry ? retry.methods : [])].includes(method)
+  const mayArriveTwice = [...SAFE_METHODS, ...(context.retry ? context.retry.methods : [])].includes(method)
 
   // What a resume brings goes on with a stream that has begun, and is not looked at.
   let hasBegun = method === 'HEAD'
@@ -57,18 +58,33 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
     for (let attempt = 0; ; attempt++) {
       const upstream = pool?.choose(req, { tried, avoid })
       const outcome = upstream && pool && new Outcome(upstream, pool, observer, judgesStreams && method !== 'HEAD')
-      const order = { context, request, upstream, lastEventId, signal, mayArriveTwice, onOver: outcome }
-      const answer = await makeAttempt(order)
-      const result = translate && !(answer instanceof UpstreamError) ? translate(answer, { req }) : answer
-      const seen = taken(result)
-      const { response, error } =
-        seen.response && inspect && !hasBegun ? await inspect(seen.response, req, signal) : seen
-      if (result instanceof UpstreamError) outcome?.onError(result, signal)
-      else if (error) outcome?.onRefused(error, signal)
+      const stay = upstream && mayArriveTwice ? new Stay(upstream, body, signal) : undefined
+      const wanted = stay ?? signal
+      const order = { context, request, upstream, lastEventId, signal: wanted, mayArriveTwice, onOver: outcome }
+      let result: AttemptResult
+      let seen: Inspected
+      try {
+        const answer = await makeAttempt(order)
+        result = translate && !(answer instanceof UpstreamError) ? translate(answer, { req }) : answer
+        seen = taken(result)
+        if (seen.response && inspect && !hasBegun) seen = await inspect(seen.response, req, wanted)
+      } finally {
+        stay?.end()
+      }
+      const { response, error } = seen
+      if (result instanceof UpstreamError) outcome?.onError(result, wanted)
+      else if (error) outcome?.onRefused(error, wanted)
       else outcome?.onAnswer(result)
       if (!error) observer.answered(response.upstream)
-      else if (!signal.aborted && isUpstreamsFault(error)) observer.unanswered(error)
+      else if (!wanted.aborted && isUpstreamsFault(error)) observer.unanswered(error)
+      if (error && wanted.aborted && !signal.aborted) {
+        // No failure, and none of the attempts that there may be.
+        response?.body.destroy()
+        attempt--
+        continue
+      }
 
+      const { retry } = context
       const mayRetry = retry && attempt < retry.attempts && !signal.aborted && isReplayable(body)
       if (!mayRetry || !(error ? mayRetryFailure(error, method, retry) : mayRetryAnswer(response, method, retry))) {
         if (!response) throw error
@@ -81,11 +97,34 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
       if (upstream) tried = new Set(tried).add(upstream)
       response?.body.destroy()
       // Another upstream is asked at once; the same one is given time.
-      const delayMs = pool && tried.size < pool.members.length ? 0 : retryDelay(attempt, response, retry)
+      const delayMs = pool?.hasUntried(tried) ? 0 : retryDelay(attempt, response, retry)
       const failure = error ?? new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream)
       observer.retried(request, failure, attempt + 1, delayMs)
       await pause(delayMs, signal)
     }
+  }
+}
+
+/** How long one attempt is wanted: as its request is, or until its upstream goes and another may be asked in its place. */
+class Stay extends LinkedAbort implements OpenAttempt {
+  readonly #upstream: Member
+  readonly #body: RequestBody
+
+  constructor(upstream: Member, body: RequestBody, request: AbortState) {
+    super(request)
+    this.#upstream = upstream
+    this.#body = body
+    upstream.attempts.add(this)
+  }
+
+  onGone(): void {
+    if (isReplayable(this.#body)) this.abort(new Error('the upstream is not one of the targets any more'))
+  }
+
+  /** There is an answer, or a failure. */
+  end(): void {
+    this.unlink()
+    this.#upstream.attempts.delete(this)
   }
 }
 

@@ -322,6 +322,7 @@ function start(share: Share = {}) {
       id: '1',
       req: { rawHeaders: [] as string[] } as IncomingMessage,
       res: {} as ServerResponse,
+      moves: undefined,
       controller,
       options,
       share: options.share,

@@ -148,6 +148,7 @@ class World {
       share: options.share,
       observer,
       admission: new Admission(options.limits),
+      moves: undefined,
       nextId: () => String(++ids),
     })
   }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
-import { Abort } from '../../src/abort.ts'
+import { Abort, type AbortState } from '../../src/abort.ts'
 import { Cursor } from '../../src/events/cursor.ts'
 import type { ResumePolicy } from '../../src/options/resolve-resume.ts'
 import { ResumedBody, Resumer, resumeDelay } from '../../src/stream/resume.ts'
@@ -327,7 +327,7 @@ test('a body that goes on is read by the same sink, from the connection that has
   const next = { ...stream(), upstream: 'http://other', body: second }
   const { resumer, asked } = resumerOf({ lastEventId: '7', answers: [next] })
   const first = new Connection()
-  const body = new ResumedBody(first, at, resumer)
+  const body = new ResumedBody(first, at, resumer, undefined)
   const heard: string[] = []
   const connected = resolvers<void>()
   const sink: BodySink = {
@@ -361,7 +361,7 @@ test('where no connection is to be had, the last failure is told, and it is not 
     policy: { ...policy, attempts: 1 },
     answers: [new Error('refused')],
   })
-  const body = new ResumedBody(new Connection(), at, resumer)
+  const body = new ResumedBody(new Connection(), at, resumer, undefined)
   const broken = resolvers<Error>()
 
   body.start({ onData() {}, onEnd() {}, onBroken: (cause) => broken.resolve(cause) })
@@ -384,7 +384,7 @@ test('a connection that comes when nothing more is wanted is given up', async ()
       },
     ],
   })
-  const body = new ResumedBody(new Connection(), at, resumer)
+  const body = new ResumedBody(new Connection(), at, resumer, undefined)
 
   body.start({ onData() {}, onEnd() {}, onBroken() {} })
   body.reconnect(lost)
@@ -423,6 +423,124 @@ function flapping(t: TestContext, { connectMs = 0 } = {}) {
   return { lose, waits }
 }
 
+test('a body goes over to another upstream: it reads nothing while that is asked, and the old one is given up afterwards', async () => {
+  const second = new Connection()
+  const states: unknown[] = []
+  const { body, first, sink, heard, asked } = movable(() => {
+    states.push(first.isPaused, first.isDestroyed)
+    return { ...stream(), upstream: 'http://other', body: second }
+  })
+
+  assert.equal(await body.move(), true)
+
+  assert.deepEqual(states, [true, false])
+  assert.deepEqual([first.isDestroyed, second.sink, second.isPaused], [true, sink, false])
+  assert.deepEqual([body.upstream, heard], ['http://other', ['reconnected']])
+  assert.deepEqual(
+    asked.map(({ lastEventId, avoid }) => [lastEventId, avoid]),
+    [['7', at]],
+  )
+})
+
+const inVain: [name: string, answer: () => UpstreamResponse | Error][] = [
+  ['cannot be had', () => new Error('refused')],
+  ['has no stream', () => answer(404)],
+]
+
+for (const [name, given] of inVain) {
+  test(`a body stays where it is when another upstream ${name}`, async () => {
+    const { body, first, heard } = movable(given)
+
+    assert.equal(await body.move(), false)
+
+    assert.deepEqual([first.isPaused, first.isDestroyed, heard, body.upstream], [false, false, [], at])
+  })
+}
+
+test('a body stays where it is when another upstream does not answer in five seconds', async (t) => {
+  const clock = fakeClock(t)
+  const { body, first } = movable(() => new Promise(() => {}))
+
+  const moving = body.move()
+  clock.pass(4900)
+  assert.equal(first.isPaused, true)
+  clock.pass(400)
+
+  assert.equal(await moving, false)
+  assert.deepEqual([first.isPaused, first.isDestroyed], [false, false])
+})
+
+test('a body does not go over in the middle of an event, nor where it could not be resumed', async () => {
+  const midway = movable(() => stream())
+  midway.sink.mayMove = false
+  const withoutId = movable(() => stream(), '')
+  pass(withoutId.cursor, 'data: x\n\n')
+
+  assert.deepEqual([await midway.body.move(), await withoutId.body.move()], [false, false])
+  assert.deepEqual([midway.asked, withoutId.asked], [[], []])
+  assert.equal(midway.first.isPaused, false)
+})
+
+test('what a paused body brings yet is not brought again by another one', async () => {
+  const response = stream()
+  const { body, first, cursor } = movable(() => {
+    pass(cursor, 'id: 8\ndata: x\n\n')
+    return response
+  })
+
+  assert.equal(await body.move(), false)
+
+  assert.deepEqual([response.isDestroyed, first.isDestroyed, first.isPaused], [true, false, false])
+})
+
+test('backpressure that comes while another upstream is asked, or goes, counts afterwards', async () => {
+  const second = new Connection()
+  const states: boolean[] = []
+  const behind = movable(() => {
+    behind.body.pause()
+    return { ...stream(), body: second }
+  })
+  const inFlow = movable(() => {
+    inFlow.body.unpause()
+    states.push(inFlow.first.isPaused)
+    return new Error('refused')
+  })
+
+  await behind.body.move()
+  await inFlow.body.move()
+
+  assert.deepEqual([second.isPaused, states, inFlow.first.isPaused], [true, [true], false])
+})
+
+test('a stream that is over while another upstream is asked does not want its answer', async () => {
+  const response = stream()
+  const { body, heard } = movable(() => {
+    body.destroy()
+    return response
+  })
+
+  assert.equal(await body.move(), false)
+
+  assert.deepEqual([response.isDestroyed, heard], [true, []])
+})
+
+/** A body that has begun, at a boundary, behind the id 7 unless told otherwise. */
+function movable(given: () => UpstreamResponse | Error | Promise<UpstreamResponse>, lastEventId = '7') {
+  const played = resumerOf({ lastEventId, answers: [given] })
+  const first = new Connection()
+  const body = new ResumedBody(first, at, played.resumer, undefined)
+  const heard: string[] = []
+  const sink = {
+    mayMove: true,
+    onData() {},
+    onEnd() {},
+    onBroken() {},
+    onReconnected: () => void heard.push('reconnected'),
+  }
+  body.start(sink)
+  return { ...played, first, body, sink, heard }
+}
+
 function resolvers<T>() {
   let resolve: (value: T) => void = () => {}
   const promise = new Promise<T>((done) => {
@@ -434,14 +552,19 @@ function resolvers<T>() {
 class Connection implements UpstreamBody {
   sink: BodySink | undefined
   isPaused = false
+  isDestroyed = false
   start(sink: BodySink): void {
     this.sink = sink
   }
   pause(): void {
     this.isPaused = true
   }
-  unpause(): void {}
-  destroy(): void {}
+  unpause(): void {
+    this.isPaused = false
+  }
+  destroy(): void {
+    this.isDestroyed = true
+  }
 }
 
 type Played = UpstreamResponse & { readonly isDestroyed: boolean }
@@ -449,7 +572,7 @@ type Played = UpstreamResponse & { readonly isDestroyed: boolean }
 interface Given {
   policy?: ResumePolicy
   lastEventId?: string
-  answers?: (UpstreamResponse | Error | (() => UpstreamResponse))[]
+  answers?: (UpstreamResponse | Error | (() => UpstreamResponse | Error | Promise<UpstreamResponse>))[]
 }
 
 function resumerOf({ policy: given = policy, lastEventId = '', answers = [] }: Given = {}) {
@@ -465,13 +588,21 @@ function resumerOf({ policy: given = policy, lastEventId = '', answers = [] }: G
     onAttempt: (upstream, attempt) => void tries.push([upstream, attempt]),
     open: async (request) => {
       asked.push(request)
-      const next = answers[asked.length - 1]
+      const given = answers[asked.length - 1]
+      if (given === undefined) throw new Error('asked more often than expected')
+      const next = typeof given === 'function' ? given() : given
       if (next instanceof Error) throw next
-      if (next === undefined) throw new Error('asked more often than expected')
-      return typeof next === 'function' ? next() : next
+      return await abortable(next, request.signal)
     },
   })
   return { resumer, cursor, controller, asked, tries }
+}
+
+function abortable<T>(given: T | Promise<T>, signal: AbortState): Promise<T> {
+  return new Promise((resolve, reject) => {
+    signal.onAbort(() => reject(signal.reason))
+    Promise.resolve(given).then(resolve, reject)
+  })
 }
 
 function pass(cursor: Cursor, text: string): void {

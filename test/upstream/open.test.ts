@@ -420,7 +420,9 @@ function play(
   behaviours: Record<string, Behaviour>,
   { retry = false, balance, sticky, routed = false }: PlayOptions = {},
 ) {
-  const members = Object.keys(behaviours).map((url) => new Member(url, url, 1, health))
+  const members = Object.keys(behaviours).map(
+    (url) => new Member({ target: url, url, weight: 1, headers: undefined }, health),
+  )
   const policy: Stickiness | undefined = sticky && { readKey: undefined, memory: undefined, cookie: sticky }
   const agents = createAgents()
   t.after(() => agents.destroy())

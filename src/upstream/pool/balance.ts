@@ -32,17 +32,17 @@ export function leastStreams<C extends BalanceCandidate>(): Balance<C> {
  * chosen, and pays what all have gained.
  */
 export function roundRobin<C extends BalanceCandidate>(): Balance<C> {
-  const credit = new Map<string, number>()
+  const credit = new WeakMap<C, number>()
   return (candidates) => {
     let richest: C | undefined
     let total = 0
     for (const candidate of candidates) {
-      const worth = (credit.get(candidate.url) ?? 0) + candidate.weight
-      credit.set(candidate.url, worth)
+      const worth = (credit.get(candidate) ?? 0) + candidate.weight
+      credit.set(candidate, worth)
       total += candidate.weight
-      if (!richest || worth > (credit.get(richest.url) ?? 0)) richest = candidate
+      if (!richest || worth > (credit.get(richest) ?? 0)) richest = candidate
     }
-    if (richest) credit.set(richest.url, (credit.get(richest.url) ?? 0) - total)
+    if (richest) credit.set(richest, (credit.get(richest) ?? 0) - total)
     return richest
   }
 }

@@ -10,10 +10,7 @@ import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './sticky.ts'
 
 /** The pool counts and judges its members for as long as the proxy lives. */
 export function createPool({ upstreams, balance, sticky, health }: PoolPolicy): Pool {
-  const members = upstreams.map((upstream) => {
-    const { target, url, weight, headers } = upstream
-    return new Member(target, url, weight, health, headers)
-  })
+  const members = upstreams.map((upstream) => new Member(upstream, health))
   return new Pool(members, balanceOf(balance), sticky && stickinessOf(sticky))
 }
 

@@ -5,39 +5,62 @@ import { UpstreamError } from '../../errors.ts'
 import type { HpmTarget } from '../../hpm.ts'
 import type { BalanceCandidate } from '../../options/options.ts'
 import type { HealthPolicy } from '../../options/resolve-health.ts'
+import type { UpstreamPolicy } from '../../options/resolve-upstreams.ts'
 import type { Balance } from './balance.ts'
 import { Health } from './health.ts'
 import { type KeyMemory, type ReadKey, rank, type StickyCookie } from './sticky.ts'
 
+/** An attempt that has no answer yet. */
+export interface OpenAttempt {
+  /** Its upstream is not one of the targets any more. */
+  onGone(): void
+}
+
 /** One upstream. To the app's `balance` function it is a candidate. */
 export class Member implements BalanceCandidate {
-  /** As it was written, which is how the app's functions get it. */
-  readonly target: HpmTarget
-  readonly parsed: HpmTarget
   readonly url: string
-  readonly weight: number
   readonly health: Health
-  /** Of its own, for each request that it gets. */
-  readonly headers: Readonly<Record<string, string>> | undefined
+  /** Those that another upstream may be asked for in its place. */
+  readonly attempts: Set<OpenAttempt> = new Set()
   /** Requests that have not ended. */
   active = 0
   /** Requests that it was chosen for, retries included. */
   requests = 0
+  // As the latest list of targets has it.
+  #policy: UpstreamPolicy
+  // Once, and not for every request.
+  #parsed: HpmTarget
 
-  constructor(
-    target: HpmTarget,
-    url: string,
-    weight: number,
-    policy: HealthPolicy | false,
-    headers?: Member['headers'],
-  ) {
-    this.target = target
-    // Once, and not for every request.
-    this.parsed = typeof target === 'string' && URL.canParse(target) ? new URL(target) : target
-    this.url = url
-    this.weight = weight
-    this.health = new Health(policy)
-    this.headers = headers
+  constructor(policy: UpstreamPolicy, health: HealthPolicy | false) {
+    this.url = policy.url
+    this.health = new Health(health)
+    this.#policy = policy
+    this.#parsed = parsed(policy.target)
+  }
+
+  /** As it was written, which is how the app's functions get it. */
+  get target(): HpmTarget {
+    return this.#policy.target
+  }
+
+  get parsed(): HpmTarget {
+    return this.#parsed
+  }
+
+  get weight(): number {
+    return this.#policy.weight
+  }
+
+  /** Of its own, for each request that it gets. */
+  get headers(): UpstreamPolicy['headers'] {
+    return this.#policy.headers
+  }
+
+  /** Another list of targets has it too. */
+  update(policy: UpstreamPolicy): this {
+    this.#policy = policy
+    this.#parsed = parsed(policy.target)
+    return this
   }
 
   get healthy(): boolean {
@@ -73,19 +96,57 @@ export interface Choice {
 
 /** Chooses members for requests, and counts what each has. */
 export class Pool {
-  readonly members: readonly Member[]
+  /** Told of a member that has gone, and again when the last of its requests is over. */
+  onGone: (member: Member) => void = () => {}
   readonly #balance: Balance<Member>
   readonly #sticky: Stickiness | undefined
+  // In the order of the targets; never empty.
+  #members: readonly Member[]
+  // Those that have gone and have requests yet. One that comes back meanwhile is the same.
+  readonly #leaving = new Set<Member>()
 
   constructor(members: readonly Member[], balance: Balance<Member>, sticky: Stickiness | undefined) {
-    this.members = members
+    this.#members = members
     this.#balance = balance
     this.#sticky = sticky
   }
 
+  /** Those that may be chosen, in the order of the targets. */
+  get members(): readonly Member[] {
+    return this.#members
+  }
+
+  /** Those that may not be chosen any more, and have requests yet. */
+  get leaving(): Iterable<Member> {
+    return this.#leaving
+  }
+
+  /** Whether a stream of this upstream is where it may stay. */
+  has(url: string): boolean {
+    return this.#members.some((member) => member.url === url)
+  }
+
+  /** Other targets: an upstream that is known by its URL stays who it is, with its counts and its health. */
+  replace(upstreams: readonly UpstreamPolicy[], health: HealthPolicy | false): void {
+    const before = this.#members
+    const known = new Map([...before, ...this.#leaving].map((member) => [member.url, member]))
+    this.#members = upstreams.map(
+      (upstream) => known.get(upstream.url)?.update(upstream) ?? new Member(upstream, health),
+    )
+    for (const member of this.#members) this.#leaving.delete(member)
+    const staying = new Set(this.#members)
+    for (const member of before) if (!staying.has(member)) this.#letGo(member)
+  }
+
+  #letGo(member: Member): void {
+    if (member.active > 0) this.#leaving.add(member)
+    for (const attempt of [...member.attempts]) attempt.onGone()
+    this.onGone(member)
+  }
+
   /** Whether a request has a fair chance: see `ready()`. */
   get hasHealthy(): boolean {
-    return this.members.some((member) => member.healthy)
+    return this.#members.some((member) => member.healthy)
   }
 
   /**
@@ -97,7 +158,14 @@ export class Pool {
     const member = this.#choose(req, choice, now)
     member.active++
     member.requests++
+    // The app's function may have changed the targets.
+    if (!this.#members.includes(member)) this.#leaving.add(member)
     return member
+  }
+
+  /** Whether there is one that was not asked before, for this request. */
+  hasUntried(tried: ReadonlySet<Member>): boolean {
+    return this.#members.some((member) => !tried.has(member))
   }
 
   #choose(req: IncomingMessage, { tried, avoid }: Choice, now: number): Member {
@@ -107,9 +175,9 @@ export class Pool {
 
   #candidates(tried: ReadonlySet<Member>, now: number): readonly Member[] {
     // The only one is asked however it fares.
-    if (this.members.length === 1) return this.members
-    const untried = this.members.filter((member) => !tried.has(member))
-    const open = untried.length > 0 ? untried : this.members
+    if (this.#members.length === 1) return this.#members
+    const untried = this.#members.filter((member) => !tried.has(member))
+    const open = untried.length > 0 ? untried : this.#members
     const due = open.filter((member) => member.health.dueAt(now) === 0)
     // All out: the one that is due soonest is asked, since not asking would be certain to fail.
     return due.length > 0 ? due : soonest(open, now)
@@ -118,13 +186,14 @@ export class Pool {
   /** The request of a `choose` has ended, or has failed. */
   giveBack(member: Member): void {
     member.active--
+    if (member.active === 0 && this.#leaving.delete(member)) this.onGone(member)
   }
 
   /** The cookie to give to a client that `member` has answered, where it has none that says so. */
   cookieFor(req: IncomingMessage, member: Member, now: number = Date.now()): string | undefined {
     const cookie = this.#sticky?.cookie
     // One whose own upstream is down keeps its cookie, and comes back.
-    if (!cookie || cookie.read(req, this.members, now)) return undefined
+    if (!cookie || cookie.read(req, this.#members, now)) return undefined
     return cookie.issue(req, member, now)
   }
 
@@ -132,7 +201,7 @@ export class Pool {
     const sticky = this.#sticky
     if (!sticky) return undefined
     // Cookies are read where they were not written, and after restarts.
-    const named = sticky.cookie?.read(req, this.members, Date.now())
+    const named = sticky.cookie?.read(req, this.#members, Date.now())
     if (named) return candidates.includes(named) ? named : undefined
     const key = checkKey(sticky.readKey?.(req))
     if (key === '') return undefined
@@ -157,6 +226,10 @@ export class Pool {
       new Error('balance returned none of its candidates'),
     )
   }
+}
+
+function parsed(target: HpmTarget): HpmTarget {
+  return typeof target === 'string' && URL.canParse(target) ? new URL(target) : target
 }
 
 function checkKey(key: unknown): string {

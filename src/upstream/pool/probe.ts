@@ -9,33 +9,64 @@ import { Watchdog } from '../../watchdog.ts'
 import { isSecure } from '../target.ts'
 import type { Member } from './pool.ts'
 
-/** Starts probing; returns what stops it. */
-export function startProbes(
-  members: readonly Member[],
-  policy: ProbePolicy,
-  hpm: HpmOptions,
-  onEjected: (member: Member) => void,
-): () => void {
-  const timers = members.map((member) => {
-    // Set while a probe waits for its answer.
-    let busy = false
-    const probe = async () => {
-      // A probe that takes longer than the interval is not joined by a second one.
-      if (busy) return
-      busy = true
-      if (member.health.probed(await answers(member, policy, hpm), policy, performance.now())) onEjected(member)
-      busy = false
+/** How all upstreams of a proxy are probed. */
+export interface ProbeContext {
+  readonly policy: ProbePolicy
+  readonly hpm: HpmOptions
+  readonly onEjected: (member: Member) => void
+}
+
+/** Probes the upstreams of one proxy, each for itself. */
+export class Probes {
+  readonly #context: ProbeContext
+  // What stops the probing of each.
+  readonly #running = new Map<Member, () => void>()
+
+  constructor(context: ProbeContext) {
+    this.#context = context
+  }
+
+  /** Probes these from now on, and no others. */
+  watch(members: readonly Member[]): void {
+    for (const [member, stop] of this.#running) {
+      if (members.includes(member)) continue
+      stop()
+      this.#running.delete(member)
     }
-    void probe()
-    return setInterval(probe, policy.intervalMs).unref()
-  })
+    for (const member of members) {
+      if (!this.#running.has(member)) this.#running.set(member, startProbing(member, this.#context))
+    }
+  }
+}
+
+/** Begins at once; returns what stops it, and the probe that is under way. */
+function startProbing(member: Member, { policy, hpm, onEjected }: ProbeContext): () => void {
+  const stopped = new AbortController()
+  // Set while a probe waits for its answer.
+  let busy = false
+  const probe = async () => {
+    // A probe that takes longer than the interval is not joined by a second one.
+    if (busy) return
+    busy = true
+    const passed = await answers(member, policy, hpm, stopped.signal)
+    if (!stopped.signal.aborted && member.health.probed(passed, policy, performance.now())) onEjected(member)
+    busy = false
+  }
+  void probe()
+  const timer = setInterval(probe, policy.intervalMs).unref()
   return () => {
-    for (const timer of timers) clearInterval(timer)
+    clearInterval(timer)
+    stopped.abort()
   }
 }
 
 /** Whether there was an answer below 400 in time, on a connection of its own: a pooled one would say less of the upstream. */
-function answers({ target, headers }: Member, { path, timeoutMs }: ProbePolicy, hpm: HpmOptions): Promise<boolean> {
+function answers(
+  { target, headers }: Member,
+  { path, timeoutMs }: ProbePolicy,
+  hpm: HpmOptions,
+  signal: AbortSignal,
+): Promise<boolean> {
   const secure = isSecure(target)
   let watchdog: Watchdog | undefined
   const outcome = new Promise<boolean>((resolve) => {
@@ -43,6 +74,7 @@ function answers({ target, headers }: Member, { path, timeoutMs }: ProbePolicy, 
       {
         ...addressOf(target),
         path,
+        signal,
         agent: false,
         headers: { accept: '*/*', ...headers, connection: 'close' },
         ...(secure && { ...hpm.ssl, rejectUnauthorized: hpm.secure !== false }),

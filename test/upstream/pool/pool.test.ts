@@ -500,7 +500,7 @@ test('every open stream is counted once, at its own upstream', async (t) => {
 function poolOf(size: number, balance: Balance<Member> = leastStreams()): Pool {
   const urls = Array.from({ length: size }, (_, i) => `http://upstream-${i}`)
   return new Pool(
-    urls.map((url) => new Member(url, url, 1, policy)),
+    urls.map((url) => new Member({ target: url, url, weight: 1, headers: undefined }, policy)),
     balance,
     undefined,
   )

@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test'
 import type { HpmOptions } from '../../../src/hpm.ts'
 import type { ProbePolicy } from '../../../src/options/resolve-health.ts'
 import { Member } from '../../../src/upstream/pool/pool.ts'
-import { startProbes } from '../../../src/upstream/pool/probe.ts'
+import { Probes } from '../../../src/upstream/pool/probe.ts'
 import { upstreamLabel } from '../../../src/upstream-label.ts'
 import { certificate } from '../../support/certificate.ts'
 import { watchLeftovers } from '../../support/leftovers.ts'
@@ -172,7 +172,9 @@ test('every upstream is probed for itself', async (t) => {
   t.after(() => Promise.all([well.close(), ill.close()]))
   const members = [well, ill].map(({ url }) => memberOf(url))
   const ejected: Member[] = []
-  t.after(startProbes(members, policy, {}, (member) => ejected.push(member)))
+  const probes = new Probes({ policy, hpm: {}, onEjected: (member) => ejected.push(member) })
+  t.after(() => probes.watch([]))
+  probes.watch(members)
 
   await until(() => ejected.length > 0 && well.exchanges.length > 5, 'probes')
 
@@ -199,10 +201,11 @@ test('nothing is left when probing stops', async (t) => {
   const leftovers = watchLeftovers(t)
   const upstream = await startUpstream({ handler: (exchange) => exchange.answer(200) })
   const member = memberOf(upstream.url)
-  const stop = startProbes([member], { ...policy, timeoutMs: 200 }, {}, () => {})
+  const probes = new Probes({ policy: { ...policy, timeoutMs: 200 }, hpm: {}, onEjected: () => {} })
+  probes.watch([member])
   await until(() => upstream.exchanges.length > 3, 'probes')
 
-  stop()
+  probes.watch([])
 
   await upstream.close()
   await leftovers.assertNone()
@@ -237,11 +240,14 @@ function start(
   const given = { ...policy, ...overrides }
   for (let i = 0; i < given.fall && !well; i += 1) member.health.probed(false, given, performance.now())
   const ejected: Member[] = []
-  t.after(startProbes([member], given, hpm, (one) => ejected.push(one)))
+  const probes = new Probes({ policy: given, hpm, onEjected: (one) => ejected.push(one) })
+  t.after(() => probes.watch([]))
+  probes.watch([member])
   return { member, ejected }
 }
 
 function memberOf(target: HpmOptions['target']): Member {
   const health = { failures: 3, ejectMs: 3_600_000, maxEjectMs: 3_600_000 }
-  return new Member(target as NonNullable<HpmOptions['target']>, upstreamLabel(target), 1, health)
+  const given = target as NonNullable<HpmOptions['target']>
+  return new Member({ target: given, url: upstreamLabel(target), weight: 1, headers: undefined }, health)
 }

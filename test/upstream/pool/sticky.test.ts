@@ -328,7 +328,7 @@ function poolOf(members: readonly Rankable[], memory?: KeyMemory): Pool {
     cookie: undefined,
   }
   return new Pool(
-    members.map(({ url, weight }) => new Member(url, url, weight, policy)),
+    members.map(({ url, weight }) => new Member({ target: url, url, weight, headers: undefined }, policy)),
     leastStreams(),
     sticky,
   )
