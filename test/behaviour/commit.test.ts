@@ -249,6 +249,42 @@ for (const [way, options] of Object.entries({ plain: {}, shared: { share: { ling
   })
 }
 
+test('one event that reaches limits.bufferBytes in its middle commits, and leaves byte for byte', async (t) => {
+  const event = `data: ${'x'.repeat(50_000)}\n\n`
+  const letGo = gate()
+  const { front, upstreams } = await held(
+    t,
+    (exchange) => {
+      const stream = exchange.stream({ 'x-from': 'first' })
+      stream.write(preamble + event.slice(0, 30_000))
+      void letGo.promise.then(() => stream.end(event.slice(30_000)))
+    },
+    { limits: { bufferBytes: 20_000 }, retry: { holdMs: 60_000, commit: () => 'hold' } },
+  )
+
+  const client = await front.open()
+  letGo.open()
+
+  assert.equal(await client.whole(), preamble + event)
+  assert.equal(headerOf(client, 'x-from'), 'first')
+  assert.equal(upstreams[1].exchanges.length, 0)
+})
+
+test('an upstream whose answers were not committed to three times is left alone', async (t) => {
+  const { front, upstreams, proxy } = await held(t, (exchange) => exchange.stream().end(preamble + failure))
+  for (let i = 0; i < 3; i += 1) await front.request().whole()
+  const { healthy, ejections } = proxy.stats().upstreams[0]!
+
+  const text = await front.request().whole()
+
+  assert.deepEqual({ healthy, ejections }, { healthy: false, ejections: 1 })
+  assert.equal(text, preamble + output)
+  assert.deepEqual(
+    upstreams.map(({ exchanges }) => exchanges.length),
+    [3, 4],
+  )
+})
+
 test('an event that comes in thousands of chunks is held like any other', async (t) => {
   const { front } = await held(
     t,
