@@ -352,8 +352,8 @@ export interface WeightedTarget {
   weight?: number | undefined
   /**
    * Headers that its requests, its probes and WebSockets to it carry in place of the client's and of `headers`: another
-   * provider's key, say. `stripHeaders` does not concern them, and no other target gets them, nor a redirect to another
-   * origin. Refused beside `router` and `forward`. @defaultValue none
+   * provider's key, say. `host` goes over `changeOrigin` too. `stripHeaders` does not concern them, and no other target gets
+   * them, nor a redirect to another origin. Refused beside `router` and `forward`. @defaultValue none
    */
   headers?: Readonly<Record<string, string>> | undefined
 }

@@ -5,11 +5,12 @@ import { ClientRequest, IncomingMessage, type ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { asError, awaited, isThenable, promised, type ReportFailure, tell } from '../app-callback.ts'
-import { type HeaderNames, overlaid } from '../end-to-end.ts'
+import type { HeaderNames } from '../end-to-end.ts'
 import { createProxyMiddleware, type HpmOptions, type HpmTarget, type Plugin, proxyEventsPlugin } from '../hpm.ts'
 import { logLines } from './log-lines.ts'
 import { originForm, PathBoundary } from './path-boundary.ts'
 import { createPathFilter } from './path-filter.ts'
+import { useOwnHeaders } from './request-headers.ts'
 import { StandInRequest, StandInResponse } from './stand-ins.ts'
 import type { Upstream } from './transport.ts'
 import { closeFailedUpgrade, failUpgrade, ignoreErrors, interceptUpgrades, refuseUpgrade } from './upgrades.ts'
@@ -154,7 +155,7 @@ function routerOf(router: HpmOptions['router'], fallback: () => Fallback | undef
 
 /** For an upgrade, whose options these are; the headers of an attempt are put on when it is prepared. */
 function useFallback(fallback: Fallback | undefined, options: HpmOptions): HpmTarget {
-  if (fallback?.headers) options.headers = overlaid(options.headers ?? {}, fallback.headers)
+  useOwnHeaders(options, fallback?.headers)
   return fallback?.target ?? ''
 }
 

@@ -1,8 +1,16 @@
 // What happens to headers on the way to the upstream and back, as functions of values.
 
 import type { OutgoingHttpHeaders } from 'node:http'
-import { type ClientHeaders, endToEndHeaders, type HeaderNames, isHopByHop, namedByConnection } from '../end-to-end.ts'
+import {
+  type ClientHeaders,
+  endToEndHeaders,
+  type HeaderNames,
+  isHopByHop,
+  namedByConnection,
+  overlaid,
+} from '../end-to-end.ts'
 import { encodeEventId, lastEventIdOfQuery } from '../events/event-id.ts'
+import type { HpmOptions } from '../hpm.ts'
 import type { Header } from '../upstream-response.ts'
 
 /** What of a client's request the headers to the upstream depend on, beside its own headers. */
@@ -66,6 +74,14 @@ function append(existing: OutgoingHttpHeaders[string], value: string): string {
 /** RFC 9110, section 7.6.3: the version received, without a minor one from HTTP/2 on. */
 function viaVersion(httpVersion: string): string {
   return httpVersion === '2.0' ? '2' : httpVersion
+}
+
+/** Puts an upstream's own headers over those of the client and of the options. */
+export function useOwnHeaders(options: HpmOptions, own: Readonly<Record<string, string>> | undefined): void {
+  if (!own) return
+  options.headers = overlaid(options.headers ?? {}, own)
+  // It would be put over a host of its own.
+  if (own.host !== undefined) options.changeOrigin = false
 }
 
 /** Removes what concerned the hop from the upstream only. */

@@ -4,7 +4,6 @@
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
-import { overlaid } from '../end-to-end.ts'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
 import type { HpmOptions, HpmTarget } from '../hpm.ts'
 import { codeOf } from '../system-error.ts'
@@ -14,7 +13,7 @@ import type { UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import type { Agents } from './agents.ts'
 import type { HttpProxy } from './http-proxy.ts'
 import { onUploadProgress, openBody, readableOf } from './request-body.ts'
-import { withoutHopByHop } from './request-headers.ts'
+import { useOwnHeaders, withoutHopByHop } from './request-headers.ts'
 import { ResponseBody } from './response-body.ts'
 import { SentRequest } from './sent-request.ts'
 import { type PassHandler, StandInRequest, StandInResponse } from './stand-ins.ts'
@@ -116,8 +115,7 @@ class Pass implements PassHandler, TransportRequest {
     if (target) options.target = target
     this.#hasOwnAgent = options.agent === undefined
     options.agent ??= this.#agentFor(isSecure(target))
-    const own = this.#order.upstream?.headers
-    if (own) options.headers = overlaid(options.headers ?? {}, own)
+    useOwnHeaders(options, this.#order.upstream?.headers)
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
     this.#openUpload(options)
@@ -139,16 +137,22 @@ class Pass implements PassHandler, TransportRequest {
     const before = this.#sent
     if (before) {
       if (before.request.host !== request.host) request.removeHeader('last-event-id')
-      // A redirect may lead to a server that must not get the target's own key.
-      if (!isAtOrigin(request, options.target)) {
-        // Host has been set anew for it.
-        for (const name in this.#order.upstream?.headers) if (name !== 'host') request.removeHeader(name)
-      }
+      this.#redirect(request, options.target)
       before.unwatch()
       this.#redirected = [...(this.#redirected ?? []), before.request]
     }
     this.#sent = new SentRequest(request, before !== undefined, () => this.#onConnected(request), this.#onClosed)
     if (this.#upload) this.#unwatchUpload ??= onUploadProgress(this.#upload, () => this.#events?.onProgress())
+  }
+
+  /** httpxy's Host is that of the new address. A redirect may lead to a server that must not get the target's own key. */
+  #redirect(request: ClientRequest, target: HpmTarget | undefined): void {
+    const own = this.#order.upstream?.headers ?? {}
+    if (isAtOrigin(request, target)) {
+      if (own.host !== undefined) request.setHeader('host', own.host)
+    } else {
+      for (const name in own) if (name !== 'host') request.removeHeader(name)
+    }
   }
 
   onUnroutable(error: unknown): void {

@@ -141,6 +141,66 @@ for (const elsewhere of [true, false]) {
   })
 }
 
+for (const elsewhere of [true, false]) {
+  test(`a redirect to ${elsewhere ? 'another origin goes without' : 'the same origin goes with'} the target's own host`, async (t) => {
+    const other = await startUpstream(streams)
+    t.after(() => other.close())
+    const { front, upstream } = await proxied(
+      t,
+      ({ url }) => ({
+        target: { url, headers: { host: 'virtual.example', authorization: 'Bearer secret' } },
+        changeOrigin: true,
+        followRedirects: true,
+      }),
+      {
+        upstream: {
+          handler: (exchange) => {
+            if (exchange.url.endsWith('moved')) return exchange.answer(200)
+            exchange.answer(307, { location: elsewhere ? `${other.url}/moved` : '/moved' })
+          },
+        },
+      },
+    )
+
+    await front.request('', { headers: client }).ended()
+
+    const last = elsewhere ? other.exchanges[0] : upstream.exchanges[1]
+    assert.equal(upstream.exchanges[0]?.headers.host, 'virtual.example')
+    assert.equal(last?.headers.host, elsewhere ? new URL(other.url).host : 'virtual.example')
+    assert.equal(last?.headers.authorization, elsewhere ? undefined : 'Bearer secret')
+  })
+}
+
+test("an upgrade carries its target's own host", async (t) => {
+  const { front, arrived } = await upgradable(t, ({ url }) => ({
+    target: { url, headers: { host: 'virtual.example' } },
+    changeOrigin: true,
+  }))
+
+  upgrade(t, front, client)
+
+  assert.equal((await within(arrived, 'the upgrade to reach the upstream')).host, 'virtual.example')
+})
+
+test('what a resume asks for is stripped like the first request, and says where to go on all the same', async (t) => {
+  const { front, upstream } = await proxied(t, {
+    resume: { delayMs: 0 },
+    stripHeaders: [...stripHeaders, 'last-event-id'],
+  })
+  const reader = front.request('', { headers: { ...client, 'last-event-id': 'of-the-client' } })
+  const first = await upstream.next()
+  const stream = first.stream()
+  stream.send({ id: '1', data: 'one' })
+  await reader.waitFor('data: one\n\n')
+
+  stream.reset()
+  const second = await upstream.next()
+
+  assert.equal(first.headers['last-event-id'], undefined)
+  assert.equal(second.headers['last-event-id'], '1')
+  for (const { headers } of [first, second]) assert.deepEqual(ofClient(headers), { 'x-user': 'ada' })
+})
+
 test("a probe carries its target's own headers", async (t) => {
   const { upstream } = await proxied(
     t,
