@@ -1,8 +1,10 @@
 // An upstream that keeps its connection busy with comments and sends no event is lost, where that is bounded.
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import type { Client } from '../support/client.ts'
 import { hostsByProtocol } from '../support/front.ts'
-import { proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
+import { type Conversation, chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
 import type { EventStream } from '../support/upstream.ts'
 import { gate, until } from '../support/waiting.ts'
 
@@ -47,6 +49,32 @@ for (const host of hostsByProtocol) {
       await until(() => proxy.stats().errors.ERR_SSE_PROXY_IDLE === 1, 'the silence to be told')
     })
   }
+}
+
+for (const fastLane of [true, false]) {
+  test(`the event of a chunk is in time for firstEventMs, and comments in chunks are not (fastLane: ${fastLane})`, async (t) => {
+    const options = { timeouts: { firstEventMs: 100 }, fastLane }
+    const inTime = await rawProxied(t, options)
+    const tooLate = await rawProxied(t, options)
+    const streams = []
+    for (const { front, upstream } of [inTime, tooLate]) {
+      const client = front.request()
+      const conversation = await upstream.next()
+      await conversation.head()
+      conversation.send(streamHead + chunk(': ping\n\n'))
+      await client.waitFor(': ping\n\n')
+      streams.push({ client, conversation })
+    }
+    const [first, second] = streams as [Stream, Stream]
+
+    first.conversation.send(chunk('data: one\n\n'))
+    second.conversation.send(chunk(': ping\n\n'))
+    const ending = await second.client.ended()
+    first.conversation.send(chunk('data: two\n\n') + lastChunk)
+
+    assert.equal(ending, 'broken')
+    assert.equal(await first.client.whole(), ': ping\n\ndata: one\n\ndata: two\n\n')
+  })
 }
 
 test('a stream whose upstream sends no event goes on with resume, on which the same bound is', async (t) => {
@@ -101,6 +129,11 @@ test('an app that takes its time is no silence of the upstream', async (t) => {
 
   assert.equal(await client.ended(), 'clean')
 })
+
+interface Stream {
+  client: Client
+  conversation: Conversation
+}
 
 /** Sends comments until it is stopped. */
 function pinging(t: TestContext, stream: EventStream, start = ''): () => void {

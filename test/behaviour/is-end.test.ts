@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { test } from 'node:test'
+import { Registry } from 'prom-client'
+import { prometheusMetrics } from 'sse-proxy-middleware/prometheus'
 import { hostsByProtocol } from '../support/front.ts'
 import { proxied, rawProxied, type SseProxy, type SseProxyOptions } from '../support/proxied.ts'
 import { type Conversation, chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
@@ -248,6 +250,21 @@ test('an incomplete stream is published with its code and its stream, and blamed
   assert.equal(error.message, 'The upstream ended before the stream was complete.')
   assert.equal(stream.events, 1)
   assert.match(lines.join('\n'), /isEnd/)
+})
+
+test('a scrape tells of incomplete streams', async (t) => {
+  const { upstream, proxy, front } = await proxied(t, { isEnd, name: 'chat' })
+  const registry = new Registry()
+  prometheusMetrics(proxy, { registry })
+  const client = front.request()
+
+  ;(await upstream.next()).stream().end(first)
+  await client.ended()
+  await assertLost(proxy)
+
+  const text = await registry.metrics()
+  assert.match(text, /^sse_proxy_errors_total\{proxy="chat",code="ERR_SSE_PROXY_INCOMPLETE"\} 1$/m)
+  assert.match(text, /^sse_proxy_streams_closed_total\{proxy="chat",reason="upstream-lost"\} 1$/m)
 })
 
 function turn(): Promise<unknown> {

@@ -157,6 +157,40 @@ for (const [what, options] of Object.entries({
   })
 }
 
+for (const [way, options] of Object.entries(ways)) {
+  test(`a stream that is lost before a drain has come to it has the event of onLost (${way})`, async (t) => {
+    const { upstream, proxy, front } = await proxied(t, { onLost, ...options })
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.write(first)
+    await client.waitFor(first)
+    // In the middle of that time.
+    t.mock.method(Math, 'random', () => 0.5)
+    const closing = proxy.close({ withinMs: 60_000 })
+
+    stream.reset()
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, first + apology)
+    assert.deepEqual(await closing, { drained: 0, aborted: 0, other: 1 })
+  })
+}
+
+test('onLost is not called for a stream that a drain has ended', async (t) => {
+  let calls = 0
+  const { upstream, proxy, front } = await proxied(t, { onLost: () => void calls++ })
+  const client = front.request()
+  const exchange = await upstream.next()
+  exchange.stream().write(first)
+  await client.waitFor(first)
+
+  const { drained } = await proxy.close({ withinMs: 10 })
+  await exchange.leftByPeer()
+
+  assert.equal(await client.ended(), 'clean')
+  assert.deepEqual([drained, calls], [1, 0])
+})
+
 test('a hook that fails is no loss', async (t) => {
   let calls = 0
   const fail = () => {
