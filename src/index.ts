@@ -30,6 +30,7 @@ export type {
   CommitAnswer,
   CommitFunction,
   HealthOptions,
+  JsonSource,
   KeepaliveOptions,
   LimitOptions,
   NdjsonSource,

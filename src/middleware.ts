@@ -87,7 +87,7 @@ export class Middleware {
         retry,
         judgesStreams: options.isEnd !== undefined,
         format: options.from?.format,
-        translate: createTranslate(options),
+        translate: createTranslate(options, observer),
         inspect: createInspect(options, callbackFailed),
         observer,
       },

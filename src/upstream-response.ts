@@ -60,6 +60,8 @@ export interface UpstreamResponse {
   readonly firstEventMs?: number | undefined
   /** A Set-Cookie of the package's own for the client. */
   readonly cookie?: string
+  /** Whether the body is the state of something that is polled: a client that comes later begins with its latest value. */
+  readonly isPolled?: boolean
 }
 
 export interface OpenRequest {
@@ -67,6 +69,8 @@ export interface OpenRequest {
   readonly lastEventId?: string
   /** The upstream that has just failed this stream: another one is better, where there is one. */
   readonly avoid?: string
+  /** Sent in place of the client's own of these names, which are lower case; undefined for none. */
+  readonly headers?: Readonly<Record<string, string | undefined>>
   /** Gives up, in whatever state the request is. */
   readonly signal: AbortState
 }
@@ -86,6 +90,8 @@ export type Inspect = (response: UpstreamResponse, req: IncomingMessage, signal:
 /** What an answer is an answer to. */
 export interface AskedFor {
   readonly req: IncomingMessage
+  /** Makes what asks for further answers, each as it comes; absent where that could do something twice. */
+  readonly again?: (() => OpenUpstream) | undefined
 }
 
 /** The option `from`: an answer in another format as an event stream; any other answer as it is. */

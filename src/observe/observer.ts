@@ -131,6 +131,16 @@ export class Observer implements SessionObserver, OpenObserver {
     this.#log?.failed(error.upstream ?? '', error)
   }
 
+  /** A poll has failed; its stream goes on. Of several in a row all are counted, and the first is told. */
+  pollFailed(error: SseProxyError, req: IncomingMessage, isNews: boolean): void {
+    const { name, hpm } = this.#options
+    this.#stats.countError(error.code)
+    debugUpstream('a poll of %s failed: %s %s', pathOf(req), error.code, causeOf(error))
+    if (!isNews) return
+    failures.publish(() => ({ proxy: name, error, req }))
+    hpm.logger?.warn(`[${name}] a poll has failed, and its stream goes on: ${error.message} ${causeOf(error)}`)
+  }
+
   /** An upstream has responded, with whatever status. */
   answered(upstream: string): void {
     this.#log?.answered(upstream)

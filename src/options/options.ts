@@ -340,6 +340,15 @@ export interface NdjsonSource<TReq = IncomingMessage> {
   toEvent?: ToEvent<TReq> | undefined
 }
 
+/** An upstream that answers with plain JSON, and is asked again and again. */
+export interface JsonSource<TReq = IncomingMessage> {
+  format: 'json'
+  /** From the end of one answer to the next request, in ms; up to a tenth is added. */
+  everyMs: number
+  /** @see ToEvent @defaultValue an answer is an event's data */
+  toEvent?: ToEvent<TReq> | undefined
+}
+
 type HpmOwned = 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
 
 /** An upstream: a URL, or http-proxy-middleware's object form (for unix sockets and TLS files). */
@@ -425,9 +434,16 @@ export interface SseProxyOptions<
    * `application/json-seq` or `application/stream+json` becomes an event stream, one event for each line that is not empty; any
    * other answer passes as it is. A line longer than `limits.eventBytes` breaks the stream off, and so does an end inside a line
    * that may not be the last. Where the client takes anything, the upstream is asked for `application/x-ndjson`.
-   * @see NdjsonSource @defaultValue event streams
+   *
+   * `{ format: 'json', everyMs }`: a GET that is answered with 200 and JSON becomes a live feed. The upstream is polled, with the
+   * ETag and date of its last answer, one poll after the other; an answer whose body has changed is an event. Any other first
+   * answer passes as it is. A later one that fails (another status, no JSON, more than `limits.eventBytes`) is counted in
+   * `stats().errors` and told once (`logger`, `sse-proxy:error`), and the wait doubles with each failure, up to
+   * `retry.maxBackoffMs`, or 30 s without `retry`. With `share` one poller serves all, and who comes later begins with the
+   * latest value.
+   * @see NdjsonSource @see JsonSource @defaultValue event streams
    */
-  from?: 'ndjson' | NdjsonSource<TReq> | undefined
+  from?: 'ndjson' | NdjsonSource<TReq> | JsonSource<TReq> | undefined
   /**
    * `false` sends every byte through Node's own HTTP parser and writer. Otherwise the plain chunks of an HTTP/1.1 upstream
    * bypass the parser, and an HTTP/1.1 client's are written to its connection. No byte of an event and no ending differs.

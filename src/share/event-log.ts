@@ -24,8 +24,10 @@ export interface EventLog {
   append(entries: readonly LogEntry[], now: number): void
   /** Where a client goes on that has seen everything up to this id; undefined where that is not known (any more). */
   positionAfter(id: string): number | undefined
-  /** The position at which the last so many events begin. */
+  /** The position at which the last so many events begin, and the current value where there is one. */
   beforeLast(events: number): number
+  /** What comes from now on is the current value: it is kept whatever its age, until another one takes its place. */
+  beginValue(): void
   /** The entries from this position on, as far as they are kept. */
   since(position: number): readonly LogEntry[]
   /** How many of those are events. */
@@ -74,6 +76,8 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   // False when entries without an id were dropped after the one that set `#idBefore`: a client with that id has not seen
   // them, and going on at `#first` would lose them in silence.
   #idBeforeIsExact = true
+  // The position at which the current value begins. Its entries are dropped for memory that others need, and for nothing else.
+  #valueAt = Number.POSITIVE_INFINITY
   // The position at which each id kept was set last.
   readonly #positions = new Map<string, number>()
 
@@ -117,7 +121,11 @@ export class MemoryEventLog implements EventLog, MemoryUser {
     for (let left = events; left > 0 && index > this.#head; index--) {
       if (this.#entries[index - 1]?.isEvent) left--
     }
-    return this.#first + index - this.#head
+    return Math.min(this.#first + index - this.#head, Math.max(this.#valueAt, this.#first))
+  }
+
+  beginValue(): void {
+    this.#valueAt = this.end
   }
 
   since(position: number): readonly LogEntry[] {
@@ -131,6 +139,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   trim(now: number): void {
     const { events, bytes, ageMs } = this.#bounds
     for (let oldest = this.#oldest; oldest; oldest = this.#oldest) {
+      if (this.#first >= this.#valueAt) break
       if (this.#events <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
       this.#drop(oldest)
     }

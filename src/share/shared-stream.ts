@@ -79,6 +79,10 @@ export class SharedStream implements PipelineSink, FollowedStream {
   bytes = 0
   /** How often another connection has taken over. */
   resumes = 0
+  // Whether what the upstream sends is the value of something, each in place of the one before.
+  readonly #isPolled: boolean
+  // Set when a new value has come, until the first of its events is recorded.
+  #hasNewValue = false
   readonly #pipeline: Pipeline
   readonly #recorder: Recorder
   readonly #followers = new Followers()
@@ -90,6 +94,7 @@ export class SharedStream implements PipelineSink, FollowedStream {
     const { hooks, limits, isEnd, timeouts } = options
     this.context = context
     this.upstream = upstream
+    this.#isPolled = response.isPolled === true
     this.cursor = new Cursor(log.idBefore)
     this.handle = new StreamHandle(this)
     this.#recorder = new Recorder(log, share.replay.ids === 'assign')
@@ -184,9 +189,14 @@ export class SharedStream implements PipelineSink, FollowedStream {
 
   onReceived(bytes: number, events: number): void {
     this.context.meter.received(bytes, events)
+    if (this.#isPolled && events > 0) this.#hasNewValue = true
   }
 
   onEvents(pieces: readonly Buffer[], events: number): void {
+    if (this.#hasNewValue && events > 0) {
+      this.#hasNewValue = false
+      this.log.beginValue()
+    }
     const bytes = this.#recorder.record(joined(pieces))
     this.bytes += bytes.length
     this.#followers.deliver(bytes, events)

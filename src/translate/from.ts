@@ -4,9 +4,28 @@
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { Translate } from '../upstream-response.ts'
 import { linesAsEvents } from './ndjson.ts'
+import { type PollObserver, polled } from './poll.ts'
 
-export function createTranslate({ from, limits }: Pick<ResolvedOptions, 'from' | 'limits'>): Translate | undefined {
+// The longest wait after failed polls, where nothing is said of retries.
+const MAX_DELAY_MS = 30_000
+
+export function createTranslate(
+  { from, limits, timeouts, upstreams: { retry } }: Pick<ResolvedOptions, 'from' | 'limits' | 'timeouts' | 'upstreams'>,
+  observer: PollObserver,
+): Translate | undefined {
   if (!from) return undefined
-  const options = { toEvent: from.toEvent, lineBytes: limits.eventBytes }
-  return (response, { req }) => linesAsEvents(response, req, options)
+  const { toEvent } = from
+  if (from.format === 'ndjson') {
+    const options = { toEvent, lineBytes: limits.eventBytes }
+    return (response, { req }) => linesAsEvents(response, req, options)
+  }
+  const options = {
+    everyMs: from.everyMs,
+    maxDelayMs: retry ? retry.maxBackoffMs : MAX_DELAY_MS,
+    bodyBytes: limits.eventBytes,
+    stallMs: timeouts.responseMs,
+    toEvent,
+    observer,
+  }
+  return (response, asked) => polled(response, asked, options)
 }

@@ -3,7 +3,7 @@
 
 import type { AbortState } from '../abort.ts'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
-import type { UpstreamResponse } from '../upstream-response.ts'
+import type { OpenRequest, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
 import { describeBody, isReplayable, isStreaming } from './request-body.ts'
 import { type RequestFacts, requestHeaders } from './request-headers.ts'
@@ -32,6 +32,8 @@ export interface AttemptOrder {
   readonly upstream: Upstream | undefined
   /** Sent in place of the client's own. */
   readonly lastEventId: string | undefined
+  /** See `OpenRequest.headers`. */
+  readonly headers?: OpenRequest['headers']
   /** Gives the attempt up when the client leaves or the proxy stops. */
   readonly signal: AbortState
   /** Whether nothing is done twice when the request reaches an upstream twice. */
@@ -97,7 +99,7 @@ class Attempt implements TransportEvents {
   }
 
   #headers(): ReturnType<typeof requestHeaders> {
-    const { context, request, lastEventId } = this.#order
+    const { context, request, lastEventId, headers: inPlace = {} } = this.#order
     const { req, body } = request
     const headers = requestHeaders(req, {
       method: req.method ?? 'GET',
@@ -111,6 +113,10 @@ class Attempt implements TransportEvents {
       format: context.format,
       lastEventId,
     })
+    for (const [name, value] of Object.entries(inPlace)) {
+      if (value === undefined) delete headers[name]
+      else headers[name] = value
+    }
     describeBody(headers, body)
     return headers
   }

@@ -43,8 +43,12 @@ const NONE: ReadonlySet<Member> = new Set()
  * One for each client's request. The function may be called again, to resume: each call chooses anew, and gives its own
  * number of attempts.
  */
-export function createOpen(context: OpenContext, request: ProxiedRequest): OpenUpstream {
-  const { pool, observer, judgesStreams, translate, inspect } = context
+export function createOpen(
+  context: OpenContext,
+  request: ProxiedRequest,
+  translate: OpenContext['translate'] = context.translate,
+): OpenUpstream {
+  const { pool, observer, judgesStreams, inspect } = context
   const { req, body } = request
   const method = req.method ?? 'GET'
   const mayArriveTwice = [...SAFE_METHODS, ...(context.retry ? context.retry.methods : [])].includes(method)
@@ -52,7 +56,7 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
   // What a resume brings goes on with a stream that has begun, and is not looked at.
   let hasBegun = method === 'HEAD'
 
-  return async ({ lastEventId, avoid, signal }) => {
+  return async ({ lastEventId, avoid, headers, signal }) => {
     // Asked in vain by this call.
     let tried = NONE
     for (let attempt = 0; ; attempt++) {
@@ -60,12 +64,20 @@ export function createOpen(context: OpenContext, request: ProxiedRequest): OpenU
       const outcome = upstream && pool && new Outcome(upstream, pool, observer, judgesStreams && method !== 'HEAD')
       const stay = upstream && mayArriveTwice ? new Stay(upstream, body, signal) : undefined
       const wanted = stay ?? signal
-      const order = { context, request, upstream, lastEventId, signal: wanted, mayArriveTwice, onOver: outcome }
+      const order = {
+        context,
+        request,
+        upstream,
+        lastEventId,
+        headers,
+        signal: wanted,
+        mayArriveTwice,
+        onOver: outcome,
+      }
       let result: AttemptResult
       let seen: Inspected
       try {
-        const answer = await makeAttempt(order)
-        result = translate && !(answer instanceof UpstreamError) ? translate(answer, { req }) : answer
+        result = translated(await makeAttempt(order), context, request, translate)
         seen = taken(result)
         if (seen.response && inspect && !hasBegun) seen = await inspect(seen.response, req, wanted)
       } finally {
@@ -126,6 +138,20 @@ class Stay extends LinkedAbort implements OpenAttempt {
     this.unlink()
     this.#upstream.attempts.delete(this)
   }
+}
+
+/** An answer in another format as events. Where that takes several answers, it asks for them as they come. */
+function translated(
+  result: AttemptResult,
+  context: OpenContext,
+  request: ProxiedRequest,
+  translate: Translate | undefined,
+): AttemptResult {
+  if (!translate || result instanceof UpstreamError) return result
+  const { req, body } = request
+  const mayAskAgain = req.method === 'GET' && isReplayable(body)
+  const again = () => createOpen(context, request, (answer) => answer)
+  return translate(result, { req, again: mayAskAgain ? again : undefined })
 }
 
 function taken(result: UpstreamResponse | UpstreamError): Inspected {

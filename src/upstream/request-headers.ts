@@ -34,6 +34,7 @@ export interface RequestFacts {
 const ACCEPT = {
   'event-stream': 'text/event-stream, */*;q=0.9',
   ndjson: 'application/x-ndjson, text/event-stream;q=0.9, */*;q=0.8',
+  json: 'application/json, */*;q=0.9',
 } as const
 
 /** The headers of the request to the upstream, less those of the body, which knows them best. */
@@ -49,7 +50,10 @@ export function requestHeaders(client: ClientHeaders, facts: RequestFacts): Outg
   headers['accept-encoding'] = 'identity'
   const { format = 'event-stream', method } = facts
   // Who takes anything would rather have events; a backend that has none still may answer with something else.
-  if ((headers.accept ?? '*/*') === '*/*' && (method === 'GET' || format === 'ndjson')) headers.accept = ACCEPT[format]
+  const takesAnything = (headers.accept ?? '*/*') === '*/*'
+  // An EventSource asks for events, which a plain endpoint may refuse as not acceptable.
+  const asksForEvents = format === 'json' && headers.accept === 'text/event-stream'
+  if ((takesAnything || asksForEvents) && (method === 'GET' || format === 'ndjson')) headers.accept = ACCEPT[format]
 
   const lastEventId =
     facts.lastEventId === undefined

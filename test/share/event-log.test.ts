@@ -320,3 +320,29 @@ function heapBytes(): number {
   const { heapUsed, external } = process.memoryUsage()
   return heapUsed + external
 }
+
+test('a current value is kept whatever its age and the bounds, and a client without an id begins with it', () => {
+  const log = new MemoryEventLog({ events: 1, bytes: 10, ageMs: 10 }, '', unbounded)
+  log.append([event('1')], 0)
+  log.beginValue()
+
+  log.append([event('2')], 0)
+  log.append([event('3')], 0)
+  log.trim(1000)
+
+  assert.deepEqual(texts(log, log.beforeLast(0)), ['data: 2\n\n', 'data: 3\n\n'])
+  log.beginValue()
+  log.append([event('4')], 1000)
+  assert.deepEqual(texts(log, log.first), ['data: 4\n\n'])
+})
+
+test('a current value gives way when its memory is needed for others', () => {
+  const log = new MemoryEventLog(wide, '', unbounded)
+  log.beginValue()
+  log.append([event('1')], 0)
+
+  log.trimTo(0)
+
+  assert.deepEqual(texts(log, log.beforeLast(0)), [])
+  assert.equal(log.memoryBytes, 0)
+})

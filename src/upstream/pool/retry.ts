@@ -28,7 +28,7 @@ export function mayRetryAnswer(
 export function retryDelay(
   attempt: number,
   response: UpstreamResponse | undefined,
-  { backoffMs, maxBackoffMs }: RetryPolicy,
+  { backoffMs, maxBackoffMs }: Pick<RetryPolicy, 'backoffMs' | 'maxBackoffMs'>,
   chance: () => number = Math.random,
 ): number {
   const asked = response && retryAfterMs(headerOf(response, 'retry-after'))
