@@ -1,5 +1,6 @@
 // The option `retry.commit`: an answer that is an event stream is held back until the app says that it has begun well. What
-// was held leaves byte for byte in one piece, together with the head. It goes around a body, and is absent where it is off.
+// was held leaves byte for byte, together with the head. It goes around a body, and is absent where it is off. Which upstream is
+// asked next, and what a verdict means for health, is decided in upstream/.
 
 import type { IncomingMessage } from 'node:http'
 import type { AbortState } from '../abort.ts'
@@ -52,32 +53,38 @@ export function createInspect(
   }
 }
 
+/** One answer: it is the sink of the upstream's body until there is a verdict, and the body of the answer from then on. */
 class CommitHold implements UpstreamBody, BodySink {
-  /** Settles once. */
+  /** Settles once, with the verdict; never rejects. */
   readonly inspected: Promise<Inspected>
   readonly #options: CommitHoldOptions
+  // As the upstream gave it. Its body may be coded, and is not read from here.
   readonly #response: UpstreamResponse
+  // The same body in plain.
   readonly #body: UpstreamBody
+  // Aborted when nobody waits for the answer any more; listened to until there is a verdict.
   readonly #signal: AbortState
   // Finds the events in what comes, and holds the one that is unfinished. Undefined from `start` on.
   #reader: EventReader | undefined
-  // Undefined when it is decided what becomes of the answer. Events are not looked at any more then.
+  // Settles `inspected`. Undefined from the verdict on: the app is not asked again, and no timer below runs any more.
   #decide: ((inspected: Inspected) => void) | undefined
+  // Commits after `holdMs`, whatever has come.
   readonly #deadline: Watchdog
+  // Set back by every read. Undefined where `idleMs` is off.
   readonly #silence: Watchdog | undefined
-  // Runs where a wait for events is bounded; comments do not reset it.
+  // The wait for the first event or, after it, for the next one; comments do not reset it. Undefined where that wait has no bound.
   #eventWait: Watchdog | undefined
   // What came before that event. Each byte is held once, here or in the reader.
   readonly #held = new ByteStore()
   // How much is held in both. At limits.bufferBytes the answer is committed to, and read no further before `start`.
   #heldBytes = 0
-  // Whether the wait is for the next event and no more for the first.
+  // Whether there has been an event: `eventMs` bounds the wait then, and no more `firstEventMs`.
   #hasEvent = false
-  // How the body ended, where that was before `start`.
+  // How the body ended. Told to the sink at once, or, where there is none yet, by `start`.
   #ending: 'complete' | Error | undefined
-  // Whoever reads, from `start` to the end.
+  // Whoever reads the answer, from `start` to the end. Until then what comes is held.
   #sink: BodySink | undefined
-  // Between `pause` and `unpause`.
+  // Backpressure of the sink, between `pause` and `unpause`. It may begin before `start`, which must not undo it.
   #paused = false
 
   constructor(
@@ -111,7 +118,7 @@ class CommitHold implements UpstreamBody, BodySink {
   // UpstreamBody: for whoever reads the answer once that is decided.
 
   get hasBegun(): boolean {
-    return this.#held.length > 0
+    return this.#heldBytes > 0
   }
 
   start(sink: BodySink): void {
@@ -150,6 +157,7 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#silence?.reset()
     this.#heldBytes += chunk.length
     this.#look(chunk)
+    // However large a single event is: nothing is held beyond that.
     if (this.#heldBytes < this.#options.bufferBytes) return
     // One that is decided on and not read yet waits.
     if (this.#decide) this.#commit()
@@ -171,6 +179,7 @@ class CommitHold implements UpstreamBody, BodySink {
   }
 
   onEnd(): void {
+    // Where only the connection says where the body ends, an event in the middle says that it was cut.
     const isCut = !this.#response.delimited && this.#reader?.isInsideEvent
     if (this.#decide && isCut) return this.onBroken(new Error('cut in the middle of an event'))
     this.#end('complete')
@@ -183,6 +192,7 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#retry(isHooks ? new UpstreamError(cause.code, this.#response.upstream, cause.cause) : this.#failure(cause))
   }
 
+  /** Tells the sink, once. */
   #end(ending: 'complete' | Error): void {
     this.#ending = ending
     const sink = this.#sink
@@ -191,6 +201,7 @@ class CommitHold implements UpstreamBody, BodySink {
     else sink?.onBroken(ending)
   }
 
+  /** Asks the app about each event; a predicate that throws, or returns no verdict, fails the attempt. */
   #look(chunk: Buffer): void {
     try {
       for (const piece of this.#reader?.read(chunk) ?? []) this.#held.add(piece)
@@ -223,11 +234,13 @@ class CommitHold implements UpstreamBody, BodySink {
     return { ...this.#response, headers: plain, body: this }
   }
 
+  /** The answer is taken, with what is left of the wait for its first event. */
   #commit(): void {
     const firstEventMs = this.#hasEvent ? undefined : this.#eventWait?.leftMs
     this.#settle()?.({ response: { ...this.#asItCame, firstEventMs } })
   }
 
+  /** The attempt has failed. Where it was the last one, the client gets `response` all the same. */
   #retry(error: UpstreamError, response?: UpstreamResponse): void {
     this.#settle()?.({ response, error })
   }
@@ -267,6 +280,7 @@ class CommitHold implements UpstreamBody, BodySink {
     this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE', cause))
   }
 
+  // All who waited have left: the upstream's request ends at once, in the middle of a decoder or of an upload too.
   readonly #onAbort = (): void => {
     this.#body.destroy()
     this.#retry(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', this.#response.upstream, this.#signal.reason))

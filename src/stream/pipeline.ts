@@ -294,31 +294,33 @@ export class Pipeline implements BodySink, EventFlow {
     } catch (error) {
       return this.#fail(error)
     }
-    if (end) this.#body?.judge?.(lost === undefined)
-    if (!end?.isSeen && this.#reconnects(lost)) return this.#restart()
+    // A loss through the app says nothing about the upstream, and what failed over its content would fail again.
+    const isUpstreams = !lost || isUpstreamsFault(lost)
+    if (end && isUpstreams) this.#body?.judge?.(!lost)
+    if (!end?.isSeen && isUpstreams && this.#reconnects(lost)) return this.#restart()
     if (lost) return this.#fail(lost)
     // Of a body that was cut behind the end, half an event is nothing to a client.
-    const tail = cut ? [] : this.#framer.takeTail()
-    if (tail.length > 0) {
-      const hooks = this.#hooks
-      try {
-        if (hooks) this.#run(() => hooks.runTail(joined(tail)))
-        else this.#sink.onEvents(tail, 0)
-      } catch (error) {
-        return this.#fail(error)
-      }
-      // A pending hook has the tail: this is come back to, with nothing left.
-      if (this.#held) return
-    }
-    if (this.isOver) return
+    if (!cut) this.#passTail(this.#framer.takeTail())
+    // A pending hook has the tail: this is come back to, with nothing left.
+    if (this.#held || this.isOver) return
     this.stop()
     this.#sink.onEnd()
   }
 
   #reconnects(lost: StreamError | undefined): boolean {
-    // What failed over its content would fail again.
-    if (lost && !isUpstreamsFault(lost)) return false
     return this.#framer.atBoundary && this.#body?.reconnect?.(lost ?? 'complete') === true
+  }
+
+  /** The event that the upstream left unfinished. */
+  #passTail(tail: readonly Buffer[]): void {
+    if (tail.length === 0) return
+    const hooks = this.#hooks
+    try {
+      if (hooks) this.#run(() => hooks.runTail(joined(tail)))
+      else this.#sink.onEvents(tail, 0)
+    } catch (error) {
+      this.#fail(error)
+    }
   }
 
   /** Where nothing tells the end of a body from the end of its connection, an event in the middle does. */

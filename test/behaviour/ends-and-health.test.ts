@@ -93,6 +93,29 @@ test('an upstream that is silent behind the end has not failed, and one that is 
   )
 })
 
+test('what the app fails to translate says nothing about the upstream', async (t) => {
+  let fail: (error: Error) => void = () => {}
+  const translated = new Promise<undefined>((_resolve, reject) => {
+    fail = reject
+  })
+  const { front, proxy, upstreams } = await several(
+    t,
+    { isEnd, balance: 'failover', from: { format: 'ndjson', toEvent: () => translated } },
+    {
+      count: 2,
+      upstream: { handler: (exchange) => exchange.answer(200, { 'content-type': 'application/x-ndjson' }, '{}\n') },
+    },
+  )
+  const client = front.request()
+  await until(() => upstreams[0].exchanges[0]?.res.writableFinished === true, 'the answer to end')
+  await until(() => proxy.stats().upstreams[0]?.active === 0, 'its end to be known')
+
+  fail(new Error('a mistake of the app'))
+
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(proxy.stats().upstreams[0]?.failures, 0)
+})
+
 test('a stream whose end is not looked at in its first second is judged by what it was when it ended', async (t) => {
   let letGo: () => void = () => {}
   const held = new Promise<void>((resolve) => {
