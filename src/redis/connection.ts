@@ -56,8 +56,8 @@ export class Connection {
     if (!this.#redis.isReady()) throw new Error('the client is not connected')
     const bytes = command.reduce((sum, { length }) => sum + length, COMMAND_BYTES)
     if (this.#unansweredBytes + bytes > MAX_UNANSWERED_BYTES) throw new Error('too much has not been answered')
-    this.#unansweredBytes += bytes
     const reply = this.#redis.send(key, command)
+    this.#unansweredBytes += bytes
     const settle = () => {
       this.#unansweredBytes -= bytes
     }

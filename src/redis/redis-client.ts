@@ -11,7 +11,7 @@ export type RedisClient =
       sendCommand(...args: never[]): Promise<unknown>
       subscribe(...args: never[]): Promise<unknown>
     }
-  | { readonly status: string; callBuffer(...args: never[]): Promise<unknown>; duplicate(...args: never[]): unknown }
+  | { readonly status: string; createBuiltinCommand(name: string): object; duplicate(...args: never[]): unknown }
 
 export type Argument = string | Buffer
 
@@ -194,6 +194,8 @@ interface Ioredis {
     readonly scaleReads?: unknown
   }
   nodes?(role: 'master'): readonly Ioredis[]
+  /** The command as a method, which does not take part in `enableAutoPipelining`. */
+  createBuiltinCommand(name: string): { buffer(this: Ioredis, ...args: readonly Argument[]): Promise<unknown> }
   duplicate(options: object): IoredisDuplicate
 }
 
@@ -207,7 +209,7 @@ interface IoredisDuplicate {
 }
 
 function isIoredis(client: object): client is Ioredis {
-  return 'status' in client && hasMethods(client, 'callBuffer', 'duplicate', 'subscribe')
+  return 'status' in client && hasMethods(client, 'createBuiltinCommand', 'duplicate', 'subscribe')
 }
 
 function ioredis(client: Ioredis): Redis {
@@ -222,9 +224,9 @@ function ioredis(client: Ioredis): Redis {
     isCluster,
     space: spaceOf(isCluster ? 0 : db, keyPrefix),
     isReady: () => client.status === 'ready',
-    // Not `callBuffer`, which loses the command's name where the client pipelines by itself.
-    send: async (_key, [name, ...rest]) =>
-      Reflect.apply(Reflect.get(client, `${name}`.toLowerCase().concat('Buffer')), client, rest),
+    // Neither collected with the app's commands, nor kept behind those: a pipeline that the client makes by itself for a
+    // server that has gone is never over.
+    send: (_key, [name, ...rest]) => client.createBuiltinCommand(`${name}`.toLowerCase()).buffer.apply(client, rest),
     subscriber: async (events) => ioredisSubscriber(isCluster ? oneOf(primariesOf(client)) : client, events),
   }
 }

@@ -5,7 +5,7 @@ import type { Position } from '../share/store.ts'
 
 /** @throws Error where it is no whole number */
 export function numberOf(reply: unknown): number {
-  const number = typeof reply === 'number' ? reply : Number(textOf(reply))
+  const number = /^-?\d{1,16}$/.test(textOf(reply)) ? Number(textOf(reply)) : Number.NaN
   return Number.isSafeInteger(number) ? number : unknownReply()
 }
 

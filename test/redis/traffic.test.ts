@@ -1,0 +1,227 @@
+// What a server gets to see, how much of it there is, and what stays there.
+import assert from 'node:assert/strict'
+import { after, before, describe, type TestContext, test } from 'node:test'
+import { redisStore } from '../../src/redis/redis-store.ts'
+import type { Doorbell, Position, ShareStore, StoredEntry } from '../../src/share/store.ts'
+import { redisClients } from '../support/redis-clients.ts'
+import { eventually, noRedis, RedisServer } from '../support/redis-server.ts'
+import { until } from '../support/waiting.ts'
+
+const KEEP_MS = 60_000
+
+for (const kind of redisClients) {
+  describe(`with ${kind.name}`, { skip: noRedis }, () => {
+    let server: RedisServer
+    before(async () => {
+      server = await RedisServer.start()
+    })
+    after(() => server.end())
+
+    const database = kind.name === 'ioredis 6' ? '3' : '0'
+    const cli = (...command: string[]) => server.cli('-n', database, ...command)
+
+    async function storeFor(t: TestContext): Promise<ShareStore> {
+      const { client, close } = await kind.one(server.port)
+      const store = redisStore({ client, secret: 'a-secret' })
+      let isUp = false
+      const unwatch = store.watch((now) => {
+        isUp = now
+      })
+      t.after(async () => {
+        unwatch()
+        await close()
+      })
+      await until(() => isUp, 'the store to be up')
+      return store
+    }
+
+    test('what clients are limited by, and the secret, are in no command and no key', async (t) => {
+      const monitor = await server.monitor()
+      t.after(() => monitor.end())
+      const store = await storeFor(t)
+
+      await store.beat('node', KEEP_MS)
+      await store.takePlace('ada@example.org', 'node', 'place', 1)
+      await store.takePlace('ada@example.org', 'node', 'place-2', 1)
+      await store.freePlace('ada@example.org', 'place')
+
+      await until(() => monitor.lines().some((line) => /HDEL/i.test(line)), 'the last command to be seen')
+      const seen = monitor.lines().join('\n') + (await cli('KEYS', '*'))
+      assert.doesNotMatch(seen, /ada|example|a-secret/)
+    })
+
+    test('an addition is one command, whatever it brought, and who follows sends none', async (t) => {
+      const [owner, follower] = [await storeFor(t), await storeFor(t)]
+      const bell = new Bell()
+      await follower.follow('key', 'b', bell)
+      const fence = await taken(owner, 'key')
+      await until(() => bell.entries.length === 1, 'the head')
+      const monitor = await server.monitor()
+      t.after(() => monitor.end())
+
+      for (let seq = 0; seq < 50; seq += 2) await append(owner, 'key', { fence, seq }, ['1', '2'])
+
+      await until(() => bell.entries.length === 51, 'all entries')
+      const sent = () => monitor.lines().filter((line) => !/^\+[\d.]+ \[\d+ lua\]/.test(line))
+      await until(() => sent().length >= 25, 'the commands to be seen')
+      const commands = sent()
+      assert.deepEqual(
+        commands.filter((line) => !/"evalsha"/i.test(line)),
+        [],
+      )
+      assert.equal(commands.length, 25)
+    })
+
+    test('what is too large to be told is read by those who follow, in pages', async (t) => {
+      const [owner, follower] = [await storeFor(t), await storeFor(t)]
+      const bell = new Bell()
+      await follower.follow('large', 'b', bell)
+      const fence = await taken(owner, 'large')
+      await until(() => bell.entries.length === 1, 'the head')
+      const chunk = 'x'.repeat(40_000)
+
+      await append(owner, 'large', { fence, seq: 0 }, [chunk])
+      await append(owner, 'large', { fence, seq: 1 }, [chunk, chunk])
+
+      await until(() => bell.changes > 0, 'the doorbell')
+      assert.equal(bell.entries.length, 2)
+      const page = await follower.read('large', { fence, seq: 1 }, 60_000)
+      assert.deepEqual(
+        page.entries.map(({ position }) => position.seq),
+        [2],
+      )
+    })
+
+    test('a log of many small entries is read in few commands, one of large entries a few at a time', async (t) => {
+      const store = await storeFor(t)
+      const fence = await taken(store, 'small')
+      const many = Array.from({ length: 500 }, (_, i) => `${i}`)
+      await append(store, 'small', { fence, seq: 0 }, many)
+      const other = await taken(store, 'heavy')
+      for (let seq = 0; seq < 40; seq++) await append(store, 'heavy', { fence: other, seq }, ['x'.repeat(100_000)])
+      const monitor = await server.monitor()
+      t.after(() => monitor.end())
+
+      const { entries } = await store.read('small', undefined, 1_000_000)
+      const heavy = await store.read('heavy', undefined, 1_000_000)
+
+      assert.equal(entries.length, 501)
+      assert.equal(heavy.entries.length, 10)
+      await until(() => monitor.lines().length >= 5, 'the commands to be seen')
+      const counts = monitor.lines().flatMap((line) => /"COUNT" "(\d+)"/i.exec(line)?.[1] ?? [])
+      assert.deepEqual(counts, ['16', '2000', '16'])
+    })
+
+    test('a node at rest sends one command a beat, whatever the number of its keys', async (t) => {
+      const store = await storeFor(t)
+      await store.beat('rest', KEEP_MS)
+      for (let i = 0; i < 50; i++) await store.follow(`rest-${i}`, 'rest', new Bell())
+      await store.beat('rest', KEEP_MS)
+      const monitor = await server.monitor()
+      t.after(() => monitor.end())
+
+      for (let i = 0; i < 5; i++) await store.beat('rest', KEEP_MS)
+
+      await until(() => monitor.lines().length >= 5, 'the commands to be seen')
+      assert.deepEqual(
+        monitor.lines().map((line) => /"([a-z]+)"/i.exec(line)?.[1]?.toLowerCase()),
+        ['set', 'set', 'set', 'set', 'set'],
+      )
+    })
+
+    test('when all have left nothing stays but the fence, and that for an hour', async (t) => {
+      await server.cli('FLUSHALL')
+      const store = await storeFor(t)
+      await store.beat('node', KEEP_MS)
+      const unfollow = await store.follow('left', 'node', new Bell())
+      await store.takePlace('client', 'node', 'place', 1)
+      const fence = await taken(store, 'left')
+
+      await append(store, 'left', { fence, seq: 0 }, ['end'], 0)
+      unfollow()
+      await store.beat('node', 0)
+
+      await eventually(async () => !(await cli('KEYS', '*')).includes('\n'), 'all but one key to go')
+      const name = await cli('KEYS', '*')
+      assert.match(name, /sse-proxy:\{left\}:fence$/)
+      const ttl = Number(await cli('PTTL', name))
+      assert.ok(ttl > 3_500_000 && ttl <= 3_600_000, `${ttl} ms`)
+    })
+
+    test('everything that is written expires, should all nodes die', async (t) => {
+      await server.cli('FLUSHALL')
+      const store = await storeFor(t)
+      await store.beat('node', KEEP_MS)
+      await store.follow('dead', 'node', new Bell())
+      await store.takePlace('client', 'node', 'place', 1)
+      await append(store, 'dead', { fence: await taken(store, 'dead'), seq: 0 }, ['1'])
+      await store.look(['dead'], KEEP_MS * 2)
+
+      const names = (await cli('KEYS', '*')).split('\n')
+
+      const lives = await Promise.all(names.map((name) => cli('PTTL', name)))
+      assert.ok(names.length >= 6, `${names}`)
+      assert.deepEqual(
+        names.filter((_name, i) => !(Number(lives[i]) > 0)),
+        [],
+      )
+    })
+
+    test("the connection that the store has made is closed after the last of its users, and the app's is not", async (t) => {
+      const { client, close } = await kind.one(server.port)
+      t.after(() => close())
+      const store = redisStore({ client })
+      const count = async () =>
+        (await server.cli('CLIENT', 'LIST', 'TYPE', 'pubsub')).split('\n').filter(Boolean).length
+      await eventually(async () => (await count()) === 0, 'the connections of other tests to close')
+      let isUp = false
+      const unwatch = [0, 1].map(() =>
+        store.watch((now) => {
+          isUp = now
+        }),
+      )
+      await until(() => isUp, 'the store to be up')
+
+      unwatch[0]?.()
+      assert.equal(await count(), 1)
+      unwatch[1]?.()
+
+      await eventually(async () => (await count()) === 0, 'the connection to close')
+      assert.deepEqual(await store.look(['key'], KEEP_MS).then((states) => states.length), 1)
+    })
+  })
+}
+
+class Bell implements Doorbell {
+  readonly entries: StoredEntry[] = []
+  changes = 0
+
+  onEntries(entries: readonly StoredEntry[]): void {
+    this.entries.push(...entries)
+  }
+
+  onChanged(): void {
+    this.changes++
+  }
+}
+
+async function taken(store: ShareStore, key: string): Promise<number> {
+  const claim = await store.take(key, { node: 'a', replaces: 0, head: Buffer.from('head'), keepMs: KEEP_MS })
+  assert.ok(!claim.isRefused)
+  return claim.fence
+}
+
+async function append(
+  store: ShareStore,
+  key: string,
+  behind: Position,
+  texts: readonly string[],
+  keepMs = KEEP_MS,
+): Promise<void> {
+  const entries = texts.map((text, i) => ({
+    position: { fence: behind.fence, seq: behind.seq + 1 + i },
+    bytes: Buffer.from(text),
+  }))
+  const added = await store.append(key, { after: behind, entries, keepFrom: { fence: 1, seq: 0 }, keepMs })
+  assert.equal(added.isRefused, false)
+}
