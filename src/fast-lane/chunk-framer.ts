@@ -4,7 +4,7 @@
 
 import type { Cursor } from '../events/cursor.ts'
 import { FieldReader } from '../events/fields.ts'
-import { ChunkWalker } from './http-chunks.ts'
+import { ChunkWalker } from '../http-chunks.ts'
 
 const LF = 10
 const CR = 13

@@ -8,8 +8,8 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { joined } from '../bytes.ts'
+import { ChunkWalker, takeData } from '../http-chunks.ts'
 import type { BodySink } from '../upstream-response.ts'
-import { ChunkWalker, takeData } from './http-chunks.ts'
 
 /** The body that takes the lane. */
 export interface LaneOwner {

@@ -1,7 +1,7 @@
 // The fan-out of a shared stream: who follows it, what all of them are handed, and the keepalives that they have in common.
 
 import type { StreamError } from '../errors.ts'
-import { SharedBytes } from '../fast-lane/http-chunks.ts'
+import { SharedBytes } from '../http-chunks.ts'
 
 /** Whole events that go to all followers alike. */
 export interface Delivery {

@@ -4,7 +4,7 @@
 import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import { chunkOf, type SharedBytes } from '../fast-lane/http-chunks.ts'
+import { chunkOf, type SharedBytes } from '../http-chunks.ts'
 import { watchClient } from '../tcp-keepalive.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'

@@ -8,7 +8,7 @@ import { type CloseReason, closeReasonOf, type SseProxyError, StreamError } from
 import type { Progress } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent, serializeRetry } from '../events/event-text.ts'
-import type { SharedBytes } from '../fast-lane/http-chunks.ts'
+import type { SharedBytes } from '../http-chunks.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
 import type { WriterListener } from './client-writer.ts'
 import type { EventFlow } from './event-flow.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { SharedBytes } from '../../src/fast-lane/http-chunks.ts'
+import { SharedBytes } from '../../src/http-chunks.ts'
 import { DirectFollower } from '../../src/share/direct-follower.ts'
 import { MemoryEventLog } from '../../src/share/event-log.ts'
 import type { SharedStream } from '../../src/share/shared-stream.ts'

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { ChunkWalker, takeData } from '../../src/fast-lane/http-chunks.ts'
-import { forAll, inBytes, inThree, inTwo } from '../stream/fixtures.ts'
-import { Dechunker } from '../support/chunked.ts'
+import { ChunkWalker, takeData } from '../src/http-chunks.ts'
+import { forAll, inBytes, inThree, inTwo } from './stream/fixtures.ts'
+import { Dechunker } from './support/chunked.ts'
 
 const plain = {
   'one chunk': '3\r\nabc\r\n',
