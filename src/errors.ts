@@ -58,6 +58,7 @@ export type UpstreamErrorCode =
   | 'ERR_SSE_PROXY_BAD_ANSWER'
   | 'ERR_SSE_PROXY_CONNECT_TIMEOUT'
   | 'ERR_SSE_PROXY_RESPONSE_TIMEOUT'
+  | 'ERR_SSE_PROXY_REFUSED'
   | 'ERR_SSE_PROXY_NO_UPSTREAM'
   | 'ERR_SSE_PROXY_BODY_CONSUMED'
   | 'ERR_SSE_PROXY_BODY_TIMEOUT'
@@ -72,6 +73,7 @@ const UPSTREAM_FAILURES: Readonly<Record<UpstreamErrorCode, readonly [status: nu
   ERR_SSE_PROXY_BAD_ANSWER: [502, 'The upstream gave an answer that cannot be used.'],
   ERR_SSE_PROXY_CONNECT_TIMEOUT: [504, 'The upstream did not accept the connection in time.'],
   ERR_SSE_PROXY_RESPONSE_TIMEOUT: [504, 'The upstream did not answer in time.'],
+  ERR_SSE_PROXY_REFUSED: [503, 'The upstream takes no more requests now.'],
   ERR_SSE_PROXY_NO_UPSTREAM: [503, 'There is no upstream for this request now.'],
   ERR_SSE_PROXY_BODY_CONSUMED: [500, 'The request body was read before it reached the proxy and cannot be sent again.'],
   ERR_SSE_PROXY_BODY_TIMEOUT: [408, 'The request body did not come in time.'],

@@ -30,6 +30,7 @@ export type {
   CommitAnswer,
   CommitFunction,
   HealthOptions,
+  Http2Options,
   JsonSource,
   KeepaliveOptions,
   LimitOptions,

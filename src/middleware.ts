@@ -21,8 +21,9 @@ import { KeepaliveClock } from './stream/keepalive.ts'
 import { Moves } from './stream/moves.ts'
 import { createTranslate } from './translate/from.ts'
 import { onTurn } from './turn.ts'
-import { createAgents } from './upstream/agents.ts'
+import { type Agents, createAgents } from './upstream/agents.ts'
 import { createHttpProxy, type HttpProxy } from './upstream/http-proxy.ts'
+import { createHttp2Agents } from './upstream/http2/http2-agents.ts'
 import { createPool } from './upstream/pool/create-pool.ts'
 import type { Member } from './upstream/pool/pool.ts'
 import { Probes } from './upstream/pool/probe.ts'
@@ -63,7 +64,7 @@ export class Middleware {
     const observer = this.#observer
     const admission = new Admission(options.limits)
     const moves = pool && options.resume ? new Moves((upstream) => !pool.has(upstream)) : undefined
-    const agents = createAgents()
+    const agents = agentsOf(options)
     const transport = createHttpxyTransport({ proxy: this.#proxy, agents, fastLane: options.fastLane })
     this.#context = {
       options,
@@ -237,6 +238,10 @@ export class Middleware {
   #nextId(): string {
     return `${this.#idPrefix}-${(this.#ids++).toString(36)}`
   }
+}
+
+function agentsOf({ http2, limits }: ResolvedOptions): Agents {
+  return http2 ? createHttp2Agents(http2, limits.bufferBytes) : createAgents()
 }
 
 /** Undefined for a connection that no server of Node's has accepted. */

@@ -214,7 +214,8 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   open(): OpenUpstream {
     const { opening, options } = this.#context
     if (!this.#open) {
-      const body = requestBody(this.req, opening.retry ? options.limits.bodyBytes : 0)
+      const maySendAgain = opening.retry !== false || options.http2 !== false
+      const body = requestBody(this.req, maySendAgain ? options.limits.bodyBytes : 0)
       this.#open = createOpen(opening, { id: this.id, req: this.req, res: this.res, body })
     }
     return this.#open

@@ -240,6 +240,29 @@ export interface ResumeOptions {
 }
 
 /**
+ * HTTP/2 to upstreams: many requests on one connection, and another connection only past the number of streams that the
+ * upstream takes. All options and handlers of http-proxy-middleware keep their meaning. Over HTTP/1.1 go, as without it,
+ * requests with an `agent` of the app's own, WebSockets, probes, and redirects that `followRedirects` follows.
+ *
+ * What the upstream has refused to work on (REFUSED_STREAM, GOAWAY) is sent again, whatever its method, as often as
+ * `retry.attempts` says, without `retry` three times, and is a 503 then; for that a body is kept up to `limits.bodyBytes`.
+ */
+export interface Http2Options {
+  /**
+   * `'auto'` asks an upstream with TLS once which protocol it speaks (ALPN), and remembers; one without TLS gets HTTP/1.1.
+   * `'prior-knowledge'` speaks HTTP/2 to all, without TLS too: to an upstream that does not, a request is a 502.
+   */
+  mode: 'auto' | 'prior-knowledge'
+  /**
+   * How long an upstream may send nothing on a connection with open streams until it gets a PING. After two more such times
+   * without an answer all its streams are lost. 0 sends none. @defaultValue 15000
+   */
+  pingMs?: number | undefined
+  /** How long a connection without streams stays open; 0 is for ever. @defaultValue 60000 */
+  idleMs?: number | undefined
+}
+
+/**
  * Fan-out: one upstream stream for all clients that request the same, and on request one that outlives them. Events are
  * forwarded whole. HEAD, and methods that are not named here, are not shared.
  */
@@ -349,7 +372,7 @@ export interface JsonSource<TReq = IncomingMessage> {
   toEvent?: ToEvent<TReq> | undefined
 }
 
-type HpmOwned = 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
+type HpmOwned = 'target' | 'http2' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
 
 /** An upstream: a URL, or http-proxy-middleware's object form (for unix sockets and TLS files). */
 export type Target = NonNullable<HpmOptions['target']>
@@ -429,6 +452,8 @@ export interface SseProxyOptions<
    * @defaultValue none
    */
   onLost?: ((error: SseProxyError, stream: SseStream<TReq>) => StreamEvent | null | undefined | void) | undefined
+  /** How requests go to upstreams: over HTTP/1.1, or over HTTP/2 where they speak it. @see Http2Options @defaultValue false */
+  http2?: false | 'auto' | 'prior-knowledge' | Http2Options | undefined
   /**
    * The upstream's format, where that is no event stream. `'ndjson'`: a 200 of type `application/x-ndjson`, `application/jsonl`,
    * `application/json-seq` or `application/stream+json` becomes an event stream, one event for each line that is not empty; any

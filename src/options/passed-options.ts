@@ -44,7 +44,6 @@ const CHECKS: Readonly<Record<string, Check>> = {
     for (const [name, content] of Object.entries(value)) header(path, name, content)
   },
   hostRewrite: (path, value) => text(path, value, /./, "a host such as 'app.example:8080'"),
-  http2: flag,
   ignorePath: flag,
   localAddress: (path, value) => text(path, value, /./, 'an address of this machine'),
   logger: (path, value) => functions(path, value, ['info', 'warn', 'error']),

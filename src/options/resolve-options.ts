@@ -29,6 +29,7 @@ import type { SseProxyOptions, Target } from './options.ts'
 import { PASSED_OPTIONS, resolvePassed } from './passed-options.ts'
 import { resolveFrom, type SourceFormat } from './resolve-from.ts'
 import { resolveStripHeaders } from './resolve-headers.ts'
+import { type ResolvedHttp2, resolveHttp2 } from './resolve-http2.ts'
 import { type KeepalivePolicy, resolveKeepalive } from './resolve-keepalive.ts'
 import { type ResolvedLimits, resolveLimits } from './resolve-limits.ts'
 import { type ResumePolicy, resolveResume } from './resolve-resume.ts'
@@ -57,6 +58,7 @@ export interface ResolvedOptions {
   readonly onLost: SseProxyOptions['onLost']
   /** Undefined for event streams. */
   readonly from: SourceFormat | undefined
+  readonly http2: ResolvedHttp2 | false
   readonly fastLane: boolean
   /** The option `onDisconnect`: how long an upstream stream outlives its client; 0 ends it at once, Infinity lets it finish. */
   readonly graceMs: number
@@ -118,6 +120,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
     isEnd: resolveIsEnd(options.isEnd, framing),
     onLost: resolveOnLost(options.onLost, framing),
     from: resolveFrom(options.from),
+    http2: resolveHttp2(options.http2),
     fastLane: flag('fastLane', options.fastLane ?? DEFAULTS.fastLane),
     graceMs: resolveGrace(options.onDisconnect ?? DEFAULTS.onDisconnect),
     unavailable: oneOf('unavailable', options.unavailable ?? DEFAULTS.unavailable, ['status', 'reconnect']),

@@ -14,11 +14,19 @@ export interface Agents {
   /** Kept-alive connections without a limit in number: an upstream's own, or, without one, those to where a router leads. */
   pooled(secure: boolean, upstream: Upstream | undefined): http.Agent
   /** Always a new connection: for a request that cannot be sent twice, and after a pooled one turned out dead. */
-  fresh(secure: boolean): http.Agent
+  fresh(secure: boolean, upstream: Upstream | undefined): http.Agent
   /** No request follows: connections to it that are idle end, and those in use behind their answer. */
   retire(upstream: Upstream): void
   /** Ends all connections, those of open requests included. */
   destroy(): void
+}
+
+/** Makes an agent for the connections of one upstream, with TLS or without. */
+export type CreateAgent = (secure: boolean, options: http.AgentOptions, upstream: Upstream | undefined) => http.Agent
+
+interface UpstreamAgents {
+  readonly pooled: AgentPair
+  readonly fresh: AgentPair
 }
 
 interface AgentPair {
@@ -26,40 +34,52 @@ interface AgentPair {
   readonly secured: http.Agent
 }
 
-export function createAgents(): Agents {
-  const once = createPair(usedOnce)
-  const pooled = new Map<Upstream | undefined, AgentPair>()
+export function createAgents(create: CreateAgent = createHttp1Agent): Agents {
+  const byUpstream = new Map<Upstream | undefined, UpstreamAgents>()
   // Those of upstreams that are retired. They go when their last connection has ended.
   const retired = new Set<http.Agent>()
+  const createPair = (upstream: Upstream | undefined, prepared: <A extends http.Agent>(agent: A) => A): AgentPair => {
+    const kept = { keepAlive: true, keepAliveMsecs: UPSTREAM_SILENCE_MS, maxSockets: Number.POSITIVE_INFINITY }
+    return { plain: prepared(create(false, kept, upstream)), secured: prepared(create(true, kept, upstream)) }
+  }
+  const agentsFor = (upstream: Upstream | undefined): UpstreamAgents => {
+    const known = byUpstream.get(upstream)
+    if (known) return known
+    const agents = { pooled: createPair(upstream, withIdleGuard), fresh: createPair(upstream, usedOnce) }
+    byUpstream.set(upstream, agents)
+    return agents
+  }
   return {
     pooled(secure, upstream) {
-      const pair = pooled.get(upstream) ?? createPair(withIdleGuard)
-      pooled.set(upstream, pair)
-      return secure ? pair.secured : pair.plain
+      const { pooled } = agentsFor(upstream)
+      return secure ? pooled.secured : pooled.plain
     },
-    fresh: (secure) => (secure ? once.secured : once.plain),
+    fresh(secure, upstream) {
+      const { fresh } = agentsFor(upstream)
+      return secure ? fresh.secured : fresh.plain
+    },
     retire(upstream) {
-      for (const agent of agentsOf(pooled.get(upstream))) {
+      for (const agent of agentsOf(byUpstream.get(upstream))) {
         usedOnce(agent)
         for (const socket of Object.values(agent.freeSockets).flatMap((idle) => idle ?? [])) endIdle.call(socket)
         retired.add(agent)
       }
-      pooled.delete(upstream)
+      byUpstream.delete(upstream)
       for (const agent of retired) if (!isInUse(agent)) retired.delete(agent)
     },
     destroy() {
-      for (const agent of [...agentsOf(once), ...[...pooled.values()].flatMap(agentsOf), ...retired]) agent.destroy()
+      for (const agent of [...[...byUpstream.values()].flatMap(agentsOf), ...retired]) agent.destroy()
     },
   }
 }
 
-function createPair(prepared: <A extends http.Agent>(agent: A) => A): AgentPair {
-  const kept = { keepAlive: true, keepAliveMsecs: UPSTREAM_SILENCE_MS, maxSockets: Number.POSITIVE_INFINITY }
-  return { plain: prepared(new PlainAgent(kept)), secured: prepared(new https.Agent(kept)) }
+/** Whose connections speak HTTP/1.1. */
+export function createHttp1Agent(secure: boolean, options: http.AgentOptions): http.Agent {
+  return secure ? new https.Agent(options) : new PlainAgent(options)
 }
 
-function agentsOf(pair: AgentPair | undefined): http.Agent[] {
-  return pair ? [pair.plain, pair.secured] : []
+function agentsOf(agents: UpstreamAgents | undefined): http.Agent[] {
+  return agents ? [agents.pooled, agents.fresh].flatMap(({ plain, secured }) => [plain, secured]) : []
 }
 
 function isInUse(agent: http.Agent): boolean {

@@ -39,6 +39,9 @@ export interface OpenContext extends AttemptContext {
 
 const NONE: ReadonlySet<Member> = new Set()
 
+// Where `retry` is off: what an upstream has refused to work on is sent again all the same.
+const RESENT: RetryPolicy = { attempts: 3, backoffMs: 100, maxBackoffMs: 2000, statuses: [], methods: [] }
+
 /**
  * One for each client's request. The function may be called again, to resume: each call chooses anew, and gives its own
  * number of attempts.
@@ -97,8 +100,9 @@ export function createOpen(
       }
 
       const { retry } = context
-      const mayRetry = retry && attempt < retry.attempts && !signal.aborted && isReplayable(body)
-      if (!mayRetry || !(error ? mayRetryFailure(error, method, retry) : mayRetryAnswer(response, method, retry))) {
+      const policy = retry || (error?.code === 'ERR_SSE_PROXY_REFUSED' && RESENT)
+      const mayRetry = policy && attempt < policy.attempts && !signal.aborted && isReplayable(body)
+      if (!mayRetry || !(error ? mayRetryFailure(error, method, policy) : mayRetryAnswer(response, method, policy))) {
         if (!response) throw error
         hasBegun = true
         if (!SAFE_METHODS.includes(method)) forgetBody(body)
@@ -109,7 +113,7 @@ export function createOpen(
       if (upstream) tried = new Set(tried).add(upstream)
       response?.body.destroy()
       // Another upstream is asked at once; the same one is given time.
-      const delayMs = pool?.hasUntried(tried) ? 0 : retryDelay(attempt, response, retry)
+      const delayMs = pool?.hasUntried(tried) ? 0 : retryDelay(attempt, response, policy)
       const failure = error ?? new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream)
       observer.retried(request, failure, attempt + 1, delayMs)
       await pause(delayMs, signal)

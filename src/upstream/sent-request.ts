@@ -2,6 +2,7 @@
 // which decides what a failure means. Node tells little of that, so the bytes of the connection are counted.
 
 import type { ClientRequest } from 'node:http'
+import { Http2Socket } from './http2/http2-socket.ts'
 
 // What httpxy listens to for the head of the answer.
 const HEAD_EVENTS = ['socket', 'error', 'response']
@@ -44,6 +45,12 @@ export class SentRequest {
     if (isRedirected || !socket?.connecting) connected()
     else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', connected)
     socket?.prependListener('data', this.#onRead)
+  }
+
+  /** Whether its connection has carried other requests before. */
+  get isOnReused(): boolean {
+    const { reusedSocket, socket } = this.request
+    return reusedSocket || (socket instanceof Http2Socket && socket.isReused)
   }
 
   /** Whether any of it may have reached the upstream. */

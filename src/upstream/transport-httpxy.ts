@@ -12,6 +12,7 @@ import { upstreamLabel } from '../upstream-label.ts'
 import type { UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import type { Agents } from './agents.ts'
 import type { HttpProxy } from './http-proxy.ts'
+import { Refusal } from './http2/session.ts'
 import { onUploadProgress, openBody, readableOf } from './request-body.ts'
 import { useOwnHeaders, withoutHopByHop } from './request-headers.ts'
 import { ResponseBody } from './response-body.ts'
@@ -223,7 +224,7 @@ class Pass implements PassHandler, TransportRequest {
   #agentFor(secure: boolean): Agent {
     const { isFresh, upstream } = this.#order
     const { agents } = this.#context
-    return isFresh ? agents.fresh(secure) : agents.pooled(secure, upstream)
+    return isFresh ? agents.fresh(secure, upstream) : agents.pooled(secure, upstream)
   }
 
   /** httpxy takes a body that is a stream as `options.buffer`; another one it pipes from the stand-in. */
@@ -247,9 +248,10 @@ class Pass implements PassHandler, TransportRequest {
   }
 
   #failed(error: unknown): void {
+    if (error instanceof Refusal) return this.#fail('ERR_SSE_PROXY_REFUSED', error)
     const isAnswer = this.#sent?.isAnswered || codeOf(error).startsWith('HPE_')
     const code = isAnswer ? 'ERR_SSE_PROXY_BAD_ANSWER' : 'ERR_SSE_PROXY_UNREACHABLE'
-    this.#fail(code, error, this.#sent?.request.reusedSocket === true)
+    this.#fail(code, error, this.#sent?.isOnReused)
   }
 
   #fail(code: UpstreamErrorCode, cause?: unknown, diedOnReuse = false): void {

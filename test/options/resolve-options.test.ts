@@ -41,11 +41,11 @@ const REWRITES = 'an object of patterns and what takes their place, or a functio
 const ROUTES = 'an object of hosts or paths and their upstreams, or a function'
 const ADDRESS = "a URL such as 'http://localhost:8080'"
 const LOGGER = 'an object with the functions info, warn, error, such as console'
+const HTTP2_MODES = "'auto' or 'prior-knowledge'"
 const FLAGS = [
   'autoRewrite',
   'changeOrigin',
   'ejectPlugins',
-  'http2',
   'ignorePath',
   'prependPath',
   'preserveHeaderKeyCase',
@@ -317,6 +317,13 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   [{ target, keepalive: { interval: 5 } }, 'keepalive.interval: unknown option, did you mean intervalMs?'],
 
   [{ target, fastLane: 'no' }, "fastLane: expected true or false, got 'no' (string)"],
+  [{ target, http2: true }, `http2: expected ${HTTP2_MODES}, false or an object, got true (boolean)`],
+  [{ target, http2: 'h2c' }, `http2: expected ${HTTP2_MODES}, false or an object, got 'h2c' (string)`],
+  [{ target, http2: {} }, `http2.mode: expected ${HTTP2_MODES}, got undefined`],
+  [{ target, http2: { mode: 'auto', pingMs: 0.5 } }, `http2.pingMs: expected ${MS}, got 0.5 (number)`],
+  [{ target, http2: { mode: 'auto', idleMs: '1s' } }, `http2.idleMs: expected ${MS}, got '1s' (string)`],
+  [{ target, http2: { mode: 'auto', ping: 5 } }, 'http2.ping: unknown option, did you mean pingMs?'],
+
   [{ target, framing: 'line' }, "framing: expected 'event' or 'bytes', got 'line' (string)"],
   [
     { target, framing: 'bytes', transform: hook },
@@ -590,6 +597,9 @@ describe('what is taken', () => {
     { share: true, target },
     { framing: 'bytes', target },
     { fastLane: false, target },
+    { http2: false, target },
+    { http2: 'auto', target },
+    { http2: { mode: 'prior-knowledge', pingMs: 0, idleMs: 1 }, target },
     { keepalive: false, target },
     { limits: { streams: 1 }, target },
     { onDisconnect: { graceMs: 1 }, target },
@@ -628,6 +638,7 @@ test('the defaults', () => {
     isEnd: undefined,
     onLost: undefined,
     from: undefined,
+    http2: false,
     fastLane: true,
     graceMs: 0,
     unavailable: 'status',
@@ -883,7 +894,10 @@ test('a filter and a logger are taken, and asked and told as they are', () => {
   )
 })
 
-type Passed = Exclude<keyof HpmOptions, 'target' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'>
+type Passed = Exclude<
+  keyof HpmOptions,
+  'target' | 'http2' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
+>
 
 test('every option of http-proxy-middleware passes as it is', () => {
   // The compiler asks for the new ones of a new release.
@@ -899,7 +913,6 @@ test('every option of http-proxy-middleware passes as it is', () => {
     forward: target,
     headers: { a: 'b' },
     hostRewrite: 'a',
-    http2: true,
     ignorePath: true,
     localAddress: '127.0.0.1',
     logger: console,

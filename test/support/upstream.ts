@@ -1,5 +1,12 @@
 // A backend under the test's control: every request that arrives is an exchange that the test answers as it likes.
+import assert from 'node:assert/strict'
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
+import {
+  createServer as createHttp2Server,
+  createSecureServer as createHttp2TlsServer,
+  type ServerHttp2Stream,
+  type Settings,
+} from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import type { TLSSocket, TlsOptions } from 'node:tls'
@@ -25,9 +32,11 @@ export function eventText({ data, event, id, retry }: SentEvent): string {
 /** The upstream's side of an open event stream. */
 export class EventStream {
   readonly #res: ServerResponse
+  readonly #socket: Socket | null
 
-  constructor(res: ServerResponse) {
+  constructor(res: ServerResponse, socket: Socket | null = res.socket) {
     this.#res = res
+    this.#socket = socket
   }
 
   send(event: SentEvent): void {
@@ -45,12 +54,12 @@ export class EventStream {
 
   /** The process behind the stream dies: a reset, as the kernel sends it. */
   reset(): void {
-    this.#res.socket?.resetAndDestroy()
+    this.#socket?.resetAndDestroy()
   }
 
   /** The connection is closed with a FIN in the middle of the body. */
   cut(): void {
-    this.#res.socket?.destroy()
+    this.#socket?.destroy()
   }
 }
 
@@ -60,18 +69,21 @@ export class Exchange {
   readonly method: string
   readonly url: string
   readonly headers: IncomingHttpHeaders
+  /** The connection that it came on; over HTTP/2 it is that of others too. */
+  readonly socket: Socket | null
   readonly #left: Promise<void>
   isLeft = false
 
-  constructor(req: IncomingMessage, res: ServerResponse) {
+  constructor(req: IncomingMessage, res: ServerResponse, socket: Socket | null) {
     this.req = req
     this.res = res
     this.method = req.method ?? ''
     this.url = req.url ?? ''
     this.headers = req.headers
+    this.socket = socket
     this.#left = new Promise((resolve) => {
       res.once('close', () => {
-        if (res.writableFinished) return
+        if (isComplete(res)) return
         this.isLeft = true
         resolve()
       })
@@ -82,6 +94,11 @@ export class Exchange {
 
   get rawHeaders(): string[] {
     return this.req.rawHeaders
+  }
+
+  /** The stream that it came on, over HTTP/2. */
+  get http2Stream(): ServerHttp2Stream {
+    return streamOf(this.res) ?? assert.fail('this request came over HTTP/1.1')
   }
 
   /** Resolves when the peer has gone before the answer was complete. */
@@ -102,7 +119,7 @@ export class Exchange {
   stream(headers: Record<string, string | string[]> = {}, status: number = 200): EventStream {
     this.res.writeHead(status, { 'content-type': 'text/event-stream', ...headers })
     this.res.flushHeaders()
-    return new EventStream(this.res)
+    return new EventStream(this.res, this.socket)
   }
 
   answer(status: number, headers: Record<string, string | string[]> = {}, body: string | Buffer = ''): void {
@@ -111,11 +128,26 @@ export class Exchange {
   }
 }
 
+/** Whether all of it has left: over HTTP/2 a response finishes however its stream ends. */
+function isComplete(res: ServerResponse): boolean {
+  const stream = streamOf(res)
+  return stream ? res.writableEnded && stream.rstCode === 0 : res.writableFinished
+}
+
+function streamOf(res: ServerResponse): ServerHttp2Stream | undefined {
+  const { stream } = res as { stream?: ServerHttp2Stream }
+  return stream
+}
+
 export interface UpstreamOptions {
   /** Answers each exchange by itself; without one, the test takes them with `next()`. */
   handler?: (exchange: Exchange) => void
   tls?: TlsOptions
   socketPath?: string
+  /** A free one, unless it matters. */
+  port?: number
+  /** Speaks HTTP/2, with these settings; behind TLS HTTP/1.1 too. */
+  http2?: Settings
 }
 
 export class Upstream {
@@ -140,6 +172,7 @@ export class Upstream {
       socket.once('close', () => this.#sockets.delete(socket))
     })
     server.on('secureConnection', (socket: TLSSocket) => socket.on('error', () => {}))
+    server.on('sessionError', () => {})
     server.on('request', (req: IncomingMessage, res: ServerResponse) => this.#take(req, res))
   }
 
@@ -171,23 +204,37 @@ export class Upstream {
     await new Promise((resolve) => this.server.close(resolve))
   }
 
+  /** Over HTTP/2 a request has but a stand-in for its socket, which must not be used. */
+  #socketOf({ httpVersionMajor, socket }: IncomingMessage): Socket | null {
+    if (httpVersionMajor < 2) return socket
+    return [...this.#sockets].find(({ remotePort }) => remotePort === socket.remotePort) ?? null
+  }
+
   #take(req: IncomingMessage, res: ServerResponse): void {
     this.#open += 1
     res.once('close', () => {
       this.#open -= 1
     })
-    const exchange = new Exchange(req, res)
+    const exchange = new Exchange(req, res, this.#socketOf(req))
     this.#exchanges.add(exchange)
     this.#handler?.(exchange)
   }
 }
 
-export async function startUpstream({ handler, tls, socketPath }: UpstreamOptions = {}): Promise<Upstream> {
-  const server = tls ? createTlsServer(tls) : createServer()
+export async function startUpstream(options: UpstreamOptions = {}): Promise<Upstream> {
+  const { handler, tls, socketPath, port: wanted = 0 } = options
+  const server = serverOf(options)
   await new Promise<void>((resolve) => {
-    if (socketPath === undefined) server.listen(0, '127.0.0.1', resolve)
+    if (socketPath === undefined) server.listen(wanted, '127.0.0.1', resolve)
     else server.listen(socketPath, resolve)
   })
   const port = socketPath === undefined ? (server.address() as AddressInfo).port : 0
   return new Upstream(server, `${tls ? 'https://localhost' : 'http://127.0.0.1'}:${port}`, port, handler)
+}
+
+function serverOf({ tls, http2 }: UpstreamOptions): Server {
+  if (!http2) return tls ? createTlsServer(tls) : createServer()
+  return tls
+    ? createHttp2TlsServer({ ...tls, allowHTTP1: true, settings: http2 })
+    : createHttp2Server({ settings: http2 })
 }

@@ -1,17 +1,19 @@
 // Whether and when another attempt is made for a request whose client has no headers yet. Pure decisions.
 
 import { backoff } from '../../backoff.ts'
-import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
+import { isUpstreamsFault, type SseProxyErrorCode, type UpstreamError } from '../../errors.ts'
 import type { RetryPolicy } from '../../options/resolve-retry.ts'
 import { headerOf, type UpstreamResponse } from '../../upstream-response.ts'
 
 /** RFC 9110, section 9.2.1: a request that changes nothing may be sent several times. */
 export const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
 
+// A predicate that fails on one upstream's answer may do with another's. An upstream that refuses a request may be about to stop.
+const RETRIED_TOO: readonly SseProxyErrorCode[] = ['ERR_SSE_PROXY_HOOK', 'ERR_SSE_PROXY_REFUSED']
+
 /** Whether a failed attempt may be followed by another without doing something twice that was meant once. */
 export function mayRetryFailure(error: UpstreamError, method: string, { methods }: RetryPolicy): boolean {
-  // A predicate that fails on one upstream's answer may do with another's.
-  if (!isUpstreamsFault(error) && error.code !== 'ERR_SSE_PROXY_HOOK') return false
+  if (!isUpstreamsFault(error) && !RETRIED_TOO.includes(error.code)) return false
   return methods.includes(method) || !error.mayHaveArrived
 }
 

@@ -1,0 +1,125 @@
+// Agents whose requests go over HTTP/2 where the upstream speaks it. To Node's client, http-proxy-middleware and the app they are
+// agents like others; requests with an agent of the app's own, upgrades and redirects that are followed do not come here.
+
+import http from 'node:http'
+import https from 'node:https'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { type Agents, createAgents, createHttp1Agent } from '../agents.ts'
+import type { Upstream } from '../transport.ts'
+import { Http2Socket } from './http2-socket.ts'
+import { type Http2Mode, Origin } from './origin.ts'
+import type { SessionPolicy } from './session.ts'
+
+/** See the option `http2`. */
+export interface Http2Policy extends Pick<SessionPolicy, 'pingMs' | 'idleMs'> {
+  readonly mode: Http2Mode
+}
+
+// A window holds a frame at least; and what is not read of a stream is held here, whatever the limits say.
+const MIN_WINDOW_BYTES = 65_535
+const MAX_WINDOW_BYTES = 16_777_216
+
+// A router, or the Host of a request, may lead to any number of them. Past it, what is known of one that is not in use is
+// forgotten.
+const MAX_ORIGINS = 1000
+
+/**
+ * The agents of one proxy; those of an upstream share their sessions.
+ * @param bufferBytes how much of an answer may come that is not read
+ */
+export function createHttp2Agents({ mode, ...policy }: Http2Policy, bufferBytes: number): Agents {
+  const windowBytes = Math.min(Math.max(bufferBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES)
+  const byUpstream = new Map<Upstream | undefined, Origins>()
+  // Those of upstreams that are retired. They go when their last connection has ended.
+  const retired = new Set<Origins>()
+  const originsOf = (upstream: Upstream | undefined): Origins => {
+    const known = byUpstream.get(upstream)
+    if (known) return known
+    const origins = new Origins((isSecure) => new Origin(mode, isSecure, { ...policy, windowBytes }))
+    byUpstream.set(upstream, origins)
+    return origins
+  }
+  const agents = createAgents((secure, options, upstream) => {
+    // What is not encrypted has no way to ask.
+    if (mode === 'auto' && !secure) return createHttp1Agent(secure, options)
+    const agent = secure ? new https.Agent(options) : new http.Agent(options)
+    return overHttp2(agent, (name) => originsOf(upstream).at(name, secure))
+  })
+  return {
+    ...agents,
+    retire(upstream) {
+      agents.retire(upstream)
+      const origins = byUpstream.get(upstream)
+      if (origins) retired.add(origins)
+      byUpstream.delete(upstream)
+      origins?.retire()
+      for (const each of retired) if (each.isOver) retired.delete(each)
+    },
+    destroy() {
+      agents.destroy()
+      for (const origins of [...byUpstream.values(), ...retired]) origins.destroy()
+    },
+  }
+}
+
+/** The origins that one upstream is: one, unless its requests differ in Host or TLS options, or a router leads to many. */
+class Origins {
+  readonly #create: (isSecure: boolean) => Origin
+  readonly #byName = new Map<string, Origin>()
+
+  constructor(create: (isSecure: boolean) => Origin) {
+    this.#create = create
+  }
+
+  /** @param name which connections are alike, as Node's agents name them */
+  at(name: string, isSecure: boolean): Origin {
+    const known = this.#byName.get(name)
+    if (known) return known
+    if (this.#byName.size >= MAX_ORIGINS) this.#forgetOne()
+    const origin = this.#create(isSecure)
+    this.#byName.set(name, origin)
+    return origin
+  }
+
+  /** Whether they have no connections. */
+  get isOver(): boolean {
+    return [...this.#byName.values()].every(({ isIdle, sessions }) => isIdle && sessions === 0)
+  }
+
+  retire(): void {
+    for (const origin of this.#byName.values()) origin.retire()
+  }
+
+  destroy(): void {
+    for (const origin of this.#byName.values()) origin.destroy()
+  }
+
+  #forgetOne(): void {
+    for (const [name, origin] of this.#byName) {
+      if (!origin.isIdle) continue
+      origin.destroy()
+      this.#byName.delete(name)
+      return
+    }
+  }
+}
+
+/** The same agent; its connections are sessions of an origin, as long as that is not known to speak HTTP/1.1 only. */
+function overHttp2(agent: http.Agent, originOf: (name: string) => Origin): http.Agent {
+  const { createConnection, keepSocketAlive } = agent
+  return Object.assign(agent, {
+    createConnection(options: http.ClientRequestArgs, callback?: (error: Error | null, socket: Duplex) => void) {
+      const origin = originOf(agent.getName(options))
+      if (origin.isHttp1) return createConnection.call(agent, options, callback)
+      return new Http2Socket(origin, (protocols) => {
+        const socket = createConnection.call(agent, { ...options, ALPNProtocols: protocols })
+        if (socket instanceof Socket) return socket
+        throw new Error('the agent has opened no socket')
+      })
+    },
+    keepSocketAlive(socket: Duplex): unknown {
+      return !(socket instanceof Http2Socket) && keepSocketAlive.call(agent, socket)
+    },
+  })
+}

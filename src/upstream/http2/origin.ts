@@ -1,0 +1,161 @@
+// The HTTP/2 connections to one upstream: which of them takes the next request, when there has to be another one, and
+// whether the upstream speaks HTTP/2 at all.
+
+import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { asError } from '../../app-callback.ts'
+import { UPSTREAM_SILENCE_MS } from '../../tcp-keepalive.ts'
+import { Session, type SessionPolicy } from './session.ts'
+
+/** A request that waits for a connection. Of its last three methods exactly one is called, unless it is forgotten before. */
+export interface Waiter {
+  /** Opens a connection as its request asks for it, over TLS with the protocols that it may speak. */
+  dial(protocols: string[]): Socket
+  /** A place on a session is kept for it. */
+  onSession(session: Session): void
+  /** The upstream speaks HTTP/1.1, on a connection for this request alone, which may have to be opened yet. */
+  onHttp1(socket: Socket, isOpen: boolean): void
+  onFailed(error: Error): void
+}
+
+/** See the option `http2`. */
+export type Http2Mode = 'auto' | 'prior-knowledge'
+
+export class Origin {
+  /** Whether it has turned out to speak HTTP/1.1, or to want it, so that it need not be asked again. */
+  isHttp1 = false
+  readonly #mode: Http2Mode
+  readonly #isSecure: boolean
+  readonly #policy: SessionPolicy
+  readonly #sessions = new Set<Session>()
+  // Connections on which the upstream has not said yet how many streams it takes.
+  readonly #dialing = new Set<Socket>()
+  // In the order in which they came.
+  readonly #waiting = new Set<Waiter>()
+  // How many streams a connection takes, as far as is known.
+  #perSession = Number.POSITIVE_INFINITY
+
+  constructor(mode: Http2Mode, isSecure: boolean, policy: SessionPolicy) {
+    this.#mode = mode
+    this.#isSecure = isSecure
+    this.#policy = policy
+  }
+
+  get sessions(): number {
+    return this.#sessions.size
+  }
+
+  /** Requests on its sessions. */
+  get streams(): number {
+    return [...this.#sessions].reduce((sum, { active }) => sum + active, 0)
+  }
+
+  get isIdle(): boolean {
+    return this.#waiting.size === 0 && this.streams === 0
+  }
+
+  /** A place is given at once, where there is one. */
+  ask(waiter: Waiter): void {
+    this.#waiting.add(waiter)
+    this.#serve()
+  }
+
+  /** Where nobody waits any more, nothing is dialed any more. */
+  forget(waiter: Waiter): void {
+    if (!this.#waiting.delete(waiter) || this.#waiting.size > 0) return
+    for (const socket of this.#dialing) socket.destroy()
+    // What they tell from now on concerns nobody.
+    this.#dialing.clear()
+  }
+
+  /** No request follows: its connections end with their streams. */
+  retire(): void {
+    for (const session of this.#sessions) session.end()
+  }
+
+  /** Ends all connections. */
+  destroy(): void {
+    for (const session of this.#sessions) session.destroy()
+    for (const socket of this.#dialing) socket.destroy()
+  }
+
+  /** Gives those that wait their places, and dials for the others: once only until it is known how many a connection takes. */
+  #serve(): void {
+    for (const session of this.#sessions) {
+      for (const waiter of this.#waiting) {
+        if (!session.isFree) break
+        this.#waiting.delete(waiter)
+        session.take()
+        waiter.onSession(session)
+      }
+    }
+    for (const waiter of this.#waiting) {
+      if (this.#dialing.size >= Math.max(1, Math.ceil(this.#waiting.size / this.#perSession))) break
+      this.#dial(waiter)
+    }
+  }
+
+  #dial(waiter: Waiter): void {
+    let socket: Socket
+    try {
+      socket = waiter.dial(this.#mode === 'auto' ? ['h2', 'http/1.1'] : ['h2'])
+    } catch (error) {
+      // Options that Node does not take.
+      this.#waiting.delete(waiter)
+      return waiter.onFailed(asError('agent', error))
+    }
+    this.#dialing.add(socket)
+    const failed = (error: Error) => this.#onLost(socket, error)
+    const closed = () => failed(new Error('closed before it was open'))
+    socket.on('error', failed)
+    socket.on('close', closed)
+    socket.once(this.#isSecure ? 'secureConnect' : 'connect', () => {
+      socket.off('error', failed).off('close', closed)
+      this.#onConnected(socket)
+    })
+  }
+
+  #onConnected(socket: Socket): void {
+    socket.setKeepAlive(true, UPSTREAM_SILENCE_MS)
+    if (!(socket instanceof TLSSocket) || socket.alpnProtocol === 'h2') return this.#begin(socket)
+    if (this.#mode === 'auto') return this.#fallBack(socket)
+    this.#onLost(socket, new Error('the upstream does not speak HTTP/2'))
+    socket.destroy()
+  }
+
+  #begin(socket: Socket): void {
+    const session = new Session(socket, this.#isSecure ? 'https' : 'http', this.#policy, {
+      onFree: () => {
+        if (this.#dialing.delete(socket)) this.#sessions.add(session)
+        this.#perSession = session.limit
+        this.#serve()
+      },
+      onHttp1Required: () => {
+        this.isHttp1 = this.#isSecure && this.#mode === 'auto'
+      },
+      onOver: (cause) => {
+        this.#sessions.delete(session)
+        this.#onLost(socket, cause)
+      },
+    })
+  }
+
+  /** The connection that was asked on is the first one's; the others that have waited for the answer open their own. */
+  #fallBack(socket: Socket): void {
+    this.isHttp1 = true
+    this.#dialing.delete(socket)
+    const [first, ...others] = this.#waiting
+    this.#waiting.clear()
+    if (first) first.onHttp1(socket, true)
+    else socket.destroy()
+    for (const waiter of others) waiter.onHttp1(waiter.dial(['http/1.1']), false)
+  }
+
+  /** What was dialed is no session, and will be none. The failure is shared by all who wait, and not remembered. */
+  #onLost(socket: Socket, error: Error): void {
+    if (!this.#dialing.delete(socket) || this.#dialing.size > 0) return
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const waiter of waiting) waiter.onFailed(error)
+  }
+}
