@@ -258,6 +258,21 @@ test('an upstream that never opens its window for a body gets no more of it, and
   assert.equal((await client.head()).status, 504)
 })
 
+test('the connection to a target that went ends with its last stream', async (t) => {
+  const { upstream, front, proxy } = await overHttp2(t)
+  const other = await startUpstream({ http2: {}, handler: answering })
+  t.after(() => other.close())
+  const { clients, exchanges } = await openStreams(front, upstream, 1)
+
+  proxy.setTargets(other.url)
+  const next = await front.request().whole()
+  exchanges[0]?.res.end('data: end\n\n')
+
+  assert.equal(next, 'GET')
+  assert.match((await clients[0]?.whole()) ?? '', /end\n\n$/)
+  await until(() => upstream.connections === 0, 'the connection to be closed')
+})
+
 test('close() ends the connections, also those without streams, and nothing is left', async (t: TestContext) => {
   const leftovers = watchLeftovers(t)
   const upstream = await startUpstream({ http2: {}, handler: answering })
