@@ -139,7 +139,7 @@ export class Middleware {
         ...(pool?.members ?? []).map(upstreamStats),
         ...[...(pool?.leaving ?? [])].map((member) => ({ ...upstreamStats(member), leaving: true as const })),
       ],
-      shared: shares?.stats ?? { streams: 0, clients: 0 },
+      shared: shares?.stats ?? { streams: 0, clients: 0, unread: 0, kept: 0 },
     })
   }
 

@@ -162,6 +162,16 @@ export class Observer implements SessionObserver, OpenObserver {
     ejections.publish(() => ({ proxy: this.#options.name, upstream: url, untilMs: ejectedUntil, failures }))
   }
 
+  /** A client follows a shared stream that another has opened. */
+  joined(): void {
+    this.#stats.joined++
+  }
+
+  /** A client gets a shared stream that is over. */
+  replayed(): void {
+    this.#stats.replayed++
+  }
+
   /** A lost stream is about to try another connection. */
   resuming(stream: SseStream, upstream: string, attempt: number): void {
     debugStream('%s lost %s, try %d to go on', stream.id, upstream, attempt)

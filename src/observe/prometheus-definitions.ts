@@ -62,6 +62,20 @@ export const DEFINITIONS: readonly MetricDefinition[] = [
   gauge('shared_clients', 'Clients that hang on shared upstream streams now.', ({ shared }) => [
     { value: shared.clients },
   ]),
+  gauge('shared_unread_streams', 'Shared upstream streams open now that no client follows.', ({ shared }) => [
+    { value: shared.unread },
+  ]),
+  gauge(
+    'shared_kept_streams',
+    'Shared streams that are over and are kept for clients that come late.',
+    ({ shared }) => [{ value: shared.kept }],
+  ),
+  counter('shared_joined_total', 'Clients that followed a shared stream that another had opened.', ({ shared }) => [
+    { value: shared.joined },
+  ]),
+  counter('shared_replayed_total', 'Clients that got a shared stream that was over.', ({ shared }) => [
+    { value: shared.replayed },
+  ]),
   histogram(
     'time_to_headers_seconds',
     'From a request to the headers of its event stream.',

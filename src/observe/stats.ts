@@ -35,6 +35,14 @@ export interface SharedStats {
   readonly streams: number
   /** Clients that follow them now. */
   readonly clients: number
+  /** Those of the streams that no client follows now. */
+  readonly unread: number
+  /** Streams that are over and are kept now for clients that come late. */
+  readonly kept: number
+  /** Clients that followed a stream that another had opened. */
+  readonly joined: number
+  /** Clients that got a stream that was over. */
+  readonly replayed: number
 }
 
 /** What `proxy.stats()` returns: a plain JSON-able snapshot, with counts since the proxy's creation. */
@@ -79,7 +87,9 @@ export interface ProxyStats {
 }
 
 /** What is open now, as its owners know it. */
-export type OpenNow = Pick<ProxyStats, 'active' | 'upstreams' | 'shared'>
+export type OpenNow = Pick<ProxyStats, 'active' | 'upstreams'> & {
+  readonly shared: Omit<SharedStats, 'joined' | 'replayed'>
+}
 
 // Up to the default of `timeouts.responseMs`.
 const ANSWER_SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
@@ -92,6 +102,8 @@ const LIFETIME_SECONDS = [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14_400, 43_200
 export class Stats {
   readonly name: string
   opened = 0
+  joined = 0
+  replayed = 0
   retries = 0
   resumes = 0
   keepalives = 0
@@ -140,7 +152,7 @@ export class Stats {
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
       upstreams,
-      shared,
+      shared: { ...shared, joined: this.joined, replayed: this.replayed },
       timeToHeadersSeconds: this.timeToHeaders.snapshot(),
       timeToFirstEventSeconds: this.timeToFirstEvent.snapshot(),
       eventGapSeconds: this.eventGap.snapshot(),

@@ -309,7 +309,14 @@ export interface ShareOptions<TReq = IncomingMessage> {
    */
   lingerMs?: number | undefined
   /**
-   * Size of all replay buffers of the proxy together. Past it, streams without clients are closed, the one that was left first
+   * How long a stream that has ended stays joinable: a client that comes late gets all that is kept of it, then the same ending,
+   * clean or broken; 204 where it has all of it by its `Last-Event-ID`. A request with a body that may open takes its place, and so
+   * does a GET that may open where it was broken. A stream that was stopped or closed is not kept, at most 10,000 are, and
+   * `replay.ageMs` counts up to the end. @defaultValue 0
+   */
+  keepEndedMs?: number | undefined
+  /**
+   * Size of all replay buffers of the proxy together. Past it, ended streams are dropped, then those without clients are closed, the one that was left first
    * to begin with; then the largest buffers drop their oldest events. @defaultValue 64 MiB
    */
   maxBytes?: number | undefined

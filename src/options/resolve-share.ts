@@ -20,6 +20,8 @@ export interface ResolvedShare {
   readonly busy: 'refuse' | 'join' | 'replace'
   /** Infinity until the upstream ends. */
   readonly lingerMs: number
+  /** 0 keeps none. */
+  readonly keepEndedMs: number
   /** Of all streams of the proxy together. */
   readonly maxBytes: number
   /** Run for each client. */
@@ -40,7 +42,14 @@ export interface ResolvedReplay {
 }
 
 const MIB = 1_048_576
-const DEFAULTS = { open: ['GET'], stop: [], busy: 'refuse', lingerMs: 10_000, maxBytes: 64 * MIB } as const
+const DEFAULTS = {
+  open: ['GET'],
+  stop: [],
+  busy: 'refuse',
+  lingerMs: 10_000,
+  keepEndedMs: 0,
+  maxBytes: 64 * MIB,
+} as const
 const REPLAY_DEFAULTS = { events: 1000, bytes: MIB, ageMs: 300_000, ids: 'upstream', initial: 0 } as const
 const KEYS = ['key', 'join', ...Object.keys(DEFAULTS), 'transform', 'replay', 'onGap']
 
@@ -70,6 +79,7 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
       given.lingerMs === Number.POSITIVE_INFINITY
         ? given.lingerMs
         : integer('share.lingerMs', given.lingerMs ?? DEFAULTS.lingerMs, 0, MAX_MS, ' or Infinity'),
+    keepEndedMs: integer('share.keepEndedMs', given.keepEndedMs ?? DEFAULTS.keepEndedMs, 0, MAX_MS),
     maxBytes: integer('share.maxBytes', given.maxBytes ?? DEFAULTS.maxBytes, 1, Number.MAX_SAFE_INTEGER),
     transform: callables('share.transform', given.transform),
     replay,

@@ -24,10 +24,12 @@ export function follow(
   { replay, transform, onGap }: Pick<ResolvedShare, 'replay' | 'transform' | 'onGap'>,
 ): void {
   const { log } = shared
-  log.trim(performance.now())
+  // How long one that is over is kept is not the age of its events.
+  if (!shared.isOver) log.trim(performance.now())
   const { lastEventId: requestedId } = request
-  // Its leader is there before the first event, and has missed none.
-  const { position, hasGap } = startingPoint(log, requestedId, isLeader ? 'all' : replay.initial)
+  // Its leader is there before the first event and has missed none, and of one that is over nothing else will come.
+  const initial = isLeader || shared.isOver ? 'all' : replay.initial
+  const { position, hasGap } = startingPoint(log, requestedId, initial)
   // Read before the start: what the app is told of in the meantime may end the stream.
   const resumedAfterId = log.idBefore
   const { cookie: _, ...shareable } = head

@@ -62,6 +62,10 @@ export interface SharedStreamContext {
 export interface SharedStreamObserver {
   /** @param startedAt as `performance.now()` */
   meter(startedAt: number): StreamMeter
+  /** A client follows a stream that another has opened. */
+  joined(): void
+  /** A client gets a stream that is over. */
+  replayed(): void
   resuming(stream: SseStream, upstream: string, attempt: number): void
   resumed(stream: SseStream, attempt: number): void
   failed(error: StreamError, stream: SseStream, res: ServerResponse): void
@@ -218,7 +222,7 @@ export class SharedStream implements PipelineSink, FollowedStream {
     const reason = closeReasonOf(error)
     const { options, share, req } = this.context
     const { onLost } = options
-    const isHeard = this.clients > 0 || outlivesReaders(req.method, share)
+    const isHeard = this.clients > 0 || share.keepEndedMs > 0 || outlivesReaders(req.method, share)
     if (onLost && reason === 'upstream-lost' && isHeard) {
       sendLastEvent(onLost, error, this, (failure) => this.#tellFailure(failure))
     }

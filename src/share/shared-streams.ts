@@ -16,8 +16,10 @@ import {
   type UpstreamBody,
   type UpstreamResponse,
 } from '../upstream-response.ts'
+import { EndedStream, EndedStreams, type Kept } from './ended-streams.ts'
 import { MemoryEventLog } from './event-log.ts'
 import { follow } from './follow.ts'
+import type { StreamEnding } from './followed-stream.ts'
 import { shareableAnswerHeaders } from './follower-headers.ts'
 import { Lingering } from './lingering.ts'
 import { type OpenedStream, Opening, type OpeningKeys, type SharingRequest } from './opening.ts'
@@ -43,6 +45,17 @@ export interface SharedStreamsContext {
   nextId(): string
 }
 
+/** How many streams there are now. */
+export interface SharedNow {
+  readonly streams: number
+  /** How many clients follow them. */
+  readonly clients: number
+  /** Those that no client follows. */
+  readonly unread: number
+  /** Those that are over. */
+  readonly kept: number
+}
+
 /** All shared streams of a proxy, and the requests that wait for one. */
 export class SharedStreams {
   readonly #context: SharedStreamsContext
@@ -50,6 +63,7 @@ export class SharedStreams {
   // Bounds what all of them keep together.
   readonly #budget: ReplayBudget
   readonly #openings = new Openings()
+  readonly #ended: EndedStreams
   // Set by `close`: nothing is kept from then on.
   #isClosed = false
 
@@ -58,13 +72,18 @@ export class SharedStreams {
     this.#context = context
     const warning = share.keyTakesRequest ? (text: string) => warn(options, text) : undefined
     this.#keys = new ShareKeys(share.key, warning, new Set(options.stripHeaders))
-    this.#budget = new ReplayBudget(share.maxBytes, () => admission.closeOldestLingering())
+    this.#budget = new ReplayBudget(share.maxBytes, () => this.#ended.dropOldest() || admission.closeOldestLingering())
+    this.#ended = new EndedStreams(share.keepEndedMs, this.#budget)
   }
 
-  /** How many there are, and how many clients follow them. */
-  get stats(): { streams: number; clients: number } {
+  get stats(): SharedNow {
     const live = this.#openings.all().flatMap(({ stream }) => stream?.shared ?? [])
-    return { streams: live.length, clients: live.reduce((sum, { clients }) => sum + clients, 0) }
+    return {
+      streams: live.length,
+      clients: live.reduce((sum, { clients }) => sum + clients, 0),
+      unread: live.filter(({ clients }) => clients === 0).length,
+      kept: this.#ended.size,
+    }
   }
 
   /** Whether a stream goes on that is worth waiting for although no client follows it. */
@@ -72,9 +91,10 @@ export class SharedStreams {
     return this.#openings.all().some((opening) => this.#outlives(opening))
   }
 
-  /** Ends those that no client follows. */
+  /** Ends those that no client follows, and forgets those that are over. */
   close(): void {
     this.#isClosed = true
+    this.#ended.close()
     for (const opening of this.#openings.all()) {
       const { waiting, stream } = opening
       if (!stream && waiting.size === 0) this.#giveUp(opening)
@@ -126,6 +146,9 @@ export class SharedStreams {
   /** One that may open: it gets the stream that is open, or its own, or none. */
   #enter(request: SharingRequest, keys: OpeningKeys): void {
     const opening = this.#openings.of(keys.key)
+    const kept = opening ? undefined : this.#ended.of(keys.key)
+    // What broke is opened anew, and a body may want something else.
+    if (kept?.shared.ending === 'complete' && !mayHaveBody(request.req.method)) return this.#followEnded(request, kept)
     const busy = opening && whenBusy(request.req.method, this.#context.share)
     if (busy === 'refuse') throw new AdmissionError('ERR_SSE_PROXY_BUSY')
     request.admit(opening?.place)
@@ -145,9 +168,21 @@ export class SharedStreams {
   /** One that may not open: without a stream of its key it gets nothing. */
   #joinFor(request: SharingRequest, key: string | undefined): void {
     const opening = key === undefined ? undefined : this.#openings.of(key)
+    const kept = key === undefined || opening ? undefined : this.#ended.of(key)
+    if (kept) return this.#followEnded(request, kept)
     if (!opening) return request.nothing()
     request.admit(opening.place)
     this.#join(request, opening)
+  }
+
+  /** A client that has all of it already, and cannot know, is told so. */
+  #followEnded(request: SharingRequest, kept: Kept): void {
+    const { log } = kept.shared
+    const { lastEventId } = request
+    if (lastEventId !== '' && log.positionAfter(lastEventId) === log.end) return request.nothing()
+    request.admit(undefined)
+    this.#context.observer.replayed()
+    follow(request, kept, false, this.#context.share)
   }
 
   #stopFor(request: SharingRequest, key: string | undefined): void {
@@ -194,6 +229,7 @@ export class SharedStreams {
 
   /** Asks the upstream in the leader's name, for all who come until it has answered. */
   async #open(leader: SharingRequest, keys: OpeningKeys): Promise<void> {
+    this.#ended.delete(keys.key)
     const opening = new Opening(leader, keys, this.#keys.variesOf(keys.base))
     this.#openings.add(opening)
     this.#wait(leader, opening)
@@ -250,10 +286,7 @@ export class SharedStreams {
         linger: (close) => admission.linger(client, close),
         // Where another stream has taken its key, no client comes back to it.
         lingers: () => !this.#isClosed && this.#openings.of(opening.key) === opening,
-        onOver: () => {
-          shared.log.close()
-          this.#forget(opening)
-        },
+        onOver: (ending) => this.#isOver(opening, shared, ending),
       },
       response,
       body,
@@ -261,8 +294,21 @@ export class SharedStreams {
     return shared
   }
 
+  /** Kept where it ended of itself, and requests with its key would have followed it. */
+  #isOver(opening: Opening, shared: SharedStream, ending: StreamEnding | undefined): void {
+    const { key, asked, stream } = opening
+    const isAtKey = key === asked && this.#openings.of(key) === opening
+    this.#forget(opening)
+    if (stream && ending !== undefined && isAtKey && this.#context.share.keepEndedMs > 0 && !this.#isClosed) {
+      this.#ended.keep(key, { shared: new EndedStream(shared, ending), head: stream.head })
+    } else {
+      shared.log.close()
+    }
+  }
+
   #follow(request: SharingRequest, { leader }: Opening, stream: OpenedStream): void {
     if (request.isOver) return
+    if (request !== leader) this.#context.observer.joined()
     refusing(request, () => follow(request, stream, request === leader, this.#context.share))
   }
 

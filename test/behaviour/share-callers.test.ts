@@ -9,7 +9,7 @@ import { certificate } from '../support/certificate.ts'
 import type { Headers } from '../support/client.ts'
 import { clientCertificate } from '../support/client-certificate.ts'
 import type { SseProxyOptions } from '../support/proxied.ts'
-import { apartFrom, ask, asked, lengthOf, moments, type Room, shared } from '../support/sharing.ts'
+import { apartFrom, ask, asked, lengthOf, moments, type Room, shared, sharedBy } from '../support/sharing.ts'
 import { until } from '../support/waiting.ts'
 
 // Answers that are for one client.
@@ -76,7 +76,7 @@ test('a crowd whose answers are private is not served one by one', async (t) => 
 
   for (const exchange of room.upstream.exchanges.slice(1)) exchange.stream({ 'set-cookie': 'session=2' })
   await Promise.all([...clients, ...late].map((client) => client.head()))
-  assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
+  assert.deepEqual(sharedBy(room.proxy), { streams: 0, clients: 0 })
 })
 
 test('an answer that is no stream and sets a cookie is not given to others who waited', async (t) => {
@@ -210,7 +210,7 @@ for (const name of callers) {
 
     await apartFrom(room, 'when the stream is open', asked({ [name]: 'a' }), asked({ [name]: 'a' }))
 
-    assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
+    assert.deepEqual(sharedBy(room.proxy), { streams: 0, clients: 0 })
   })
 }
 

@@ -9,7 +9,7 @@ import { watchLeftovers } from '../support/leftovers.ts'
 import { type Arrangement, type Proxied, proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
 import { chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
 import { refusingUrl, several } from '../support/several-upstreams.ts'
-import { lengthOf } from '../support/sharing.ts'
+import { lengthOf, sharedBy } from '../support/sharing.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
 import { gate, until, within } from '../support/waiting.ts'
 
@@ -316,7 +316,7 @@ for (const host of hostsByProtocol) {
     for (const client of [waiting[0]!, leader, waiting[1]!]) client.close()
 
     await exchange.leftByPeer(3000)
-    assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
+    assert.deepEqual(sharedBy(room.proxy), { streams: 0, clients: 0 })
     const next = room.front.request()
     ;(await room.upstream.next()).stream().end('data: x\n\n')
     assert.equal(await next.whole(), 'data: x\n\n')
@@ -373,7 +373,7 @@ for (const host of hostsByProtocol) {
       await until(() => reasons.length === 3 && told.length > 0, 'the endings to be told')
       assert.deepEqual(reasons, ['upstream-lost', 'upstream-lost', 'upstream-lost'])
       assert.equal(told.length, 1)
-      assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
+      assert.deepEqual(sharedBy(room.proxy), { streams: 0, clients: 0 })
       assert.deepEqual(room.proxy.stats().errors, { ERR_SSE_PROXY_UPSTREAM_LOST: 1 })
     })
   }
@@ -674,7 +674,7 @@ test('a client that leaves while onOpen holds it leaves the others and the upstr
   stream.send({ data: 'for the one who stayed' })
 
   await free.waitFor('for the one who stayed\n\n')
-  assert.deepEqual(room.proxy.stats().shared, { streams: 1, clients: 1 })
+  assert.deepEqual(sharedBy(room.proxy), { streams: 1, clients: 1 })
   free.close()
   await exchange.leftByPeer()
 })
@@ -692,7 +692,7 @@ for (const transform of [undefined, () => undefined]) {
 
     assert.equal(await client.whole(), '')
     await exchange.leftByPeer(3000)
-    assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
+    assert.deepEqual(sharedBy(room.proxy), { streams: 0, clients: 0 })
   })
 }
 
@@ -717,7 +717,7 @@ test('an onOpen that throws or rejects breaks that client only', async (t) => {
   await others[0]!.waitFor('for the one\n\n')
   assert.equal(await thrown.ended(), 'broken')
   assert.equal(await others[1]!.ended(), 'broken')
-  assert.deepEqual(room.proxy.stats().shared, { streams: 1, clients: 1 })
+  assert.deepEqual(sharedBy(room.proxy), { streams: 1, clients: 1 })
 })
 
 // A hook that fails.
@@ -768,7 +768,7 @@ for (const host of hostsByProtocol) {
     assert.deepEqual(result, { drained: 3, aborted: 0, other: 0 })
     for (const client of clients) assert.equal(await client.whole(), 'id: 1\ndata: one\n\nretry: 5\n\n')
     await exchange.leftByPeer()
-    assert.deepEqual(proxy.stats().shared, { streams: 0, clients: 0 })
+    assert.deepEqual(sharedBy(proxy), { streams: 0, clients: 0 })
     await front.close()
     await upstream.close()
     await leftovers.assertNone()
@@ -895,13 +895,13 @@ test('a shared stream that thousands of clients come and go at leaves nothing', 
   stream.send({ id: '1', data: 'for all' })
   await Promise.all(clients.map((client) => client.waitFor('for all\n\n', 30_000)))
   assert.equal(upstream.accepted, 1)
-  assert.deepEqual(proxy.stats().shared, { streams: 1, clients: 2000 })
+  assert.deepEqual(sharedBy(proxy), { streams: 1, clients: 2000 })
 
   for (const client of clients) client.close()
   await within(exchange.leftByPeer(), 'the upstream to be let go')
   await until(() => front.connections === 0, 'the connections to be over')
 
-  assert.deepEqual(proxy.stats().shared, { streams: 0, clients: 0 })
+  assert.deepEqual(sharedBy(proxy), { streams: 0, clients: 0 })
   assert.equal(proxy.stats().active, 0)
   assert.equal([...proxy.streams].length, 0)
   await front.close()

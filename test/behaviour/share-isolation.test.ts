@@ -7,7 +7,7 @@ import { sseProxy } from 'sse-proxy-middleware'
 import type { Client, Headers } from '../support/client.ts'
 import type { SseProxyOptions } from '../support/proxied.ts'
 import { several } from '../support/several-upstreams.ts'
-import { type Asked, apartFrom, ask, asked, joined, lengthOf, moments, shared } from '../support/sharing.ts'
+import { type Asked, apartFrom, ask, asked, joined, lengthOf, moments, shared, sharedBy } from '../support/sharing.ts'
 import { until } from '../support/waiting.ts'
 
 interface Case {
@@ -93,7 +93,7 @@ for (const moment of moments) {
       await clients[1].waitFor('for the second\n\n')
       assert.equal(clients[0].text, 'data: for the first\n\n')
       assert.equal(clients[1].text, 'data: for the second\n\n')
-      assert.deepEqual(room.proxy.stats().shared, { streams: 2, clients: 2 })
+      assert.deepEqual(sharedBy(room.proxy), { streams: 2, clients: 2 })
     })
   }
 }
@@ -147,7 +147,7 @@ for (const { name, first, second } of together) {
 
     await Promise.all([one, other].map((client) => client.waitFor('for both\n\n')))
     assert.equal(room.upstream.exchanges.length, 1)
-    assert.deepEqual(room.proxy.stats().shared, { streams: 1, clients: 2 })
+    assert.deepEqual(sharedBy(room.proxy), { streams: 1, clients: 2 })
   })
 }
 
@@ -299,7 +299,7 @@ test('clients of several tenants that waited together end up one stream for each
     assert.equal(clients[i]!.text, `data: for ${tenant}\n\n`)
   }
   assert.equal(room.upstream.exchanges.length, 3)
-  assert.deepEqual(room.proxy.stats().shared, { streams: 3, clients: tenants.length })
+  assert.deepEqual(sharedBy(room.proxy), { streams: 3, clients: tenants.length })
 })
 
 test('the stream of an leader that left while it was opening is not given to another tenant', async (t) => {
@@ -504,7 +504,7 @@ for (const { name, method = 'GET', headers = {}, body } of [
     assert.equal(await special.ended(), 'clean')
     assert.equal(await another.ended(), 'clean')
     assert.equal(usual.status, 200)
-    assert.deepEqual(room.proxy.stats().shared, { streams: 1, clients: 1 })
+    assert.deepEqual(sharedBy(room.proxy), { streams: 1, clients: 1 })
   })
 }
 
@@ -558,7 +558,7 @@ test('a client to whom the app gives no key has a stream of its own', async (t) 
 
   const bodies = await Promise.all(clients.map((client) => client.whole()))
   assert.deepEqual(bodies.sort(), ['data: 0\n\n', 'data: 1\n\n'])
-  assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
+  assert.deepEqual(sharedBy(room.proxy), { streams: 0, clients: 0 })
 })
 
 for (const { name, key, message } of [

@@ -8,6 +8,7 @@ import { type Client, headerOf, openHttp2Session } from '../support/client.ts'
 import { hostsByProtocol } from '../support/front.ts'
 import { interpret } from '../support/oracle.ts'
 import { type Arrangement, type Proxied, proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { sharedBy } from '../support/sharing.ts'
 import { type EventStream, eventText, type Upstream } from '../support/upstream.ts'
 import { Arrivals, gate, until, within } from '../support/waiting.ts'
 
@@ -55,7 +56,7 @@ test('the upstream is let go lingerMs after the last client has left, and the ne
   const other = await front.open()
   leader.close()
   await until(() => proxy.stats().active === 1, 'one client to be gone')
-  assert.deepEqual(proxy.stats().shared, { streams: 1, clients: 1 })
+  assert.deepEqual(sharedBy(proxy), { streams: 1, clients: 1 })
 
   other.close()
   await exchange.leftByPeer()
@@ -550,7 +551,7 @@ test('with ids of our own those who wait are served from one upstream, whatever 
 
   for (const client of clients) await client.waitFor('one\n')
   assert.equal(upstream.exchanges.length, 1)
-  assert.deepEqual(proxy.stats().shared, { streams: 1, clients: 3 })
+  assert.deepEqual(sharedBy(proxy), { streams: 1, clients: 3 })
 })
 
 test("ids of our own take the place of the upstream's, which meet it again at a resume", async (t) => {

@@ -6,6 +6,7 @@ import { type Client, headerOf } from '../support/client.ts'
 import { hostsByProtocol } from '../support/front.ts'
 import { interpret } from '../support/oracle.ts'
 import { type Arrangement, type Proxied, proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { sharedBy } from '../support/sharing.ts'
 import type { EventStream, Upstream } from '../support/upstream.ts'
 import { gate, until, within } from '../support/waiting.ts'
 
@@ -53,7 +54,7 @@ for (const host of hostsByProtocol) {
       stream.send({ id: 'last', data: 'last' })
       await quick.waitFor((text) => text.endsWith('data: last\n\n'))
       assert.equal(interpret(quick.bytes).events.length, sent + 1)
-      assert.deepEqual(room.proxy.stats().shared, { streams: 1, clients: 1 })
+      assert.deepEqual(sharedBy(room.proxy), { streams: 1, clients: 1 })
       assert.equal(room.proxy.stats().closed['slow-client'], 1)
     })
   }
@@ -232,7 +233,7 @@ test('an onOpen that never decides costs that client only, and no more than buff
   assert.equal(await within(closed.promise, 'the stuck client to be let go'), 'slow-client')
   assert.equal(await stuck.ended(), 'broken')
   assert.equal(stuck.text, '')
-  assert.deepEqual(room.proxy.stats().shared, { streams: 1, clients: 1 })
+  assert.deepEqual(sharedBy(room.proxy), { streams: 1, clients: 1 })
 })
 
 test('clients that never read what was replayed to them cost the proxy no copy each', {

@@ -7,6 +7,7 @@ import { type Host, hosts, hostsByProtocol } from '../support/front.ts'
 import { interpret } from '../support/oracle.ts'
 import { type Arrangement, type Proxied, proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { several } from '../support/several-upstreams.ts'
+import { sharedBy } from '../support/sharing.ts'
 import type { EventStream, Upstream } from '../support/upstream.ts'
 import { gate, until } from '../support/waiting.ts'
 
@@ -110,7 +111,7 @@ for (const host of hostsByProtocol) {
 
     await exchange.leftByPeer()
     assert.equal(room.proxy.stats().closed['client-left'], 3)
-    assert.deepEqual(room.proxy.stats().shared, { streams: 0, clients: 0 })
+    assert.deepEqual(sharedBy(room.proxy), { streams: 0, clients: 0 })
   })
 
   test(`a silent stream gets comments, all clients the same (${host})`, async (t) => {
@@ -361,7 +362,7 @@ for (const how of ['throws', 'rejects'] as const) {
     assert.equal(bad.text, 'data: one\n\n')
     await good.waitFor('three\n\n')
     assert.deepEqual(reasons, ['hook-failed'])
-    assert.deepEqual(room.proxy.stats().shared, { streams: 1, clients: 1 })
+    assert.deepEqual(sharedBy(room.proxy), { streams: 1, clients: 1 })
   })
 }
 
@@ -565,7 +566,7 @@ test('each client is told of and counted as a stream of its own, and the upstrea
 
   assert.equal(new Set(opened).size, 4)
   assert.deepEqual(new Set(streams.map(({ id }) => id)), new Set(opened))
-  assert.deepEqual([stats.active, stats.opened, stats.shared], [4, 4, { streams: 1, clients: 4 }])
+  assert.deepEqual([stats.active, stats.opened, sharedBy(room.proxy)], [4, 4, { streams: 1, clients: 4 }])
   assert.deepEqual([stats.eventsIn, stats.eventsOut], [2, 8])
   assert.equal(stats.bytesIn, 'id: 1\ndata: one\n\n'.length * 2)
   assert.equal(stats.bytesOut, 'id: 1\ndata: one\n\n'.length * 8)

@@ -62,7 +62,7 @@ test('a new proxy has every number there is, at 0, and its upstreams in their or
     ['http://one/a', 1, true, 0, 0],
     ['http://two', 3, true, 0, 0],
   ])
-  assert.deepEqual(stats().shared, { streams: 0, clients: 0 })
+  assert.deepEqual(stats().shared, { streams: 0, clients: 0, unread: 0, kept: 0, joined: 0, replayed: 0 })
 })
 
 test('a stream that is open, then left', async (t) => {
@@ -337,7 +337,7 @@ for (const perClient of [false, true]) {
     const bytes = 'id: 1\ndata: one\n\nid: 2\ndata: two\n\n'.length
     const numbers = { opened: 3, eventsIn: 2, bytesIn: bytes, eventsOut: 6, bytesOut: 3 * bytes }
     assertNumbers(stats(), { ...numbers, active: 3 }, { headers: 3, first: 3 })
-    assert.deepEqual(stats().shared, { streams: 1, clients: 3 })
+    assert.deepEqual(stats().shared, { streams: 1, clients: 3, unread: 0, kept: 0, joined: 2, replayed: 0 })
     assert.deepEqual([stats().upstreams[0]?.active, stats().upstreams[0]?.requests], [1, 1])
     front.closeClients()
     await until(() => stats().shared.streams === 0, 'the shared stream to be over')

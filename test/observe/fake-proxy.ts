@@ -1,10 +1,10 @@
 // A proxy as far as metrics go: real statistics, and what is open is said by the test.
 import type { UpstreamStats } from '../../src/observe/stats.ts'
-import { type ProxyStats, Stats } from '../../src/observe/stats.ts'
+import { type OpenNow, type ProxyStats, Stats } from '../../src/observe/stats.ts'
 
 export interface FakeProxy {
   readonly counted: Stats
-  readonly now: { active: number; upstreams: UpstreamStats[]; shared: { streams: number; clients: number } }
+  readonly now: { active: number; upstreams: UpstreamStats[]; shared: OpenNow['shared'] }
   /** How often `stats()` was called. */
   readonly asked: () => number
   stats(): ProxyStats
@@ -12,7 +12,7 @@ export interface FakeProxy {
 
 export function fakeProxy(name: string): FakeProxy {
   const counted = new Stats(name)
-  const now: FakeProxy['now'] = { active: 0, upstreams: [], shared: { streams: 0, clients: 0 } }
+  const now: FakeProxy['now'] = { active: 0, upstreams: [], shared: { streams: 0, clients: 0, unread: 0, kept: 0 } }
   let asked = 0
   return {
     counted,
@@ -34,12 +34,14 @@ export function busyProxy(name: string, times = 1): FakeProxy {
   const proxy = fakeProxy(name)
   const { counted, now } = proxy
   now.active = 3 * times
-  now.shared = { streams: 2 * times, clients: 7 * times }
+  now.shared = { streams: 2 * times, clients: 7 * times, unread: times, kept: 3 * times }
   now.upstreams = [
     fakeUpstream('http://one:8080', { active: 2 * times, requests: 40 * times }),
     fakeUpstream('http://two:8080', { active: 1 * times, requests: 20 * times, healthy: false, failures: 3 }),
   ]
   counted.opened = 60 * times
+  counted.joined = 4 * times
+  counted.replayed = 5 * times
   counted.retries = 4 * times
   counted.resumes = 5 * times
   counted.keepalives = 6 * times

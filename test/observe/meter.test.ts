@@ -5,7 +5,7 @@ import { Meter } from '../../src/observe/meter.ts'
 import { Stats } from '../../src/observe/stats.ts'
 import { bytesAllocated } from './allocation.ts'
 
-const nothingOpen = { active: 0, upstreams: [], shared: { streams: 0, clients: 0 } }
+const nothingOpen = { active: 0, upstreams: [], shared: { streams: 0, clients: 0, unread: 0, kept: 0 } }
 
 test('what passes through several streams adds up', () => {
   const stats = new Stats('feed')

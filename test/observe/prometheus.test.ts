@@ -56,6 +56,10 @@ const types: Record<string, string> = {
   sse_proxy_upstream_requests_total: 'counter',
   sse_proxy_shared_streams: 'gauge',
   sse_proxy_shared_clients: 'gauge',
+  sse_proxy_shared_unread_streams: 'gauge',
+  sse_proxy_shared_kept_streams: 'gauge',
+  sse_proxy_shared_joined_total: 'counter',
+  sse_proxy_shared_replayed_total: 'counter',
   sse_proxy_time_to_headers_seconds: 'histogram',
   sse_proxy_time_to_first_event_seconds: 'histogram',
   sse_proxy_event_gap_seconds: 'histogram',
@@ -90,6 +94,10 @@ test('a scrape has every metric with its type and its number', async (t) => {
   assert.equal(value('sse_proxy_upstream_requests_total', { proxy, upstream: 'http://two:8080' }), 20)
   assert.equal(value('sse_proxy_shared_streams', { proxy }), 2)
   assert.equal(value('sse_proxy_shared_clients', { proxy }), 7)
+  assert.equal(value('sse_proxy_shared_unread_streams', { proxy }), 1)
+  assert.equal(value('sse_proxy_shared_kept_streams', { proxy }), 3)
+  assert.equal(value('sse_proxy_shared_joined_total', { proxy }), 4)
+  assert.equal(value('sse_proxy_shared_replayed_total', { proxy }), 5)
 })
 
 test('a histogram has its cumulative buckets, its sum in seconds and its count', async (t) => {

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { Stats } from '../../src/observe/stats.ts'
 import { busyProxy, fakeUpstream } from './fake-proxy.ts'
 
-const nothingOpen = { active: 0, upstreams: [], shared: { streams: 0, clients: 0 } }
+const nothingOpen = { active: 0, upstreams: [], shared: { streams: 0, clients: 0, unread: 0, kept: 0 } }
 
 test('every known reason is there from the start, and codes only when they occur', () => {
   const stats = new Stats('sse-proxy')
@@ -40,7 +40,7 @@ test('a snapshot has the counted, the open, and the name, and survives JSON', ()
   assert.deepEqual(snapshot.upstreams[1], {
     ...fakeUpstream('http://two:8080', { active: 1, requests: 20, healthy: false, failures: 3 }),
   })
-  assert.deepEqual(snapshot.shared, { streams: 2, clients: 7 })
+  assert.deepEqual(snapshot.shared, { streams: 2, clients: 7, unread: 1, kept: 3, joined: 4, replayed: 5 })
   assert.equal(snapshot.timeToHeadersSeconds.count, 4)
   assert.deepEqual(JSON.parse(JSON.stringify(snapshot)), snapshot)
 })

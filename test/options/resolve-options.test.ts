@@ -381,6 +381,7 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
     { target, share: { open: ['POST'] } },
     'share.key: required where share.open has a method with a body: what it returns must contain who the user is',
   ],
+  [{ target, share: { keepEndedMs: 1.5 } }, `share.keepEndedMs: expected ${MS}, got 1.5 (number)`],
   [{ target, share: { open: 'GET' } }, "share.open: expected an array of HTTP methods, got 'GET' (string)"],
   [{ target, share: { open: [] } }, 'share.open: expected at least one method, got none'],
   [
@@ -714,8 +715,20 @@ describe('undefined means the default', () => {
       resolve({ resume: true }).resume,
     )
     assert.deepEqual(
-      resolve({ share: members('key', 'open', 'join', 'stop', 'busy', 'lingerMs', 'transform', 'replay', 'onGap') })
-        .share,
+      resolve({
+        share: members(
+          'key',
+          'open',
+          'join',
+          'stop',
+          'busy',
+          'lingerMs',
+          'keepEndedMs',
+          'transform',
+          'replay',
+          'onGap',
+        ),
+      }).share,
       resolve({ share: true }).share,
     )
   })

@@ -308,7 +308,14 @@ function start(share: Share = {}) {
   const controller = new Abort()
   const budget = new ReplayBudget(1_000_000, () => false)
   let lingers = true
-  const observer = { meter: (at: number) => new Meter(stats, at), resuming() {}, resumed() {}, failed() {} }
+  const observer = {
+    meter: (at: number) => new Meter(stats, at),
+    joined() {},
+    replayed() {},
+    resuming() {},
+    resumed() {},
+    failed() {},
+  }
   const response: UpstreamResponse = {
     status: 200,
     statusMessage: '',

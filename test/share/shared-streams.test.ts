@@ -88,7 +88,7 @@ for (const ids of ['upstream', 'assign'] as const) {
           world.shares.close()
           await turn()
 
-          assert.deepEqual(world.shares.stats, { streams: 0, clients: 0 })
+          assert.deepEqual(world.shares.stats, { streams: 0, clients: 0, unread: 0, kept: 0 })
           for (const ask of world.asks) assert.ok(ask.isOver, 'an upstream is left')
         }),
         { seed: 20_260_711, numRuns: 400 },
@@ -141,7 +141,14 @@ class World {
     if (!options.share) throw new Error('not shared')
     this.options = options
     const stats = new Stats('test')
-    const observer = { meter: (at: number) => new Meter(stats, at), resuming() {}, resumed() {}, failed() {} }
+    const observer = {
+      meter: (at: number) => new Meter(stats, at),
+      joined() {},
+      replayed() {},
+      resuming() {},
+      resumed() {},
+      failed() {},
+    }
     let ids = 0
     this.shares = new SharedStreams({
       options,

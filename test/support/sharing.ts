@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import type { Client, Headers, RequestOptions } from './client.ts'
-import { type Arrangement, type Proxied, proxied, type SseProxyOptions } from './proxied.ts'
+import { type Arrangement, type Proxied, proxied, type SseProxy, type SseProxyOptions } from './proxied.ts'
 import type { EventStream, Exchange, Upstream } from './upstream.ts'
 import { until } from './waiting.ts'
 
@@ -21,6 +21,12 @@ export const asked = (headers: Headers, path: string = ''): Asked => ({ path, op
 export const lengthOf = (body: string): Record<string, string> => ({
   'content-length': String(Buffer.byteLength(body)),
 })
+
+/** How many shared streams are open, and how many clients follow them. */
+export function sharedBy({ stats }: Pick<SseProxy, 'stats'>): { streams: number; clients: number } {
+  const { streams, clients } = stats().shared
+  return { streams, clients }
+}
 
 export interface Room extends Proxied<Upstream> {
   /** Resolves when so many requests have reached the middleware and it has dealt with them. */
