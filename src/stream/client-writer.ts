@@ -230,9 +230,10 @@ export class ClientWriter {
     // One turn for what was written to become frames. With an error, since without one an end of the stream would go out first.
     const reset = () => void setImmediate(() => stream.destroy(new Error('the upstream was lost')))
     if (this.waitingBytes === 0 || stream.writableEnded) return reset()
-    // The reset would drop what the client's window has no room for. An empty write is done when all before it is.
+    // The reset would drop what the client's window has no room for. An empty write is done when all before it is, but not
+    // while the window is full to the byte, when 'drain' comes.
     stream.write('', reset)
-    this.#guardLastBytes()
+    this.#guardLastBytes(reset)
   }
 
   /** Lets go of the client at once; what waits for it is dropped. */
@@ -295,8 +296,8 @@ export class ClientWriter {
   }
 
   /** The stream has been given back, but its last bytes need the client to read: one that does not is let go. */
-  #guardLastBytes(): void {
-    this.#listener = { onDrain() {}, onStall: () => this.destroy() }
+  #guardLastBytes(onDrain: () => void = () => {}): void {
+    this.#listener = { onDrain, onStall: () => this.destroy() }
     if (!this.#res.closed) this.#guardStall()
   }
 }

@@ -259,11 +259,12 @@ async function losing(
   t: TestContext,
   host: Host,
   timeouts: { writeMs: number },
+  data = large,
 ): Promise<{ client: Client; proxy: SseProxy; isOver: () => boolean }> {
   let isOver = false
   const { upstream, proxy, front } = await proxied(
     t,
-    { onLost: () => ({ data: large }), limits: { bufferBytes: 50_000_000 }, timeouts },
+    { onLost: () => ({ data }), limits: { bufferBytes: 50_000_000 }, timeouts },
     { host, before: [noteEnd] },
   )
   function noteEnd(_req: unknown, res: ServerResponse, next: () => void): void {
@@ -283,6 +284,20 @@ async function losing(
   await new Promise(setImmediate)
   await new Promise(setImmediate)
   return { client, proxy, isOver: () => isOver }
+}
+
+// The window of an HTTP/2 stream, unless its client says otherwise.
+const windowBytes = 65_535
+
+for (const spareBytes of [-1, 0, 1]) {
+  test(`the transfer breaks where the client's window has room for the event of onLost and ${spareBytes} bytes`, async (t) => {
+    const data = 'x'.repeat(windowBytes - spareBytes - first.length - 'data: \n\n'.length)
+    const { client, isOver } = await losing(t, 'connect over http2', { writeMs: 60_000 }, data)
+
+    if (spareBytes < 0) client.resume()
+
+    await until(isOver, 'the transfer to break')
+  })
 }
 
 for (const host of hostsByProtocol) {
