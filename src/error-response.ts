@@ -6,7 +6,7 @@ import { jittered } from './backoff.ts'
 import type { SseProxyError } from './errors.ts'
 import { serializeRetry } from './events/event-text.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
-import { http2Stream } from './stream/client-writer.ts'
+import { http2Stream } from './stream/client-connection.ts'
 
 /** Writes the whole response; the client must have no headers yet. */
 export function sendError(

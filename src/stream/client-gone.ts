@@ -1,7 +1,7 @@
 // How it is noticed that a response is over, above all because its client is gone.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { http2Stream } from './client-writer.ts'
+import { http2Stream } from './client-connection.ts'
 
 /** Calls `onGone` when the response is over, in whatever state it is; twice at most. */
 export function onClientGone(req: IncomingMessage, res: ServerResponse, listener: { onGone(): void }): void {

@@ -1,13 +1,14 @@
 // The one owner of the client's response. Nothing else writes to it or ends it, unless the app answers in the proxy's
 // place; here is known what of it differs between HTTP/1.0, 1.1 and 2.
 
-import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import { chunkOf, type SharedBytes } from '../http-chunks.ts'
 import { watchClient } from '../tcp-keepalive.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
+import { connectionForChunks, http2Stream, reset, sendingBytesOf } from './client-connection.ts'
 import type { HeadersSet } from './response-headers.ts'
 
 /** What of an answer goes before its body. */
@@ -20,9 +21,6 @@ export interface WriterListener {
   /** The client took nothing for as long as it may. */
   onStall(): void
 }
-
-// Middleware that replaces `write`, for one response or for all, wants to see the body. Node's own is inherited.
-const untouchedWrite = Object.hasOwn(ServerResponse.prototype, 'write') ? undefined : OutgoingMessage.prototype.write
 
 // Bun keeps the head until there is a body, unless `flushHeaders` is called, which writes the bytes that came.
 const isBun = process.versions.bun !== undefined
@@ -300,44 +298,6 @@ export class ClientWriter {
     this.#listener = { onDrain, onStall: () => this.destroy() }
     if (!this.#res.closed) this.#guardStall()
   }
-}
-
-/** The stream of a response over HTTP/2; undefined for HTTP/1. */
-export function http2Stream(res: ServerResponse): ServerHttp2Stream | undefined {
-  return isHttp2(res) ? res.stream : undefined
-}
-
-/** Responses of HTTP/2 pass for those of HTTP/1, and have this beside. */
-function isHttp2(res: ServerResponse): res is ServerResponse & { readonly stream: ServerHttp2Stream } {
-  return 'stream' in res
-}
-
-/** The connection, where no middleware has a part in the response's bytes, and they are chunks. */
-function connectionForChunks(res: ServerResponse): Socket | undefined {
-  if (http2Stream(res) || !res.chunkedEncoding) return undefined
-  return res.write === untouchedWrite ? (res.socket ?? undefined) : undefined
-}
-
-/**
- * Node throws for any connection but one of plain TCP. Over TLS a client can tell an end that was not announced from one
- * that was; on a Unix socket HTTP/1.0 has no sign for it.
- */
-function reset(socket: Socket): void {
-  try {
-    socket.resetAndDestroy()
-  } catch {
-    socket.destroy()
-  }
-}
-
-/**
- * What the kernel has not been able to take yet of the write under way, which Node counts as waiting until all of it has
- * left. It is not documented, but what Node's own timeouts of sockets go by; where it is missing, a write counts as a whole.
- */
-function sendingBytesOf(res: ServerResponse): number {
-  const handle: unknown = http2Stream(res) || !res.socket ? undefined : Reflect.get(res.socket, '_handle')
-  const bytes: unknown = typeof handle === 'object' && handle !== null && Reflect.get(handle, 'writeQueueSize')
-  return typeof bytes === 'number' ? bytes : 0
 }
 
 function isReasonPhrase(statusMessage: string): boolean {
