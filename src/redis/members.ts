@@ -34,7 +34,7 @@ export class Members {
     this.#refreshMs = refreshMs
   }
 
-  /** Returns whether Redis had no heartbeat of the node. */
+  /** Returns whether Redis had a heartbeat of the node. */
   async beat(node: string, forMs: number): Promise<boolean> {
     const member = this.#member(node)
     const before = await this.#send('SET', this.#heartbeat(node), '1', 'PX', wholeMs(forMs), 'GET')
@@ -42,15 +42,18 @@ export class Members {
     // One that was away, or a server that has lost its data: it is said again what it follows.
     if (isNew || member.isStale) await this.#write(node, member)
     if (isNew || performance.now() - member.registeredAt >= this.#refreshMs) await this.#register(node, member)
-    return isNew
+    return !isNew
   }
 
-  async end(node: string): Promise<void> {
+  /** Returns the same. */
+  async end(node: string): Promise<boolean> {
     this.#members.delete(node)
-    await Promise.all([
+    const [ended] = await Promise.all([
+      this.#send('UNLINK', this.#heartbeat(node)),
+      this.#send('UNLINK', this.#follows(node)),
       this.#send('ZREM', this.#registry, node),
-      this.#send('UNLINK', this.#heartbeat(node), this.#follows(node)),
     ])
+    return numberOf(ended) === 1
   }
 
   async areAlive(nodes: readonly string[]): Promise<boolean[]> {

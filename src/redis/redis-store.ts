@@ -24,7 +24,6 @@ import {
   LOG_SCRIPT,
   stateOf,
   toldEntries,
-  wholeMs,
 } from './log-script.ts'
 import { Members } from './members.ts'
 import { Places } from './places.ts'
@@ -73,7 +72,7 @@ const OPTIONS = ['client', 'prefix', 'secret', 'leaseMs', 'checkMs', 'onDown']
 const MIN_MS = 100
 
 /**
- * A store for `share.store` in Redis 7.0 or newer, or Valkey. It holds the events themselves, for as long as `share.replay`
+ * A store for `share.store` in Redis 6.2 or newer, or Valkey. It holds the events themselves, for as long as `share.replay`
  * and `share.keepEndedMs` say; keys and clients are hashes.
  * @throws ConfigError where an option is wrong or the client is not connected
  */
@@ -106,9 +105,6 @@ const MAX_ENTRIES = 2000
 
 // So often a log is read that changes under the reader's hands.
 const MAX_READS = 3
-
-// Keys in one command.
-const BATCH = 1000
 
 class RedisStore implements ShareStore {
   readonly leaseMs: number
@@ -160,13 +156,15 @@ class RedisStore implements ShareStore {
     }
   }
 
-  async beat(node: string, forMs: number): Promise<void> {
+  async beat(node: string, forMs: number): Promise<boolean> {
     if (forMs <= 0) {
-      await Promise.all([this.#places.end(node), this.#members.end(node)])
-      return
+      const [wasAlive] = await Promise.all([this.#members.end(node), this.#places.end(node)])
+      return wasAlive
     }
-    if (await this.#members.beat(node, forMs)) await this.#places.restore(node)
+    const wasAlive = await this.#members.beat(node, forMs)
+    if (!wasAlive) await this.#places.restore(node)
     await this.#places.beat()
+    return wasAlive
   }
 
   areAlive(nodes: readonly string[]): Promise<readonly boolean[]> {
@@ -181,11 +179,12 @@ class RedisStore implements ShareStore {
     return await this.#change(key, additionArguments(addition, this.#channel(key)))
   }
 
-  async look(keys: readonly string[], keepMs: number): Promise<readonly (KeyState | undefined)[]> {
-    const batches: (readonly string[])[] = []
-    for (let i = 0; i < keys.length; i += BATCH) batches.push(keys.slice(i, i + BATCH))
-    const states = await Promise.all(batches.map((batch) => this.#look(batch, wholeMs(keepMs))))
-    return states.flat()
+  async look(keys: readonly string[]): Promise<readonly (KeyState | undefined)[]> {
+    if (this.#redis.isCluster) return await Promise.all(keys.map((key) => this.#state(key)))
+    if (keys.length === 0) return []
+    const names = keys.map((key) => this.#owned(key))
+    const states = listOf(await this.#connection.send('', 'MGET', ...names), names.length)
+    return states.map((state) => stateOf(textOrNone(state)))
   }
 
   async read(key: string, after: Position | undefined, maxBytes: number): Promise<Page> {
@@ -262,21 +261,6 @@ class RedisStore implements ShareStore {
   async #change(key: string, args: readonly (string | Buffer)[]): Promise<Added> {
     const keys = [this.#log(key), this.#owned(key), `${this.#prefix}{${key}}:fence`]
     return addedOf(await this.#connection.run(LOG_SCRIPT, keys, args))
-  }
-
-  async #look(keys: readonly string[], keepMs: string): Promise<(KeyState | undefined)[]> {
-    const names = keys.map((key) => this.#owned(key))
-    const states = this.#redis.isCluster
-      ? Promise.all(keys.map((key) => this.#state(key)))
-      : this.#connection
-          .send('', 'MGET', ...names)
-          .then((reply) => listOf(reply, names.length).map((state) => stateOf(textOrNone(state))))
-    // The state first: without it there is no log.
-    const kept = keys.flatMap((key) =>
-      [this.#owned(key), this.#log(key)].map((name) => this.#connection.send(name, 'PEXPIRE', name, keepMs, 'GT')),
-    )
-    const [found] = await Promise.all([states, ...kept])
-    return found
   }
 
   async #state(key: string): Promise<KeyState | undefined> {

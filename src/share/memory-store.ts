@@ -59,10 +59,12 @@ export class MemoryStore implements ShareStore {
     return () => {}
   }
 
-  async beat(node: string, forMs: number): Promise<void> {
+  async beat(node: string, forMs: number): Promise<boolean> {
+    const wasAlive = this.#isAlive(node)
     this.#forget()
     if (forMs > 0) this.#nodes.set(node, this.#now() + forMs)
     else this.#nodes.delete(node)
+    return wasAlive
   }
 
   async areAlive(nodes: readonly string[]): Promise<readonly boolean[]> {
@@ -98,12 +100,8 @@ export class MemoryStore implements ShareStore {
     return { isRefused: false, fence: last.fence }
   }
 
-  async look(keys: readonly string[], keepMs: number): Promise<readonly (KeyState | undefined)[]> {
-    return keys.map((key) => {
-      const log = this.#log(key)
-      if (log) log.until = Math.max(log.until, this.#now() + keepMs)
-      return stateOf(log)
-    })
+  async look(keys: readonly string[]): Promise<readonly (KeyState | undefined)[]> {
+    return keys.map((key) => stateOf(this.#log(key)))
   }
 
   async read(key: string, after: Position | undefined, maxBytes: number): Promise<Page> {

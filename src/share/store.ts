@@ -45,7 +45,7 @@ export interface Addition {
   readonly entries: readonly StoredEntry[]
   /** All entries before this one are dropped. */
   readonly keepFrom: Position
-  /** When all of the key is dropped unless something is added or `look` is called; 0 is at once. */
+  /** When all of the key is dropped, unless something is added again; 0 is at once. */
   readonly keepMs: number
 }
 
@@ -104,8 +104,11 @@ export interface ShareStore {
    */
   watch(onUp: (isUp: boolean) => void): () => void
 
-  /** This node is alive for so long; 0 is the end of it, and of its places and of what it follows. */
-  beat(node: string, forMs: number): Promise<void>
+  /**
+   * This node is alive for so long; 0 is the end of it, and of its places and of what it follows. Tells whether it was
+   * alive until now: where it should have been, the store may have lost what it knew of the others as well.
+   */
+  beat(node: string, forMs: number): Promise<boolean>
   /** Which of these nodes are alive, in the same order. One command, whatever their number. */
   areAlive(nodes: readonly string[]): Promise<readonly boolean[]>
 
@@ -116,8 +119,8 @@ export interface ShareStore {
   take(key: string, claim: Claim): Promise<Added>
   /** In one step, unless the latest entry is not `after`: adds, drops what is before `keepFrom`, sets the expiry, rings. */
   append(key: string, addition: Addition): Promise<Added>
-  /** How these keys stand, in the same order; those that have a log are kept for `keepMs` from now at least. One round trip. */
-  look(keys: readonly string[], keepMs: number): Promise<readonly (KeyState | undefined)[]>
+  /** How these keys stand, in the same order. One round trip. */
+  look(keys: readonly string[]): Promise<readonly (KeyState | undefined)[]>
   /** The entries after this position (undefined: from the first on), of at most so many bytes, but one at least. */
   read(key: string, after: Position | undefined, maxBytes: number): Promise<Page>
 

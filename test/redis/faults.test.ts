@@ -38,7 +38,7 @@ for (const kind of redisClients) {
 
       await until(() => store.isUp === true, 'the store to be up')
       assert.ok(bell.changes > 0, 'who follows should be told that something may have been missed')
-      assert.deepEqual(await store.look(['kkey'], KEEP_MS), [undefined])
+      assert.deepEqual(await store.look(['kkey']), [undefined])
       assert.deepEqual(await store.followers('kkey'), [], 'the server has forgotten the node')
       await store.beat('a', KEEP_MS)
       assert.deepEqual(await store.followers('kkey'), ['a'])
@@ -60,7 +60,7 @@ for (const kind of redisClients) {
 
       assert.ok(took > 1500 && took < 6000, `${took} ms`)
       await until(() => store.isUp === true, 'the store to be up')
-      const [state] = await store.look(['still'], KEEP_MS)
+      const [state] = await store.look(['still'])
       assert.equal(state?.last.fence, fence)
     })
 

@@ -137,7 +137,7 @@ for (const [what, answer] of rubbish) {
     const settled = await Promise.allSettled([
       store.take('key', { node: 'a', replaces: 0, head: Buffer.from('head'), keepMs: 1000 }),
       store.append('key', { after: position, entries: [entry], keepFrom: position, keepMs: 1000 }),
-      store.look(['key', 'other'], 1000),
+      store.look(['key', 'other']),
       store.read('key', position, 1000),
       store.beat('a', 1000),
       store.beat('a', 0),
