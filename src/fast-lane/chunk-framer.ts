@@ -176,8 +176,9 @@ class Walk {
   chunkStart = 0
   missingBytes = 0
   readonly #bytes: Buffer
-  // A character for each byte, which is the cheaper one to search.
-  readonly #text: string
+  // A character for each byte, which is the cheaper one to search. Undefined before the first whole chunk: of a large one that
+  // is not whole, nothing is read as text.
+  #text: string | undefined
   readonly #walker = new ChunkWalker()
   readonly #fields = new FieldReader()
   // All the data, behind the cut too.
@@ -185,7 +186,6 @@ class Walk {
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes
-    this.#text = bytes.toString('latin1')
   }
 
   /** Goes past one chunk; false when there is none, or none that is known here. */
@@ -200,6 +200,7 @@ class Walk {
       if (this.#endsInside(dataStart)) this.mayWait = false
       return false
     }
+    this.#text ??= this.#bytes.toString('latin1')
     const text = this.#text
     // A CR in the data is found before the chunk's own. All lines are whole.
     if (text.indexOf('\r', dataStart) !== dataEnd || text.charCodeAt(dataEnd - 1) !== LF) return this.#refuse()
@@ -224,8 +225,8 @@ class Walk {
 
   /** Whether the part of a chunk that is here has the end of an event in it, or may have. */
   #endsInside(start: number): boolean {
-    const text = this.#text
-    return text.charCodeAt(start) === LF || text.indexOf('\r', start) !== -1 || text.indexOf('\n\n', start) !== -1
+    const bytes = this.#bytes
+    return bytes[start] === LF || bytes.indexOf(CR, start) !== -1 || bytes.indexOf(BLANK_LINE, start) !== -1
   }
 
   #refuse(): false {
