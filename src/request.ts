@@ -116,7 +116,8 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   get lastEventId(): string {
     // As it is sent: one that does not reach the upstream has no part in where the stream begins.
     if (this.options.stripHeaders.includes('last-event-id')) return ''
-    return clientEventId(endToEndHeaders(this.req), this.req.url ?? '')
+    const { headers, url = '' } = this.req
+    return clientEventId(headers['last-event-id'] === undefined ? headers : endToEndHeaders(this.req), url)
   }
 
   get options(): ResolvedOptions {

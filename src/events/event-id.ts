@@ -21,7 +21,9 @@ export function withoutEventId(url: string): string {
   return url.slice(0, start) + query.replace(parameter, '').replace(/[?&]$/, '') + url.slice(start + query.length)
 }
 
+/** Empty where there is no id in it, which a plain search shows for next to nothing. */
 function queryOf(url: string): string {
+  if (!url.includes('lastEventId=') && !url.includes('last_event_id=')) return ''
   return /^[^?#]*(\?[^#]*)/.exec(url)?.[1] ?? ''
 }
 

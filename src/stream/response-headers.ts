@@ -65,6 +65,8 @@ export function eventStreamHeaders(upstream: readonly Header[], app: HeadersSet)
 
 /** No cache may answer with an old stream, and nothing on the way may compress or otherwise collect it. */
 export function streamCacheControl(existing: HeadersSet[string]): string {
+  // Nearly every stream's.
+  if (existing === undefined || existing === 'no-cache') return 'no-cache, no-transform'
   const directives = list(existing)
     .flatMap((value) => value.split(','))
     .map((directive) => directive.trim())

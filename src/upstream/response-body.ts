@@ -111,8 +111,10 @@ export class ResponseBody implements UpstreamBody, LaneOwner {
       this.#onOver?.onOver(why)
     }
     this.#request?.destroy()
-    // Node would make an error of the answer once the connection is closed, which costs more than all of this.
-    if (!this.#request || !this.#isWatched) this.#source.destroy()
+    if (this.#request && this.#isWatched) return
+    this.#source.destroy()
+    // Of an answer that is not, Node makes an error once the connection is closed, which costs more than all of this.
+    this.#source.complete = true
   }
 
   judge(isWhole: boolean): void {
