@@ -38,7 +38,7 @@ export class Middleware {
   readonly #proxy: HttpProxy
   // Counts and publishes, and knows which streams are open.
   readonly #observer: Observer
-  // The parts, as each request gets them.
+  // The parts, as each request gets them. Those that belong to an option that is off are absent.
   readonly #context: ProxyContext
   // Absent where upstreams are not probed.
   readonly #probes: Probes | undefined
@@ -46,10 +46,12 @@ export class Middleware {
   readonly #upgradedServers = new WeakSet<EventEmitter>()
   // Ids of streams begin with it, so that those of several processes or proxies hardly ever meet.
   readonly #idPrefix = randomBytes(4).toString('hex')
+  // How many requests and shared streams have got one.
   #ids = 0
   // Set by the first `close()`; the others get the same result.
   #closing: Promise<DrainResult> | undefined
 
+  /** Live objects are made here, from options that are data. */
   constructor(options: ResolvedOptions) {
     const { retry, probe } = options.upstreams
     const pool = options.upstreams.pool && createPool(options.upstreams.pool)
@@ -199,10 +201,12 @@ export class Middleware {
     drain.schedule([
       ...new Set([...observer.sessions, ...[...requests].flatMap(({ earlySession }) => earlySession ?? [])]),
     ])
+    // Requests that were let in before may get their answer yet.
     observer.onStart = (session) => drain.add(session)
     observer.onEnd = (session, reason) => drain.noteEnd(session, reason)
     await this.#untilAllAreOver(ms)
     drain.abortRest()
+    // Those that have no stream: answers that are relayed, held or waited for.
     for (const request of [...requests]) {
       if (request.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING')) === 'unread') drain.noteUnread()
     }

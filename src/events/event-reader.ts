@@ -1,4 +1,5 @@
-// Bytes as they come to the events in them, for those who look and change nothing.
+// Bytes as they come to the events in them, for those who look and change nothing. An event is seen once, when its blank line
+// has come, however its bytes were cut. What is given back and what is unfinished are together the bytes that came.
 
 import { joined } from '../bytes.ts'
 import { endOfBlankLines, nextBoundary } from './boundaries.ts'
@@ -8,8 +9,9 @@ import { EventFramer } from './framer.ts'
 
 export class EventReader {
   readonly #onEvent: (event: StreamEvent) => void
+  // Takes one block, and returns its event where it has data.
   readonly #parse: (block: string) => StreamEvent | undefined = createBlockParser()
-  // Holds the start of an event until its end is here. Whoever feeds the reader bounds what comes.
+  // Holds the start of an event until its end is here. Without a bound of its own: whoever feeds the reader bounds what comes.
   readonly #framer = new EventFramer({
     wholeEvents: true,
     eventBytes: Number.POSITIVE_INFINITY,
@@ -39,7 +41,9 @@ export class EventReader {
     return pieces
   }
 
+  /** Each block between two blank lines by itself, so that the parser never holds a part of one. */
   #readBlocks(bytes: Buffer): void {
+    // A character for each byte, so that places in it are those in the bytes.
     const text = bytes.toString('latin1')
     const hasCr = text.includes('\r')
     for (let at = 0; at < text.length; ) {

@@ -18,12 +18,14 @@ import {
 /** Throws where the value is wrong; what it returns is not used. */
 type Check = (path: string, value: unknown) => unknown
 
-/** Each option that is passed on, and its check. */
+/** Each option that is passed on, and its check. What may be a secret is not shown when it is refused. */
 const CHECKS: Readonly<Record<string, Check>> = {
+  // One of Node's, or what stands for one: libraries for proxies bring their own.
   agent: (path, value) => {
     if (value === false || (isObject(value) && typeof value.addRequest === 'function')) return
     unexpected(path, 'an http.Agent or https.Agent, or false for a connection for each request', value)
   },
+  // Without a colon it is no user and password (RFC 7617), and Node would send it all the same.
   auth: (path, value) => {
     if (typeof value === 'string' && value.includes(':')) return
     refuseUnseen(path, "a text 'user:password'", value)
@@ -47,7 +49,9 @@ const CHECKS: Readonly<Record<string, Check>> = {
   ignorePath: flag,
   localAddress: (path, value) => text(path, value, /./, 'an address of this machine'),
   logger: (path, value) => functions(path, value, ['info', 'warn', 'error']),
+  // It is written into the request line as it is.
   method: (path, value) => text(path, value, TOKEN, 'the name of a method'),
+  // An event that httpxy does not have would never call its handler.
   on: (path, value) => {
     if (!isObject(value)) unexpected(path, 'an object of event names and their handlers', value)
     const given = Object.fromEntries(Object.entries(value).filter(([, handler]) => handler !== null))
@@ -68,6 +72,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
       regularExpression(path, pattern)
     }
   },
+  // They are called when the proxy is created.
   plugins: (path, value) => {
     if (!Array.isArray(value)) unexpected(path, 'an array of functions', value)
     for (const [i, plugin] of value.entries()) callable<unknown>(`${path}[${i}]`, plugin)
@@ -75,6 +80,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   prependPath: flag,
   preserveHeaderKeyCase: flag,
   protocolRewrite: (path, value) => oneOf(path, value, ['http', 'https', 'http:', 'https:']),
+  // What a function returns is checked with each request.
   router: (path, value) => {
     if (typeof value === 'function') return
     if (!isObject(value)) unexpected(path, 'an object of hosts or paths and their upstreams, or a function', value)
@@ -104,7 +110,7 @@ const EVENTS = [
   'proxySocket',
 ]
 
-/** Their names. */
+/** Their names, for the check of unknown options. */
 export const PASSED_OPTIONS: readonly string[] = Object.keys(CHECKS)
 
 /** The given ones, checked. As in http-proxy-middleware, null counts as not given. */
@@ -140,6 +146,7 @@ function rewriting(path: string, value: unknown): void {
   for (const [from, to] of Object.entries(value)) text(`${path}[${JSON.stringify(from)}]`, to, /^/, 'a text')
 }
 
+/** PEM or DER, one or several: Node fails each connection over TLS where it is something else. */
 function certificate(path: string, value: unknown): void {
   const texts: unknown[] = Array.isArray(value) ? value : [value]
   if (!texts.every((item) => typeof item === 'string' || item instanceof Uint8Array)) {
@@ -155,6 +162,7 @@ function address(path: string, value: unknown): void {
   unexpected(path, "a URL such as 'http://localhost:8080'", value instanceof URL ? value.protocol : value)
 }
 
+/** An object of any class, as long as it has these methods. */
 function functions(path: string, value: unknown, names: readonly string[]): void {
   if ((isObject(value) || typeof value === 'function') && names.every((name) => isFunctionOf(value, name))) return
   unexpected(path, `an object with the functions ${names.join(', ')}, such as console`, value)
@@ -164,6 +172,7 @@ function isFunctionOf(value: object, name: string): boolean {
   return typeof Reflect.get(value, name) === 'function'
 }
 
+/** http-proxy-middleware makes one of the pattern, and the syntax error would not name the option. */
 function regularExpression(path: string, pattern: string): void {
   try {
     new RegExp(pattern)

@@ -1,5 +1,6 @@
 // From an upstream's bytes to whole events that are ready for a client: joined as they were read, framed, counted,
-// through the hooks. It knows nothing of clients; its sink can pause it.
+// through the hooks. What leaves is in order, and all that came before an ending has left by then. It knows nothing of clients;
+// its sink can pause it.
 
 import { joined } from '../bytes.ts'
 import { isUpstreamsFault, StreamError } from '../errors.ts'
@@ -29,6 +30,7 @@ export interface PipelineSink {
 }
 
 export interface PipelineOptions extends FramerOptions {
+  /** They run in this order. Without any, and without `end`, events are not parsed. */
   readonly hooks: readonly TransformHook[]
   /** Absent where every clean end of the upstream is a good one. */
   readonly end?: EndWatch | undefined
@@ -46,7 +48,9 @@ export interface PipelineOptions extends FramerOptions {
 export class Pipeline implements BodySink, EventFlow {
   readonly #options: PipelineOptions
   readonly #sink: PipelineSink
+  // Holds the start of an unfinished event; the same for all connections of the stream.
   readonly #framer: EventFramer
+  // Undefined where no hook and no `isEnd` looks at events: then bytes pass as they came.
   readonly #hooks: HookRunner | undefined
   // Undefined when it is over: nothing more comes, and nothing more leaves.
   #body: UpstreamBody | undefined
@@ -54,11 +58,12 @@ export class Pipeline implements BodySink, EventFlow {
   #delimited: boolean
   // Made when the first chunks come as such; anew for each connection.
   #chunks: ChunkFramer | undefined
-  // What one read of the upstream's socket brought; looked at together when the read is done, or is not held any more.
+  // What one read of the upstream's socket brought; looked at together when the read is done, or is not held any more. Bounded,
+  // since the body is paused while it is held.
   #parts: Buffer[] | undefined
-  // What the hooks let through, until it is delivered.
+  // What the hooks let through, until it is delivered: at the end of a read, or at once while a hook is pending.
   #out: Buffer[] | undefined
-  // Before `release`, and while a hook is pending: nothing may overtake the event it has.
+  // Before `release`, and while a hook is pending: nothing may overtake the event it has, the end of the body neither.
   #held = true
   // Backpressure of the sink; the body stays paused although a hook is done.
   #paused = false
@@ -109,10 +114,12 @@ export class Pipeline implements BodySink, EventFlow {
     this.#body?.start(this)
   }
 
+  /** The app is not ready: nothing more is read until `release`. */
   hold(): void {
     this.#body?.pause()
   }
 
+  /** Also when a hook is done. Backpressure of the sink outlasts it. */
   release(): void {
     this.#held = false
     if (!this.#paused) this.#body?.unpause()
@@ -123,6 +130,7 @@ export class Pipeline implements BodySink, EventFlow {
     this.#framer.holdBack()
   }
 
+  /** Backpressure of the sink. What has been read by now still comes. */
   pause(): void {
     this.#paused = true
     this.#body?.pause()
@@ -133,6 +141,7 @@ export class Pipeline implements BodySink, EventFlow {
     if (!this.#held) this.#body?.unpause()
   }
 
+  /** Gives the upstream up; the sink hears nothing more. */
   stop(): void {
     this.#body?.destroy()
     this.#close()
@@ -145,10 +154,11 @@ export class Pipeline implements BodySink, EventFlow {
 
   // As a `BodySink`.
 
+  /** Nothing is framed here: a read may bring many chunks, and leaves as one. */
   onData(chunk: Buffer): void {
     if (this.#parts) return void this.#parts.push(chunk)
     this.#parts = [chunk]
-    // After the read that brought it, before anything else: the chunks of one read leave as one write.
+    // After the read that brought it, before anything else.
     process.nextTick(readDone, this)
   }
 
@@ -158,6 +168,7 @@ export class Pipeline implements BodySink, EventFlow {
     return mayTake && this.#chunks?.isUseful !== false
   }
 
+  /** Whole events pass in their chunks; what is given back comes as data, and is framed the ordinary way. */
   onChunks(read: Buffer): readonly Buffer[] {
     this.#chunks ??= new ChunkFramer(this.#options.eventBytes, this.#options.cursor)
     const chunks = this.#chunks
@@ -183,6 +194,8 @@ export class Pipeline implements BodySink, EventFlow {
     const { isMidway, isAfterCr } = this.#framer
     return !(this.#held || this.isOver || this.#outcome !== undefined || isMidway || isAfterCr)
   }
+
+  // Both wait for what came before them, and for a pending hook.
 
   onEnd(): void {
     this.#outcome = 'complete'

@@ -15,13 +15,15 @@ export interface SilenceWatch {
   stop(): void
 }
 
+/** Hands everything on; when its watch says so, it gives the wrapped body up and breaks off. */
 export class WatchedBody implements UpstreamBody, BodySink {
+  // What is watched; it may be a wrapper itself.
   readonly #body: UpstreamBody
   // Runs from `start` to the end of the body.
   readonly #watch: SilenceWatch
   // Undefined before `start`, and when nothing more comes.
   #sink: BodySink | undefined
-  // Between `pause` and `unpause` the upstream may not send.
+  // Backpressure, between `pause` and `unpause`: the upstream may not send, so that its silence is not its own.
   #paused = false
 
   constructor(body: UpstreamBody, watch: SilenceWatch) {
@@ -63,6 +65,8 @@ export class WatchedBody implements UpstreamBody, BodySink {
     this.#watch.onRead()
     this.#sink?.onData(chunk)
   }
+
+  // Chunks pass as they came; the watch counts the read that brought them.
 
   get takesChunks(): boolean {
     return this.#sink?.takesChunks === true

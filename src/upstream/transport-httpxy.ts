@@ -48,15 +48,20 @@ export function createHttpxyTransport(context: HttpxyContext): Transport {
   }
 }
 
-/** One pass of a request through http-proxy-middleware. */
+/**
+ * One pass of a request through http-proxy-middleware. It ends once: with the head of the answer, with a failure, or when the
+ * attempt aborts it. What http-proxy-middleware, httpxy or Node tell afterwards is of no interest, and destroyed where it is a
+ * request or an answer.
+ */
 class Pass implements PassHandler, TransportRequest {
   /** Undefined until a router has chosen. */
   upstream: string | undefined
+  // What to send where.
   readonly #order: TransportOrder
   readonly #context: HttpxyContext
-  // Takes the head of the answer.
+  // Takes the head of the answer in place of the client's response, which httpxy would destroy when the upstream breaks.
   readonly #standIn: StandInResponse
-  // Set until there is an answer or a failure, or the pass is aborted.
+  // Who is told. Undefined from the end of the pass on.
   #events: TransportEvents | undefined
   // Whether the app has given no agent, so that connections are the package's to look after.
   #hasOwnAgent = false
@@ -105,6 +110,7 @@ class Pass implements PassHandler, TransportRequest {
     return this.#order.upstream?.target
   }
 
+  /** The last word on the options of this pass, before httpxy makes a request of them. */
   prepare(options: HpmOptions, req: { url?: string | undefined }): boolean {
     // A router may have taken longer than the client or a timer waits.
     if (!this.#events) return false
@@ -124,6 +130,7 @@ class Pass implements PassHandler, TransportRequest {
     return true
   }
 
+  /** Before it is sent; again for each redirect that httpxy follows. */
   onUpstreamRequest(request: ClientRequest, options: HpmOptions): void {
     if (!this.#events) {
       // An `on.start` that threw has ended the pass before there was a request.
@@ -156,10 +163,12 @@ class Pass implements PassHandler, TransportRequest {
     }
   }
 
+  /** The app's router, a rewrite or a handler of its own has failed. */
   onUnroutable(error: unknown): void {
     this.#fail('ERR_SSE_PROXY_APP', error)
   }
 
+  /** Fails this pass alone: a stand-in has only what httpxy is known to use. */
   onUnforeseen(member: string): void {
     const reason = `http-proxy-middleware or httpxy used ${member}, which is unknown here: use an earlier release`
     const error = this.#error('ERR_SSE_PROXY_DEPENDENCY', new Error(reason))
@@ -180,6 +189,7 @@ class Pass implements PassHandler, TransportRequest {
     return true
   }
 
+  /** http-proxy-middleware has put the headers on the stand-in; the body is read here from now on. */
   onHead(answer: IncomingMessage): void {
     if (!this.#events) {
       answer.destroy()
@@ -198,6 +208,7 @@ class Pass implements PassHandler, TransportRequest {
     sent?.letGo()
     this.#unwatchUpload?.()
     const { headers } = answer
+    // Otherwise the body ends with its connection, and may have been cut.
     const isDelimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
     const headRead = fastLane ? sent?.headRead : undefined
     const body = new ResponseBody(answer, sent?.request, headRead, onOver)
@@ -247,6 +258,7 @@ class Pass implements PassHandler, TransportRequest {
     this.#failed(new Error('closed without an answer'))
   }
 
+  /** By what is known of the connection: an answer that is none, or no answer. */
   #failed(error: unknown): void {
     if (error instanceof Refusal) return this.#fail('ERR_SSE_PROXY_REFUSED', error)
     const isAnswer = this.#sent?.isAnswered || codeOf(error).startsWith('HPE_')
@@ -314,6 +326,7 @@ const EMPTY_BODY: UpstreamBody = {
   destroy() {},
 }
 
+/** Whether a request goes where the target is, by the Host that httpxy has set for it. */
 function isAtOrigin(request: ClientRequest, target: HpmTarget | undefined): boolean {
   return target instanceof URL && request.protocol === target.protocol && request.getHeader('host') === target.host
 }
