@@ -106,16 +106,16 @@ export function stateOf(text: string | undefined): KeyState | undefined {
   return { owner: owner ?? unknownReply(), first: positionOf(first), last: positionOf(last) }
 }
 
-/** The entries in a reply to XRANGE. */
+/** The entries in a reply to XRANGE. They are copies: clients give parts of what was read from the socket, which would be kept as a whole. */
 export function entriesOf(reply: unknown): StoredEntry[] {
   return listOf(reply).map((entry) => {
     const [id, fields] = listOf(entry, 2)
     const [, bytes] = listOf(fields, 2)
-    return { position: positionOf(textOf(id)), bytes: Buffer.isBuffer(bytes) ? bytes : unknownReply() }
+    return { position: positionOf(textOf(id)), bytes: Buffer.isBuffer(bytes) ? Buffer.from(bytes) : unknownReply() }
   })
 }
 
-/** The entries that a message of the script tells: none where they were too large. */
+/** The entries that a message of the script tells: none where they were too large. Copies as well. */
 export function toldEntries(message: Buffer): StoredEntry[] {
   const end = message.indexOf('\n')
   if (end === -1) return []
@@ -124,7 +124,7 @@ export function toldEntries(message: Buffer): StoredEntry[] {
   let from = end + 1
   const entries = lengths.map((length, i) => {
     from += numberOf(length)
-    return { position: { fence, seq: seq + i }, bytes: message.subarray(from - Number(length), from) }
+    return { position: { fence, seq: seq + i }, bytes: Buffer.from(message.subarray(from - Number(length), from)) }
   })
   return from === message.length ? entries : unknownReply()
 }

@@ -99,11 +99,14 @@ export class Subscriber {
   }
 
   async #run(running: Abort): Promise<void> {
+    // A client that is about to connect is no server that is away.
+    let mayConnectUntil = performance.now() + ANSWER_MS
     for (let tries = 0; !running.aborted; tries++) {
       let why: unknown
       try {
         const line = await this.#connect(running)
         tries = 0
+        mayConnectUntil = 0
         this.#owner.onUp(true)
         why = await line.ended
       } catch (error) {
@@ -111,7 +114,7 @@ export class Subscriber {
       }
       if (running.aborted) return
       debug('no doorbells: %s', messageOf(why))
-      this.#owner.onUp(false)
+      if (performance.now() >= mayConnectUntil) this.#owner.onUp(false)
       await sleep(backoff(tries, RETRY_MS, MAX_RETRY_MS), running).catch(() => {})
     }
   }

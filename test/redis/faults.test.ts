@@ -165,6 +165,27 @@ for (const kind of redisClients) {
     })
   })
 
+  test(`a client of ${kind.name} that is about to connect is waited for, before the store is said to be away`, {
+    skip: noRedis,
+  }, async (t) => {
+    const server = await RedisServer.start()
+    t.after(() => server.end())
+    const relay = await startRedisRelay(t, server.port)
+    const { client, close } = await kind.one(relay.port)
+    relay.reset()
+    const store = redisStore({ client })
+    const told: boolean[] = []
+
+    const unwatch = store.watch((isUp) => told.push(isUp))
+
+    t.after(async () => {
+      unwatch()
+      await close()
+    })
+    await until(() => told.length > 0, 'the store to know whether it is up')
+    assert.deepEqual(told, [true])
+  })
+
   describe(`with ${kind.name} and a sentinel`, { skip: noSentinel }, () => {
     test('a failover is told, and the store goes on with the new primary', async (t) => {
       const sentinel = await RedisSentinel.watching()

@@ -112,6 +112,24 @@ for (const kind of redisClients) {
       assert.deepEqual(counts, ['16', '2000', '16'])
     })
 
+    test('an entry that is kept does not keep the read it came with', async (t) => {
+      const [owner, follower] = [await storeFor(t), await storeFor(t)]
+      const bell = new Bell()
+      await follower.follow('copied', 'b', bell)
+      const fence = await taken(owner, 'copied')
+
+      await append(owner, 'copied', { fence, seq: 0 }, ['small', 'x'.repeat(20_000)])
+
+      await until(() => bell.entries.length === 3, 'the entries')
+      const { entries } = await follower.read('copied', undefined, 1_000_000)
+      for (const { bytes } of [...bell.entries, ...entries]) {
+        assert.ok(
+          bytes.buffer.byteLength <= Math.max(bytes.length, Buffer.poolSize),
+          `${bytes.buffer.byteLength} bytes`,
+        )
+      }
+    })
+
     test('a node at rest sends one command a beat, whatever the number of its keys', async (t) => {
       const store = await storeFor(t)
       await store.beat('rest', KEEP_MS)

@@ -16,6 +16,8 @@ export interface RedisRelay {
   freeze(which: Which): void
   /** From now on nothing comes through any connection. */
   part(): void
+  /** Ends all connections; those that are made later work. */
+  reset(): void
   /** What was held comes through. */
   join(): void
 }
@@ -51,6 +53,9 @@ export async function startRedisRelay(t: TestContext, serverPort: number): Promi
     part() {
       isParted = true
       for (const line of lines) line.freeze()
+    },
+    reset() {
+      for (const line of lines) line.end()
     },
     join() {
       isParted = false
