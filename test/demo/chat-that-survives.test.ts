@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { DefaultChatTransport, readUIMessageStream, type UIMessage, type UIMessageChunk } from 'ai'
+import { type ChatThatSurvivesOptions, start } from '../../demo/recipes/chat-that-survives.ts'
+import { until } from '../support/waiting.ts'
+
+const answer = 'one two three four five six seven eight nine ten'
+
+test('a page that is reloaded in the middle of an answer gets all of it, and the provider is asked once', async (t) => {
+  const { running, transport, ask } = await chat(t, { answer, everyMs: 20 })
+  const page = new AbortController()
+  await ask(page.signal)
+  await until(() => running.made > 0, 'the first word')
+  page.abort()
+
+  const resumed = await transport('ada').reconnectToStream({ chatId: '7' })
+
+  assert.equal(await textOf(resumed), answer)
+  assert.equal(running.made, 10)
+})
+
+test('an answer that nobody waits for is made to its end, accounted for, and there for who comes later', async (t) => {
+  const { running, transport, ask } = await chat(t, { answer, everyMs: 1 })
+  const page = new AbortController()
+  await ask(page.signal)
+  page.abort()
+
+  await until(() => running.answered.length > 0, 'the end of the answer')
+
+  assert.deepEqual(running.answered, ['ada'])
+  assert.equal(await textOf(await transport('ada').reconnectToStream({ chatId: '7' })), answer)
+})
+
+test('Stop stops the provider, for every tab, and leaves nothing to resume', async (t) => {
+  const { running, transport, ask } = await chat(t, { answer: 'word '.repeat(10_000), everyMs: 5 })
+  const tabs = [await ask(), await transport('ada').reconnectToStream({ chatId: '7' })]
+
+  const stopped = await fetch(`${running.url}/api/chat/7/stream`, { method: 'DELETE', headers: headersOf('ada') })
+
+  assert.equal(stopped.status, 204)
+  await Promise.all(tabs.map((tab) => textOf(tab)))
+  assert.equal(await transport('ada').reconnectToStream({ chatId: '7' }), null)
+})
+
+test('nobody else reads or stops it, whatever id they give', async (t) => {
+  const { running, transport, ask } = await chat(t, { answer: 'word '.repeat(10_000), everyMs: 5 })
+  await ask()
+
+  assert.equal(await transport('grace').reconnectToStream({ chatId: '7' }), null)
+  assert.equal(await transport('grace').reconnectToStream({ chatId: '["ada","7"]' }), null)
+  const stopped = await fetch(`${running.url}/api/chat/7/stream`, { method: 'DELETE', headers: headersOf('grace') })
+  assert.equal(stopped.status, 404)
+  const unknown = await fetch(`${running.url}/api/chat/7/stream`, { headers: headersOf('eve') })
+  assert.equal(unknown.status, 401)
+})
+
+const headersOf = (user: string) => ({ authorization: `Bearer ${user}-token` })
+
+async function chat(t: TestContext, options: ChatThatSurvivesOptions) {
+  const running = await start(options)
+  t.after(() => running.close())
+  const transport = (user: string) =>
+    new DefaultChatTransport({ api: `${running.url}/api/chat`, headers: headersOf(user) })
+  const messages: UIMessage[] = [{ id: '1', role: 'user', parts: [{ type: 'text', text: 'count' }] }]
+  const ask = (abortSignal?: AbortSignal) =>
+    transport('ada').sendMessages({
+      trigger: 'submit-message',
+      chatId: '7',
+      messageId: undefined,
+      messages,
+      abortSignal,
+    })
+  return { running, transport, ask }
+}
+
+async function textOf(stream: ReadableStream<UIMessageChunk> | null): Promise<string> {
+  assert.ok(stream)
+  let text = ''
+  for await (const { parts } of readUIMessageStream({ stream, terminateOnError: true })) {
+    text = parts.map((part) => (part.type === 'text' ? part.text : '')).join('')
+  }
+  return text
+}
