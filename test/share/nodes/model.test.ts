@@ -1,0 +1,47 @@
+// The protocol of the nodes as a model: thousands of runs with a time of their own, each with its own faults. What must hold
+// is in `simulate`. NODES_RUNS sets how many, NODES_SEED where to begin.
+import { test } from 'node:test'
+import { type Faults, simulate } from './simulation.ts'
+
+const runs = Number(process.env.NODES_RUNS ?? 12)
+const firstSeed = Number(process.env.NODES_SEED ?? 1)
+
+const none: Faults = { calls: 0, doorbells: 0, events: [], hasIds: true }
+
+const worlds: [what: string, faults: Faults][] = [
+  ['nothing goes wrong', none],
+  ['doorbells are lost, late and doubled', { ...none, doorbells: 0.2 }],
+  ['calls are lost, late and without an answer', { ...none, calls: 0.03 }],
+  ['clients come and go', { ...none, events: ['leave'] }],
+  ['nodes are killed', { ...none, events: ['kill'] }],
+  ['nodes are drained', { ...none, events: ['drain'] }],
+  ['nodes sleep', { ...none, events: ['sleep'] }],
+  ['nodes are cut off from the store', { ...none, events: ['partition'] }],
+  ['the store is away', { ...none, events: ['outage'] }],
+  ['the store loses everything', { ...none, events: ['restart'] }],
+  ['the store loses its latest', { ...none, events: ['failover'] }],
+  [
+    'everything goes wrong',
+    {
+      calls: 0.02,
+      doorbells: 0.1,
+      events: ['leave', 'kill', 'drain', 'sleep', 'partition', 'outage', 'restart', 'failover'],
+      hasIds: true,
+    },
+  ],
+  [
+    'everything goes wrong and the upstream has no ids',
+    {
+      calls: 0.02,
+      doorbells: 0.1,
+      events: ['leave', 'kill', 'drain', 'sleep', 'partition', 'outage', 'restart', 'failover'],
+      hasIds: false,
+    },
+  ],
+]
+
+for (const [what, faults] of worlds) {
+  test(`clients get each event once, in order, or are told, and nothing is left, when ${what}`, async () => {
+    for (let seed = firstSeed; seed < firstSeed + runs; seed++) await simulate(seed, faults)
+  })
+}
