@@ -15,6 +15,7 @@ export {
 } from './errors.ts'
 export type { HookResult, SseStream, StreamEvent, TransformHook } from './events/event.ts'
 export type {
+  AttemptMessage,
   CloseMessage,
   EjectMessage,
   ErrorMessage,

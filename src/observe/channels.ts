@@ -3,9 +3,24 @@
 // uncaught exception of the process, after that work.
 
 import { type Channel, channel } from 'node:diagnostics_channel'
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import createDebug from 'debug'
 import type { CloseReason, SseProxyError } from '../errors.ts'
 import type { SseStream } from '../events/event.ts'
+
+const debug = createDebug('sse-proxy:error')
+
+/** On `sse-proxy:attempt`: a request is about to be sent to an upstream. */
+export interface AttemptMessage {
+  /** The option `name`. */
+  readonly proxy: string
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  /** The upstream's URL, without credentials; empty where a router has yet to choose. */
+  readonly upstream: string
+  /** What it is sent with, names in lower case. A subscriber may add to them; the headers of the target's own come on top. */
+  readonly headers: OutgoingHttpHeaders
+}
 
 /** On `sse-proxy:open`: a stream's upstream has answered. */
 export interface OpenMessage {
@@ -81,12 +96,26 @@ export class Topic<Message> {
     this.#channel = channel(name)
   }
 
+  /** Calls back with each message, until the returned function is called. What the listener throws ends there. */
+  subscribe(listener: (message: Message) => void): () => void {
+    const heard = (message: unknown): void => {
+      try {
+        Reflect.apply(listener, undefined, [message])
+      } catch (error) {
+        debug('%s: a listener failed: %O', String(this.#channel.name), error)
+      }
+    }
+    this.#channel.subscribe(heard)
+    return () => void this.#channel.unsubscribe(heard)
+  }
+
   /** `message` is called only where the channel has subscribers. */
   publish(message: () => Message): void {
     if (this.#channel.hasSubscribers) this.#channel.publish(message())
   }
 }
 
+export const attempts: Topic<AttemptMessage> = new Topic('sse-proxy:attempt')
 export const opens: Topic<OpenMessage> = new Topic('sse-proxy:open')
 export const closes: Topic<CloseMessage> = new Topic('sse-proxy:close')
 export const retries: Topic<RetryMessage> = new Topic('sse-proxy:retry')

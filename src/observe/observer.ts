@@ -1,7 +1,7 @@
 // The lifecycle of requests and streams passes here once, to be counted, published on channels, written to the debug log and
 // reported to the app. A subscriber or callback that throws cannot change or break what it observes.
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import createDebug from 'debug'
 import { type ReportFailure, tell } from '../app-callback.ts'
 import {
@@ -19,7 +19,7 @@ import { systemError } from '../system-error.ts'
 import type { OpenObserver } from '../upstream/open.ts'
 import type { Member } from '../upstream/pool/pool.ts'
 import type { ProxiedRequest } from '../upstream/transport.ts'
-import { closes, ejections, failures, opens, resumes, retries } from './channels.ts'
+import { attempts, closes, ejections, failures, opens, resumes, retries } from './channels.ts'
 import { Meter } from './meter.ts'
 import { type OpenNow, type ProxyStats, type RefusalReason, Stats } from './stats.ts'
 import { UpstreamLog } from './upstream-log.ts'
@@ -124,6 +124,11 @@ export class Observer implements SessionObserver, OpenObserver {
     if (error.code === 'ERR_SSE_PROXY_BODY_CONSUMED') this.#log?.failed(`${req.method} request`, error)
     debugError('%s %s %s: %s: %s %s', id, req.method, pathOf(req), error.code, error.message, causeOf(error))
     failures.publish(() => ({ proxy: this.#options.name, error, req }))
+  }
+
+  /** An attempt is about to be made. */
+  attempting({ req, res }: ProxiedRequest, upstream: string, headers: OutgoingHttpHeaders): void {
+    attempts.publish(() => ({ proxy: this.#options.name, req, res, upstream, headers }))
   }
 
   /** An attempt failed, with or without a retry to come. */

@@ -5,12 +5,9 @@
 import { ConfigError } from '../errors.ts'
 import { text } from '../options/check.ts'
 import { DEFINITIONS, type MetricDefinition } from './prometheus-definitions.ts'
-import type { ProxyStats } from './stats.ts'
+import type { ProxyStats, StatsSource } from './stats.ts'
 
-/** The part of a proxy that is needed: everything that `sseProxy()` returns has it. */
-export interface StatsSource {
-  stats(): ProxyStats
-}
+export type { StatsSource } from './stats.ts'
 
 /** The part of a registry that is needed: every `Registry` of prom-client 14 and later has it. */
 export interface MetricRegistry {

@@ -86,6 +86,11 @@ export interface ProxyStats {
   readonly lifetimeSeconds: HistogramSnapshot
 }
 
+/** The part of a proxy that metrics and traces need: everything that `sseProxy()` returns has it. */
+export interface StatsSource {
+  stats(): ProxyStats
+}
+
 /** What is open now, as its owners know it. */
 export type OpenNow = Pick<ProxyStats, 'active' | 'upstreams'> & {
   readonly shared: Omit<SharedStats, 'joined' | 'replayed'>

@@ -1,6 +1,7 @@
 // One attempt: one request to one upstream, up to the head of its answer. It watches the time and the client, settles once,
 // with that answer or with an UpstreamError, and is forgotten then. How a request travels is the transport's affair.
 
+import type { OutgoingHttpHeaders } from 'node:http'
 import type { AbortState } from '../abort.ts'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
 import type { OpenRequest, UpstreamResponse } from '../upstream-response.ts'
@@ -10,8 +11,15 @@ import { type RequestFacts, requestHeaders } from './request-headers.ts'
 import type { OnOver } from './response-body.ts'
 import type { ProxiedRequest, Transport, TransportEvents, TransportRequest, Upstream } from './transport.ts'
 
+/** Told of attempts. */
+export interface AttemptObserver {
+  /** One is about to be made; headers may be added to it. */
+  attempting(request: ProxiedRequest, upstream: string, headers: OutgoingHttpHeaders): void
+}
+
 /** What all attempts of a proxy share. */
 export interface AttemptContext {
+  readonly observer: AttemptObserver
   readonly transport: Transport
   /** With `xfwd` and `stripped`, what becomes of the client's headers: see the options. */
   readonly via: RequestFacts['via']
@@ -99,7 +107,7 @@ class Attempt implements TransportEvents {
   }
 
   #headers(): ReturnType<typeof requestHeaders> {
-    const { context, request, lastEventId, headers: inPlace = {} } = this.#order
+    const { context, request, upstream, lastEventId, headers: inPlace = {} } = this.#order
     const { req, body } = request
     const headers = requestHeaders(req, {
       method: req.method ?? 'GET',
@@ -118,6 +126,7 @@ class Attempt implements TransportEvents {
       else headers[name] = value
     }
     describeBody(headers, body)
+    context.observer.attempting(request, upstream?.url ?? '', headers)
     return headers
   }
 

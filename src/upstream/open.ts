@@ -5,7 +5,7 @@ import { type AbortState, LinkedAbort, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
 import type { RetryPolicy } from '../options/resolve-retry.ts'
 import type { Inspect, Inspected, OpenUpstream, Translate, UpstreamResponse } from '../upstream-response.ts'
-import { type AttemptContext, type AttemptResult, makeAttempt } from './attempt.ts'
+import { type AttemptContext, type AttemptObserver, type AttemptResult, makeAttempt } from './attempt.ts'
 import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'
 import type { Member, OpenAttempt, Pool } from './pool/pool.ts'
 import { mayRetryAnswer, mayRetryFailure, retryDelay, SAFE_METHODS } from './pool/retry.ts'
@@ -13,7 +13,7 @@ import { forgetBody, isReplayable, type RequestBody } from './request-body.ts'
 import type { ProxiedRequest } from './transport.ts'
 
 /** Told what happens before a client has its headers. */
-export interface OpenObserver extends OutcomeObserver {
+export interface OpenObserver extends OutcomeObserver, AttemptObserver {
   /** An attempt has failed through the upstream's fault, whether another one follows or not. */
   unanswered(error: UpstreamError): void
   /** An upstream has answered, with whatever status. */

@@ -1,11 +1,20 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { IncomingMessage } from 'node:http'
+import { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { StreamError, UpstreamError } from '../../src/errors.ts'
 import type { SseStream } from '../../src/events/event.ts'
-import { closes, ejections, failures, opens, resumes, retries, type Topic } from '../../src/observe/channels.ts'
+import {
+  attempts,
+  closes,
+  ejections,
+  failures,
+  opens,
+  resumes,
+  retries,
+  type Topic,
+} from '../../src/observe/channels.ts'
 
 const req = new IncomingMessage(new Socket())
 const stream: SseStream = {
@@ -26,6 +35,13 @@ const unreachable = new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', 'http://one')
 const lost = new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST')
 
 const cases = [
+  caseOf('sse-proxy:attempt', attempts, {
+    proxy: 'feed',
+    req,
+    res: new ServerResponse(req),
+    upstream: 'http://one',
+    headers: {},
+  }),
   caseOf('sse-proxy:open', opens, { proxy: 'feed', stream }),
   caseOf('sse-proxy:close', closes, { proxy: 'feed', stream, reason: 'client-left' }),
   caseOf('sse-proxy:retry', retries, {
@@ -87,4 +103,18 @@ test('who listens to one channel hears nothing of the others', (t) => {
   for (const { publish } of cases) publish()
 
   assert.equal(heard.length, 1)
+})
+
+test('a listener gets the messages until it is taken back, and what it throws ends there', () => {
+  const heard: string[] = []
+  const unsubscribe = opens.subscribe(({ proxy }) => {
+    heard.push(proxy)
+    throw new Error('of the listener')
+  })
+
+  opens.publish(() => ({ proxy: 'one', stream }))
+  unsubscribe()
+  opens.publish(() => ({ proxy: 'two', stream }))
+
+  assert.deepEqual(heard, ['one'])
 })

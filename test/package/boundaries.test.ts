@@ -100,6 +100,14 @@ test('prom-client is imported in the prometheus entry alone, and the main entry 
   assert.deepEqual(importersOf('observe/prometheus.ts'), [])
 })
 
+test('OpenTelemetry is imported in its own entry alone, and the main entry does not reach that', () => {
+  assert.deepEqual(importersOf('@opentelemetry/api'), ['observe/opentelemetry.ts'])
+  assert.deepEqual(
+    importersOf('observe/opentelemetry.ts').filter((from) => from !== 'observe/opentelemetry.cts'),
+    [],
+  )
+})
+
 test('Express is imported for its types at most, in one file', () => {
   const express = imports.filter(({ to }) => to === 'express' || to === 'express-serve-static-core')
 

@@ -63,6 +63,21 @@ test('a TypeScript project without Express compiles, the declarations of the pac
   assert.equal(stdout, 'data: hello\n\n')
 })
 
+test('a TypeScript project uses traces and metrics with the API of OpenTelemetry', async () => {
+  const project = await installIn(await packed(), {
+    type: 'module',
+    program: 'opentelemetry.ts',
+    installed: ['@types/node', '@opentelemetry/api'],
+    tsconfig: { compilerOptions: { ...compilerOptions, skipLibCheck: true } },
+  })
+
+  await project.tsc()
+  const { stdout, stderr } = await project.node('opentelemetry.js')
+
+  assert.equal(stdout, 'true\n')
+  assert.equal(stderr, '')
+})
+
 test('a TypeScript project uses the metrics with prom-client', async () => {
   const project = await installIn(await packed(), {
     type: 'module',

@@ -35,7 +35,7 @@ test('no built file names a source file or a type that is not in the tarball', a
   }
 })
 
-for (const entry of ['index', 'observe/prometheus']) {
+for (const entry of ['index', 'observe/opentelemetry', 'observe/prometheus']) {
   test(`${entry}: what is declared for \`require\` has every value that \`import\` gives`, async () => {
     const values = Object.keys((await import(`../../src/${entry}.ts`)) as object)
 

@@ -167,7 +167,15 @@ function play({ abort = new Abort(), mayArriveTwice = true, onSend, ...state }: 
     close() {},
   }
   played.result = makeAttempt({
-    context: { transport, via: false, xfwd: false, stripped: new Set<string>(), connectMs: 1_000, responseMs: 2_000 },
+    context: {
+      transport,
+      observer: { attempting() {} },
+      via: false,
+      xfwd: false,
+      stripped: new Set<string>(),
+      connectMs: 1_000,
+      responseMs: 2_000,
+    },
     request: { id: 'a-1', req, res: new ServerResponse(req), body: { kind: 'none' } },
     upstream,
     lastEventId: undefined,

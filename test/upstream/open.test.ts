@@ -471,6 +471,7 @@ function play(
       connectMs: 1_000,
       responseMs: 1_000,
       observer: {
+        attempting: () => {},
         retried(_req, { upstream, code }, attempt, delayMs) {
           played.retries.push([upstream, code, attempt])
           played.delays.push(delayMs)
