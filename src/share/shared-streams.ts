@@ -243,8 +243,9 @@ export class SharedStreams {
       else if (body) this.#share(opening, response, body)
       else void this.#answer(opening, response)
     } catch (error) {
-      for (const request of this.#takeAnswered(opening)) request.refuse(error)
+      const requests = this.#takeAnswered(opening)
       this.#forget(opening)
+      for (const request of requests) request.refuse(error)
     }
   }
 
