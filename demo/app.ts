@@ -44,6 +44,7 @@ export function createApp(upstreams: Upstreams): DemoApp {
   app.use('/events/flood', proxies.handler('flood'))
   app.use('/jobs', requireUser, proxies.handler('jobs'))
   app.use('/chat', requireUser, proxies.handler('chat'))
+  app.use('/answers', requireUser, proxies.handler('answers'))
 
   app.post('/sign-in', signIn)
   app.post('/sign-out', signOut)

@@ -6,7 +6,7 @@ import { type SseProxy, type SseProxyOptions, sseProxy } from 'sse-proxy-middlew
 import { prometheusMetrics } from 'sse-proxy-middleware/prometheus'
 import type { Upstreams } from './upstreams/upstreams.ts'
 
-export const names = ['ticker', 'shared', 'notifications', 'jobs', 'chat', 'flood'] as const
+export const names = ['ticker', 'shared', 'notifications', 'jobs', 'chat', 'answers', 'flood'] as const
 export type Name = (typeof names)[number]
 
 type Proxy = SseProxy<Request, Response>
@@ -65,7 +65,7 @@ export class Proxies {
 }
 
 function optionsFor(upstreams: Upstreams): Record<Name, SseProxyOptions<Request, Response>> {
-  const { ticker, notifications, jobs, chat, flood } = upstreams
+  const { ticker, notifications, jobs, chat, answers, flood } = upstreams
   const tickers = ticker.backends.map(({ url }) => url)
   // An EventSource gives up on a 503 but comes back after an empty stream: at once here, so that nobody has to wait.
   const patient = { unavailable: 'reconnect', clientRetryMs: [200, 800] } as const
@@ -88,6 +88,21 @@ function optionsFor(upstreams: Upstreams): Record<Name, SseProxyOptions<Request,
     },
     jobs: { ...patient, name: 'jobs', target: `${jobs.backend.url}/jobs`, resume: true },
     chat: { name: 'chat', target: chat.backend.url },
+    answers: {
+      name: 'answers',
+      target: answers.backend.url,
+      share: {
+        // One answer a user here: the key is who the user is.
+        key: (req) => String(req.headers['x-user']),
+        open: ['POST'],
+        join: ['GET'],
+        stop: ['DELETE'],
+        busy: 'replace',
+        lingerMs: Number.POSITIVE_INFINITY,
+        keepEndedMs: 60_000,
+        replay: { ids: 'assign', initial: 'all' },
+      },
+    },
     flood: { name: 'flood', target: flood.backend.url, timeouts: { writeMs: 2000 } },
   }
 }

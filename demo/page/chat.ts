@@ -15,21 +15,27 @@ export async function complete(
       signal,
     })
     if (!response.ok || !response.body) return `status ${response.status}`
-    let unread = ''
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
-    for (;;) {
-      const { done, value } = await reader.read()
-      if (done) return 'done'
-      const blocks = (unread + value).split('\n\n')
-      unread = blocks.pop() ?? ''
-      for (const block of blocks) {
-        const data = block.replace(/^data: /, '')
-        const content = data === '[DONE]' ? undefined : JSON.parse(data).choices[0]?.delta.content
-        if (content) onToken(content)
-      }
-    }
+    await readTokens(response.body, onToken)
+    return 'done'
   } catch {
     return signal.aborted ? 'stopped' : 'broken'
+  }
+}
+
+/** Reads the tokens of an answer; resolves at its end. */
+export async function readTokens(body: ReadableStream<BufferSource>, onToken: (text: string) => void): Promise<void> {
+  let unread = ''
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader()
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return
+    const blocks = (unread + value).split('\n\n')
+    unread = blocks.pop() ?? ''
+    for (const block of blocks) {
+      const data = /^data: (.*)/m.exec(block)?.[1] ?? '[DONE]'
+      const content = data === '[DONE]' ? undefined : JSON.parse(data).choices[0]?.delta.content
+      if (content) onToken(content)
+    }
   }
 }
 

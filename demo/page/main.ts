@@ -7,16 +7,22 @@ import { experiments } from './experiments.ts'
 import { FiguresPanel } from './figures.ts'
 import { wireJob } from './job.ts'
 import { Lane } from './lane.ts'
+import { LastingAnswer } from './lasting-answer.ts'
 import { Notifications } from './notifications.ts'
 import { Session } from './session.ts'
 
 const proxied = new Lane('lane-proxied', '/events/ticker')
 const plain = new Lane('lane-plain', '/plain/ticker')
 const figures = new FiguresPanel()
-const session = new Session((user) => (user === null ? notifications.close() : notifications.open()))
+const session = new Session((user) => {
+  if (user === null) return leaveOwn()
+  notifications.open()
+  void lasting.resume()
+})
 const ensureUser = () => session.ensure()
 const notifications = new Notifications(ensureUser)
 const chat = new Chat(ensureUser)
+const lasting = new LastingAnswer(ensureUser)
 
 wireJob(ensureUser)
 showExperiments(experiments({ proxied, plain, chat, ensureUser, chatTokens }))
@@ -47,15 +53,22 @@ async function follow(): Promise<void> {
   }
 }
 
+function leaveOwn(): void {
+  notifications.close()
+  lasting.leave()
+}
+
 // A second tab would find no connection left while this one holds its streams.
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) {
     proxied.close()
     plain.close()
-    notifications.close()
+    leaveOwn()
   } else {
     proxied.open()
     plain.open()
-    if (session.user !== null) notifications.open()
+    if (session.user === null) return
+    notifications.open()
+    void lasting.resume()
   }
 })

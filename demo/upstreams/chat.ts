@@ -9,14 +9,21 @@ const answer =
   'Most of the trouble with streams is that one of these four was forgotten somewhere on the way. You are reading ' +
   'this one token at a time; press Stop, and the counter of the model beside this text stands still, because nobody ' +
   'is left to pay for the rest of the sentence. '
+/** Long enough to reload the page, or to look for another tab. */
+export const lastingAnswer =
+  'Reload this page: the answer is made all the same, and you get it from its start. Open a second tab: both read it. The ' +
+  'model was asked once, knows nothing of that, and is stopped by Stop alone, in whichever tab. '
 const everyMs = 60
 
 export class Chat {
   readonly backend: Backend
   #tokens = 0
 
-  constructor() {
-    this.backend = new Backend('chat', this.#complete)
+  readonly #answer: string
+
+  constructor(name = 'chat', text = answer) {
+    this.#answer = text
+    this.backend = new Backend(name, this.#complete)
   }
 
   /** Tokens made for anybody so far. */
@@ -37,7 +44,7 @@ export class Chat {
     backend.open(req, res)
     const send = (fields: object) =>
       res.write(`data: ${JSON.stringify({ object: 'chat.completion.chunk', model: 'demo', ...fields })}\n\n`)
-    const words = answer.repeat(3).split(/(?<= )/)
+    const words = this.#answer.repeat(3).split(/(?<= )/)
     for (const content of words) {
       await delay(everyMs)
       if (res.destroyed) return

@@ -1,6 +1,6 @@
 // All backends of the demo, together.
 import type { Backend, Via } from './backend.ts'
-import { Chat } from './chat.ts'
+import { Chat, lastingAnswer } from './chat.ts'
 import { Flood } from './flood.ts'
 import { Jobs } from './jobs.ts'
 import { Notifications } from './notifications.ts'
@@ -11,11 +11,12 @@ export class Upstreams {
   readonly notifications = new Notifications()
   readonly jobs = new Jobs()
   readonly chat = new Chat()
+  readonly answers = new Chat('answers', lastingAnswer.repeat(4))
   readonly flood = new Flood()
 
   get backends(): readonly Backend[] {
-    const { ticker, notifications, jobs, chat, flood } = this
-    return [...ticker.backends, ...notifications.backends, jobs.backend, chat.backend, flood.backend]
+    const { ticker, notifications, jobs, chat, answers, flood } = this
+    return [...ticker.backends, ...notifications.backends, jobs.backend, chat.backend, answers.backend, flood.backend]
   }
 
   /** Event streams that the backends serve through one of the app's two routes. */
@@ -24,13 +25,13 @@ export class Upstreams {
   }
 
   async start(): Promise<void> {
-    const { ticker, notifications, jobs, chat, flood } = this
-    await Promise.all([ticker, notifications, jobs, chat, flood].map((upstream) => upstream.start()))
+    const { ticker, notifications, jobs, chat, answers, flood } = this
+    await Promise.all([ticker, notifications, jobs, chat, answers, flood].map((upstream) => upstream.start()))
   }
 
   async stop(): Promise<void> {
-    const { ticker, notifications, jobs, chat, flood } = this
-    await Promise.all([ticker, notifications, jobs, chat, flood].map((upstream) => upstream.stop()))
+    const { ticker, notifications, jobs, chat, answers, flood } = this
+    await Promise.all([ticker, notifications, jobs, chat, answers, flood].map((upstream) => upstream.stop()))
   }
 
   /** Every backend is gone for a while and comes back at its address. */
