@@ -113,6 +113,7 @@ export type StreamErrorCode =
   | 'ERR_SSE_PROXY_EVENT_TOO_LARGE'
   | 'ERR_SSE_PROXY_HOOK'
   | 'ERR_SSE_PROXY_SLOW_CLIENT'
+  | 'ERR_SSE_PROXY_TOO_LARGE'
 
 const STREAM_FAILURES: Readonly<Record<StreamErrorCode, string>> = {
   ERR_SSE_PROXY_UPSTREAM_LOST: 'The upstream was lost in the middle of the stream.',
@@ -121,6 +122,7 @@ const STREAM_FAILURES: Readonly<Record<StreamErrorCode, string>> = {
   ERR_SSE_PROXY_EVENT_TOO_LARGE: 'An event was larger than limits.eventBytes while a hook needed it whole.',
   ERR_SSE_PROXY_HOOK: 'A hook failed.',
   ERR_SSE_PROXY_SLOW_CLIENT: 'The client did not read for too long.',
+  ERR_SSE_PROXY_TOO_LARGE: 'The stream was too large for one answer.',
 }
 
 /** An open stream had to be broken off. */

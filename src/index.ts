@@ -28,6 +28,7 @@ export type { ProxyStats, RefusalReason, SharedStats, UpstreamStats } from './ob
 export type {
   BalanceCandidate,
   BalanceFunction,
+  Collect,
   CommitAnswer,
   CommitFunction,
   HealthOptions,
@@ -42,8 +43,10 @@ export type {
   ShareOptions,
   SseProxyOptions,
   StickyOptions,
+  StreamFormat,
   StreamGap,
   Target,
+  TargetFormat,
   Targets,
   TimeoutOptions,
   ToEvent,

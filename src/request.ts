@@ -29,6 +29,7 @@ import { eventStreamHeaders } from './stream/response-headers.ts'
 import { resumable } from './stream/resume.ts'
 import { Session } from './stream/session.ts'
 import type { SessionContext } from './stream/session-context.ts'
+import { createClientWriter } from './translate/to.ts'
 import { createOpen, type OpenContext } from './upstream/open.ts'
 import type { PathBoundary } from './upstream/path-boundary.ts'
 import { isBodyRead, readEmptyBody, requestBody } from './upstream/request-body.ts'
@@ -72,7 +73,8 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   readonly id: string
   readonly req: IncomingMessage
   readonly res: ServerResponse
-  readonly writer: ClientWriter
+  /** Replaced when it comes in, by that of the format that the app chooses. */
+  writer: ClientWriter
   /** Aborted when nothing more is wanted for it: whatever works for it hangs on this. */
   readonly controller: Abort = new Abort()
   readonly startedAt: number = performance.now()
@@ -146,6 +148,8 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     onClientGone(this.req, this.res, this)
     try {
       if (!boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
+      const { to } = this.options
+      if (to) this.writer = createClientWriter(this.req, this.res, this.options, (thrown) => this.refuse(thrown))
       if (shares?.serve(this)) return
       this.admit()
       void this.alone()
@@ -194,6 +198,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   #openEarlyLater(): void {
     const { keepalive } = this.options
     if (!keepalive || keepalive.openAfterMs === 0 || this.req.method === 'HEAD') return
+    if (this.writer.format === 'json') return
     this.#earlyWatchdog = new Watchdog(keepalive.openAfterMs, () => {
       this.#earlyWatchdog?.stop()
       if (!this.isOver) this.session().openEarly()
@@ -217,9 +222,15 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     if (!this.#open) {
       const maySendAgain = opening.retry !== false || options.http2 !== false
       const body = requestBody(this.req, maySendAgain ? options.limits.bodyBytes : 0)
-      this.#open = createOpen(opening, { id: this.id, req: this.req, res: this.res, body })
+      const { id, req, res, wantsEvents } = this
+      this.#open = createOpen(opening, { id, req, res, body, wantsEvents })
     }
     return this.#open
+  }
+
+  /** Whether the client gets a format that is made of events, whatever it accepts. */
+  get wantsEvents(): boolean {
+    return this.writer.format !== 'event-stream'
   }
 
   /** See `SharingRequest`. */
@@ -280,7 +291,10 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   /** @param isEventStream as for HEAD, whose answer has the headers of a stream and no body */
   #relay(response: UpstreamResponse, isEventStream: boolean): void {
     debug('%s answered: %d', this.id, response.status)
-    const headers = isEventStream ? eventStreamHeaders(response.headers, this.writer.appHeaders) : response.headers
+    const variedBy = this.options.to && 'Accept'
+    const headers = isEventStream
+      ? eventStreamHeaders(response.headers, this.writer.appHeaders, variedBy)
+      : response.headers
     relay({ ...response, headers }, this.writer, {
       signal: this.controller,
       isBodyless: this.req.method === 'HEAD' || response.status === 204 || response.status === 304,
@@ -313,7 +327,9 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   }
 
   async #refuse(error: SseProxyError): Promise<void> {
-    if (this.#session) return this.#session.onFailed(error)
+    const session = this.#session
+    // One that is over has left the answer to this where nothing has left.
+    if (session && (!session.isOver || this.writer.isOpen)) return session.onFailed(error)
     if (this.isOver) return
     if (this.res.headersSent) {
       // What has left cannot be taken back.
@@ -345,7 +361,9 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   }
 
   #sendError(error: SseProxyError): void {
-    sendError(this.req, this.res, error, this.options)
+    // Only an EventSource can be told to come back.
+    const options: ResolvedOptions = this.wantsEvents ? { ...this.options, unavailable: 'status' } : this.options
+    sendError(this.req, this.res, error, options)
   }
 
   // It ends.

@@ -21,6 +21,7 @@ export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'isEnd',
   'onLost',
   'from',
+  'to',
   'http2',
   'fastLane',
   'onDisconnect',

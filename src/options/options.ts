@@ -379,6 +379,23 @@ export interface JsonSource<TReq = IncomingMessage> {
   toEvent?: ToEvent<TReq> | undefined
 }
 
+/** The formats that a client may get. */
+export type StreamFormat = 'event-stream' | 'ndjson' | 'json'
+
+/** Makes one value of all events of a stream, synchronously: an async function is refused at creation. */
+export type Collect<TReq = IncomingMessage> = (events: readonly StreamEvent[], req: TReq) => unknown
+
+/** The client's format. What is no event stream, errors and the answer to HEAD included, passes as it is. */
+export interface TargetFormat<TReq = IncomingMessage> {
+  /**
+   * Chooses for each request, synchronously: an async function is refused at creation. A request for which it throws or returns
+   * something else gets the app's error handling (500).
+   */
+  format: (req: TReq) => StreamFormat
+  /** For `'json'`: what the answer is. A throw, or what is not JSON, is 500. @defaultValue the list of events */
+  collect?: Collect<TReq> | undefined
+}
+
 type HpmOwned = 'target' | 'http2' | 'selfHandleResponse' | 'proxyTimeout' | 'timeout' | 'buffer'
 
 /** An upstream: a URL, or http-proxy-middleware's object form (for unix sockets and TLS files). */
@@ -476,6 +493,18 @@ export interface SseProxyOptions<
    * @see NdjsonSource @see JsonSource @defaultValue event streams
    */
   from?: 'ndjson' | NdjsonSource<TReq> | JsonSource<TReq> | undefined
+  /**
+   * The format that a client gets, where that is not always an event stream. `'ndjson'`: a line for each event, at once, of type
+   * `application/x-ndjson`: its data where that is JSON, its data as a JSON string otherwise; keepalives are empty lines. `'json'`:
+   * the whole stream as one answer when it has ended, with its length. One that is lost or incomplete is answered 502, and
+   * `ERR_SSE_PROXY_TOO_LARGE` (502) where its events are larger than `limits.bufferBytes`.
+   *
+   * Neither can tell a client to come back for more: a drain or `lifetimeMs` breaks lines off, and is 503 or 502 for `'json'`. The
+   * upstream is asked for events, and `Vary: Accept` is added. Hooks, limits, `resume`, `share` and metrics see events, none of
+   * which may be larger than `limits.eventBytes`. Cannot be used with `framing: 'bytes'`.
+   * @see TargetFormat @defaultValue event streams
+   */
+  to?: TargetFormat<TReq> | undefined
   /**
    * `false` sends every byte through Node's own HTTP parser and writer. Otherwise the plain chunks of an HTTP/1.1 upstream
    * bypass the parser, and an HTTP/1.1 client's are written to its connection. No byte of an event and no ending differs.

@@ -35,6 +35,7 @@ import { type ResolvedLimits, resolveLimits } from './resolve-limits.ts'
 import { type ResumePolicy, resolveResume } from './resolve-resume.ts'
 import { type ResolvedShare, resolveShare } from './resolve-share.ts'
 import { type ResolvedTimeouts, resolveTimeouts } from './resolve-timeouts.ts'
+import { type ResolvedTo, resolveTo } from './resolve-to.ts'
 import { type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
 
 /** The options as used. Groups have all their members; 0 and false mean off. */
@@ -58,6 +59,8 @@ export interface ResolvedOptions {
   readonly onLost: SseProxyOptions['onLost']
   /** Undefined for event streams. */
   readonly from: SourceFormat | undefined
+  /** Undefined where all clients get event streams. */
+  readonly to: ResolvedTo | undefined
   readonly http2: ResolvedHttp2 | false
   readonly fastLane: boolean
   /** The option `onDisconnect`: how long an upstream stream outlives its client; 0 ends it at once, Infinity lets it finish. */
@@ -120,6 +123,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
     isEnd: resolveIsEnd(options.isEnd, framing),
     onLost: resolveOnLost(options.onLost, framing),
     from: resolveFrom(options.from),
+    to: resolveTo(options.to, framing),
     http2: resolveHttp2(options.http2),
     fastLane: flag('fastLane', options.fastLane ?? DEFAULTS.fastLane),
     graceMs: resolveGrace(options.onDisconnect ?? DEFAULTS.onDisconnect),

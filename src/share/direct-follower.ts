@@ -110,7 +110,7 @@ export class DirectFollower implements EventFlow, Follower {
   }
 
   onFailed(error: StreamError): void {
-    this.#conclude(() => this.#session.abort(closeReasonOf(error)))
+    this.#conclude(() => this.#session.abort(closeReasonOf(error), error))
   }
 
   /** What came before the end leaves first. */

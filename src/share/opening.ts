@@ -16,6 +16,8 @@ export interface SharingRequest {
   readonly res: ServerResponse
   /** Whether nothing of its body is still to come, so that the upstream gets all of it although the client leaves. */
   readonly isSent: boolean
+  /** Whether its client gets a format that is made of events, whatever it accepts. */
+  readonly wantsEvents: boolean
   /** Whether its client has left, or has its whole answer. */
   readonly isOver: boolean
   /** Whose place of the limits it has; only known where clients are limited. */

@@ -155,10 +155,10 @@ function isOfUrlAlone(key: string, req: IncomingMessage): boolean {
 }
 
 /** What asks for a part, under a condition, with a body, or for something else, gets an answer of its own. */
-export function asksForStream({ headers }: IncomingMessage): boolean {
+export function asksForStream({ headers }: IncomingMessage, whateverItAccepts = false): boolean {
   if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined) return false
   if (headers.range !== undefined || Object.keys(headers).some((name) => name.startsWith('if-'))) return false
-  return /text\/event-stream|text\/\*|\*\/\*/i.test(headers.accept ?? '*/*')
+  return whateverItAccepts || /text\/event-stream|text\/\*|\*\/\*/i.test(headers.accept ?? '*/*')
 }
 
 // Those that are in every key, or in which no two answers differ: codings are the proxy's, and so is where to begin.

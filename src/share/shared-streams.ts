@@ -122,7 +122,7 @@ export class SharedStreams {
       else this.#joinFor(request, key)
       return true
     }
-    if (base === undefined || !(mayHaveBody(req.method) || asksForStream(req))) return false
+    if (base === undefined || !(mayHaveBody(req.method) || asksForStream(req, request.wantsEvents))) return false
     const key = this.#keys.full(base, req)
     if (this.#keys.isPrivate(key, performance.now())) return false
     this.#enter(request, { base, key })

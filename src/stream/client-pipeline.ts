@@ -28,7 +28,8 @@ export function createClientPipeline(session: Session, { body, delimited, ...sou
     {
       ...source,
       wholeEvents: options.framing === 'event',
-      failsOversize: false,
+      // Other formats are made of whole events.
+      failsOversize: writer.format !== 'event-stream',
       eventBytes: options.limits.eventBytes,
       stream: session.handle,
       client: writer,

@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import { chunkOf, type SharedBytes } from '../http-chunks.ts'
+import type { StreamFormat } from '../options/options.ts'
 import { watchClient } from '../tcp-keepalive.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
@@ -20,6 +21,8 @@ export interface WriterListener {
   onDrain(): void
   /** The client took nothing for as long as it may. */
   onStall(): void
+  /** More waits for the end of the stream than may. */
+  onOverflow?(): void
 }
 
 // Bun keeps the head until there is a body, unless `flushHeaders` is called, which writes the bytes that came.
@@ -70,6 +73,11 @@ export class ClientWriter {
       ? stream.destroyed || stream.closed
       : res.destroyed || res.closed || res.socket?.destroyed === true
     return gone || res.writableEnded || (res.headersSent && !this.#opened)
+  }
+
+  /** What becomes of an event stream. */
+  get format(): StreamFormat {
+    return 'event-stream'
   }
 
   /** Whether the client has its headers from here. */

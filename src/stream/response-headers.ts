@@ -44,21 +44,26 @@ const UNBUFFERED: Header = ['X-Accel-Buffering', 'no']
 /** Reads a header of the app's; names are lower case. */
 export type HeadersSet = Readonly<Record<string, number | string | string[] | undefined>>
 
-/** The upstream's headers as the client gets them, and those that keep caches and proxies from holding events up. */
-export function eventStreamHeaders(upstream: readonly Header[], app: HeadersSet): Header[] {
+/**
+ * The upstream's headers as the client gets them, and those that keep caches and proxies from holding events up.
+ * @param variedBy the name of a header on which the format depends
+ */
+export function eventStreamHeaders(upstream: readonly Header[], app: HeadersSet, variedBy?: string): Header[] {
   // A policy of two halves from two hands would allow what neither meant to.
   const appHasCors = Object.keys(app).some((name) => name.startsWith(CORS))
   const headers: Header[] = []
   let cacheControl = app['cache-control']
+  let vary: Header | undefined = variedBy === undefined ? undefined : ['Vary', mergeVary(app.vary, variedBy)]
   for (const header of upstream) {
     const name = header[0].toLowerCase()
     if (ABOUT_THE_BODY.has(name) || name === 'x-accel-buffering') continue
     if (name.startsWith(CORS) ? appHasCors : SECURITY.has(name) && app[name] !== undefined) continue
     if (name === 'cache-control') cacheControl = header[1]
-    else if (name === 'vary') headers.push([header[0], mergeVary(app.vary, header[1])])
+    else if (name === 'vary') vary = [header[0], mergeVary(vary?.[1] ?? app.vary, header[1])]
     else if (name === 'set-cookie') headers.push([header[0], [...list(app['set-cookie']), ...list(header[1])]])
     else headers.push(header)
   }
+  if (vary) headers.push(vary)
   headers.push(['Cache-Control', streamCacheControl(cacheControl)], UNBUFFERED)
   return headers
 }

@@ -59,6 +59,8 @@ export interface SessionContext {
   /** When the request came, as `performance.now()`. */
   readonly startedAt: number
   readonly observer: SessionObserver
+  /** Answers with an error, where nothing has left; the session is over by then. */
+  refuse(error: SseProxyError): void
   /** Told once; the client may have left long before. */
   onSessionOver(): void
 }

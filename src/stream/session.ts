@@ -4,7 +4,7 @@
 import { after } from '../abort.ts'
 import { asError, isThenable, promised, tell } from '../app-callback.ts'
 import { jittered } from '../backoff.ts'
-import { type CloseReason, closeReasonOf, type SseProxyError, StreamError } from '../errors.ts'
+import { AdmissionError, type CloseReason, closeReasonOf, type SseProxyError, StreamError } from '../errors.ts'
 import type { Progress } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent, serializeRetry } from '../events/event-text.ts'
@@ -146,7 +146,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
 
   onKeepalive(comment: Buffer): void {
     // A client that is behind has bytes on their way already.
-    if (this.context.writer.isBehind || this.isOver || this.#flow?.atBoundary === false) return
+    if (this.#isCollected || this.context.writer.isBehind || this.isOver || this.#flow?.atBoundary === false) return
     this.#write(comment)
     this.#meter.keptAlive()
   }
@@ -178,10 +178,11 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     const reason = closeReasonOf(error)
     // The loss of a shared stream is told once, for all who follow it; a head that cannot be sent is this client's own.
     const isTold = this.#flow?.isShared && error instanceof StreamError
-    if (isTold && reason === 'upstream-lost') return this.abort(reason)
+    if (isTold && reason === 'upstream-lost') return this.abort(reason, error)
     if (reason === 'upstream-lost') this.#sendLastEvent(error)
     // The app may have closed it.
     if (this.isOver) return
+    if (this.#isCollected) return this.abort(reason, error)
     // A handler that is told may try to write an apology into the stream, so it is over by then.
     this.#finish(reason, reason === 'slow-client' ? 'destroy' : 'break')
     this.#tellFailure(error)
@@ -203,6 +204,11 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   /** Backpressure has lasted for too long. */
   onStall(): void {
     this.onFailed(new StreamError('ERR_SSE_PROXY_SLOW_CLIENT'))
+  }
+
+  /** More is collected than may be. */
+  onOverflow(): void {
+    this.onFailed(new StreamError('ERR_SSE_PROXY_TOO_LARGE'))
   }
 
   /** Backpressure is over: the client has taken what waited for it. */
@@ -242,9 +248,19 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     this.#onBoundary()
   }
 
-  /** Breaks off what cannot be ended, or could not be in time; the error behind it has been told by others. */
-  abort(reason: CloseReason): void {
-    this.#finish(reason, 'break')
+  /**
+   * Breaks off what cannot be ended, or could not be in time; the error behind it has been told by others.
+   * @param error what a client gets that waits for one answer, of which nothing has left
+   */
+  abort(reason: CloseReason, error?: SseProxyError): void {
+    const isRefused = error !== undefined && this.#isCollected && !this.isOver
+    this.#finish(reason, isRefused ? 'leave' : 'break')
+    if (isRefused) this.context.refuse(error)
+  }
+
+  /** Whether the whole stream is one answer, which begins to leave when it has ended. */
+  get #isCollected(): boolean {
+    return this.context.writer.format === 'json'
   }
 
   /** The client is gone; its upstream goes on only where the app wants that. */
@@ -263,7 +279,11 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   /** Sets the head; it leaves with the first bytes, or is flushed. */
   #open(head: SessionHead): void {
     const { writer, options } = this.context
-    writer.openStream({ ...head, status: 200, headers: eventStreamHeaders(head.headers, writer.appHeaders) })
+    writer.openStream({
+      ...head,
+      status: 200,
+      headers: eventStreamHeaders(head.headers, writer.appHeaders, options.to && 'Accept'),
+    })
     writer.watch(options.timeouts.writeMs, this)
   }
 
@@ -343,8 +363,11 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     if (events) this.#write(events)
     const { ending } = outbox
     if (!ending || this.isOver) return
-    if (ending.preamble) this.#write(Buffer.from(ending.preamble))
-    this.#finish(ending.reason, ending.reason === 'drained' ? 'endConnection' : 'end')
+    const { reason, preamble } = ending
+    const tooEarly = this.context.writer.format === 'event-stream' ? undefined : earlyEnd(reason)
+    if (tooEarly) return this.abort(reason, tooEarly)
+    if (preamble) this.#write(Buffer.from(preamble))
+    this.#finish(reason, reason === 'drained' ? 'endConnection' : 'end')
   }
 
   /** The one ending: all that hangs on the stream is given back, then the observer hears of it, then the request. */
@@ -360,4 +383,10 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     observer.closed(this, this.#reason)
     this.context.onSessionOver()
   }
+}
+
+/** What an end with this reason is where no client can be told to come back for the rest; undefined where there is none. */
+function earlyEnd(reason: CloseReason): SseProxyError | undefined {
+  if (reason === 'drained') return new AdmissionError('ERR_SSE_PROXY_DRAINING')
+  return reason === 'expired' ? new StreamError('ERR_SSE_PROXY_INCOMPLETE') : undefined
 }

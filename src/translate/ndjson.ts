@@ -8,7 +8,7 @@ import { withoutMark } from '../events/bom.ts'
 import type { ToEvent } from '../options/options.ts'
 import { decodedBody } from '../stream/decode.ts'
 import { type BodySink, headerOf, type UpstreamBody, type UpstreamResponse } from '../upstream-response.ts'
-import { asEventStream } from './as-event-stream.ts'
+import { asType } from './as-type.ts'
 import { madeEvents } from './made-events.ts'
 
 const LF = 10
@@ -37,7 +37,7 @@ export function linesAsEvents(
     isDelimited: response.delimited,
     toEvents: toEvent && ((line) => madeEvents(line, toEvent, req)),
   })
-  return asEventStream(response, body)
+  return { ...asType(response, 'text/event-stream'), body }
 }
 
 interface LineBodyOptions {

@@ -23,7 +23,7 @@ import {
   type UpstreamBody,
   type UpstreamResponse,
 } from '../upstream-response.ts'
-import { asEventStream } from './as-event-stream.ts'
+import { asType } from './as-type.ts'
 import { eventOf, madeEvents } from './made-events.ts'
 
 const NOTHING = Buffer.alloc(0)
@@ -54,10 +54,11 @@ export interface PollOptions {
 /** A 200 of JSON as the beginning of a stream; any other answer, and one to another method than GET, as it is. */
 export function polled(response: UpstreamResponse, { req, again }: AskedFor, options: PollOptions): UpstreamResponse {
   if (!isJson(response)) return response
-  if (req.method === 'HEAD') return asEventStream(response, response.body)
+  const head = asType(response, 'text/event-stream')
+  if (req.method === 'HEAD') return head
   if (!again || !decodedBody(response)) return response
   const body = new Poller(response, again(), req, options)
-  return { ...asEventStream(response, body), delimited: true, isPolled: true }
+  return { ...head, body, delimited: true, isPolled: true }
 }
 
 /** One poller is one stream: each new value leaves as the events that are made of it. */

@@ -119,6 +119,7 @@ class Attempt implements TransportEvents {
       xfwd: context.xfwd,
       stripped: context.stripped,
       format: context.format,
+      wantsEvents: request.wantsEvents,
       lastEventId,
     })
     for (const [name, value] of Object.entries(inPlace)) {

@@ -26,6 +26,8 @@ export interface RequestFacts {
   readonly stripped: HeaderNames
   /** The upstream's format, see the option `from`. @defaultValue 'event-stream' */
   readonly format?: keyof typeof ACCEPT | undefined
+  /** Whether the client gets a format that is made of events, whatever it accepts. */
+  readonly wantsEvents?: boolean | undefined
   /** Set in place of the client's own Last-Event-ID. */
   readonly lastEventId?: string | undefined
 }
@@ -54,6 +56,7 @@ export function requestHeaders(client: ClientHeaders, facts: RequestFacts): Outg
   // An EventSource asks for events, which a plain endpoint may refuse as not acceptable.
   const asksForEvents = format === 'json' && headers.accept === 'text/event-stream'
   if ((takesAnything || asksForEvents) && (method === 'GET' || format === 'ndjson')) headers.accept = ACCEPT[format]
+  else if (facts.wantsEvents && format === 'event-stream') headers.accept = withEvents(incoming.accept)
 
   const lastEventId =
     facts.lastEventId === undefined
@@ -69,6 +72,12 @@ export function requestHeaders(client: ClientHeaders, facts: RequestFacts): Outg
     headers['x-forwarded-for'] = append(headers['x-forwarded-for'], facts.remoteAddress)
   }
   return headers
+}
+
+/** What the client accepts is made here, of events. */
+function withEvents(accept: string | undefined): string {
+  if (accept === undefined) return 'text/event-stream'
+  return /text\/event-stream/i.test(accept) ? accept : `text/event-stream, ${accept}`
 }
 
 function append(existing: OutgoingHttpHeaders[string], value: string): string {

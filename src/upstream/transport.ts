@@ -16,6 +16,8 @@ export interface ProxiedRequest {
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly body: RequestBody
+  /** Whether the client gets a format that is made of events, whatever it accepts. */
+  readonly wantsEvents?: boolean | undefined
 }
 
 /** An upstream that has been chosen. */

@@ -639,6 +639,7 @@ test('the defaults', () => {
     isEnd: undefined,
     onLost: undefined,
     from: undefined,
+    to: undefined,
     http2: false,
     fastLane: true,
     graceMs: 0,

@@ -205,6 +205,7 @@ class Visitor implements SharingRequest {
   readonly req: IncomingMessage
   readonly res = {} as ServerResponse
   readonly client = undefined
+  readonly wantsEvents = false
   readonly lastEventId: string
   isOver = false
   got: 'stream' | 'answer' | 'refusal' | undefined

@@ -109,6 +109,11 @@ export const callbacks = {
     ...{ ...hook, nonsense: 'broken' },
     options: (toEvent, { url }) => ({ from: { format: 'ndjson', toEvent }, target: `${url}/lines` }),
   },
+  'to.format': { ...asked, options: (format) => ({ to: { format } }) },
+  'to.collect': {
+    ...{ ...asked, nonsense: 'empty' },
+    options: (collect) => ({ to: { format: () => 'json', collect } }),
+  },
   onOpen: { ...hook, options: (onOpen) => ({ onOpen }) },
   onEnd: { ...hook, options: (onEnd) => ({ onEnd }) },
   onClose: { ...told, options: (onClose) => ({ onClose }) },
