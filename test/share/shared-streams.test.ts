@@ -31,6 +31,10 @@ interface Person {
   readonly tenant: number
   readonly path: number
   readonly id: number
+  /** GET where it is absent. */
+  readonly method?: 'GET' | 'POST' | 'DELETE'
+  /** Whether its whole body is there; it is where this is absent. */
+  readonly isSent?: boolean
 }
 
 type How = 'stream' | 'json' | 'large' | 'endless' | 'fail'
@@ -97,6 +101,54 @@ for (const ids of ['upstream', 'assign'] as const) {
   }
 }
 
+const chatter = fc.record({
+  token: small,
+  tenant: fc.constant(0),
+  path: small,
+  id: fc.integer({ min: 0, max: 2 }),
+  method: fc.constantFrom('GET' as const, 'GET' as const, 'POST' as const, 'POST' as const, 'DELETE' as const),
+  isSent: fc.boolean(),
+})
+const chatStep: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 2, arbitrary: step.filter((each) => each.do !== 'come') },
+  { weight: 1, arbitrary: chatter.map((who) => ({ do: 'come' as const, who })) },
+)
+
+for (const busy of ['refuse', 'join', 'replace'] as const) {
+  test(`streams that outlive their readers: one a key, nobody else's, and nothing is left when all is closed: busy '${busy}'`, async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(chatStep, { maxLength: 60 }), async (steps) => {
+        const world = new World('', {
+          key: ({ url, headers }) => `${headers.authorization} ${url}`,
+          open: ['POST'],
+          join: ['GET'],
+          stop: ['DELETE'],
+          busy,
+          lingerMs: Number.POSITIVE_INFINITY,
+          keepEndedMs: 60_000,
+          replay: { ids: 'assign', initial: 'all' },
+        })
+        for (const each of steps) {
+          world.take(each)
+          await turn()
+          world.checkOneEach()
+        }
+        world.check()
+
+        for (const visitor of world.visitors) visitor.leave()
+        await turn()
+        world.shares.close()
+        await turn()
+
+        assert.deepEqual(world.shares.stats, { streams: 0, clients: 0, unread: 0, kept: 0 })
+        assert.equal(world.admission.inside, 0)
+        for (const ask of world.asks) assert.ok(ask.isOver, 'an upstream is left')
+      }),
+      { seed: 20_261_127, numRuns: 400 },
+    )
+  })
+}
+
 const share: Share = { lingerMs: 0 }
 
 test('a crowd that asks for the same has one upstream, however many come and go before it answers', async () => {
@@ -127,6 +179,7 @@ class World {
   readonly vary: string
   readonly options: ResolvedOptions
   readonly shares: SharedStreams
+  readonly admission: Admission
   readonly visitors: Visitor[] = []
   readonly asks: Ask[] = []
 
@@ -149,12 +202,13 @@ class World {
       resumed() {},
       failed() {},
     }
+    this.admission = new Admission(options.limits)
     let ids = 0
     this.shares = new SharedStreams({
       options,
       share: options.share,
       observer,
-      admission: new Admission(options.limits),
+      admission: this.admission,
       moves: undefined,
       nextId: () => String(++ids),
     })
@@ -183,7 +237,19 @@ class World {
   come(who: Person): void {
     const visitor = new Visitor(this, who)
     this.visitors.push(visitor)
-    if (!this.shares.serve(visitor)) visitor.alone()
+    try {
+      if (!this.shares.serve(visitor)) visitor.alone()
+    } catch (error) {
+      visitor.refuse(error)
+    }
+  }
+
+  /** No key has two streams, and none has been opened by who may not. */
+  checkOneEach(): void {
+    const open = this.asks.filter(({ isOver, isShared }) => !isOver && isShared)
+    const keys = open.map(({ asker: { who } }) => `${who.token} ${who.path}`)
+    assert.equal(new Set(keys).size, keys.length)
+    for (const { asker } of this.asks) assert.equal(asker.who.method, 'POST')
   }
 
   /** What each has got was meant for one like it. */
@@ -220,11 +286,17 @@ class Visitor implements SharingRequest {
       authorization: `Bearer ${who.token}`,
       'x-tenant': String(who.tenant),
     }
+    this.isSent = who.isSent ?? true
     this.lastEventId = who.id > 0 ? String(who.id) : ''
-    this.req = { method: 'GET', url: `/${who.path}`, headers, rawHeaders: [] } as unknown as IncomingMessage
+    this.req = {
+      method: who.method ?? 'GET',
+      url: `/${who.path}`,
+      headers,
+      rawHeaders: [],
+    } as unknown as IncomingMessage
   }
 
-  readonly isSent = true
+  readonly isSent: boolean
 
   admit(): void {}
 
@@ -250,6 +322,7 @@ class Visitor implements SharingRequest {
       (response) => this.answer(response),
       (error) => this.refuse(error),
     )
+    this.world.asks[this.world.asks.length - 1]!.isShared = false
   }
 
   answer({ body }: UpstreamResponse): void {
@@ -320,6 +393,8 @@ class Ask implements UpstreamBody {
   readonly #reject: (error: Error) => void
   isAnswered = false
   isOver = false
+  /** Whether others may follow what it brings, as far as is known. */
+  isShared = true
   #sink: BodySink | undefined
   #early: ((sink: BodySink) => void)[] = []
 
@@ -342,6 +417,7 @@ class Ask implements UpstreamBody {
 
   answer(how: How): void {
     this.isAnswered = true
+    this.isShared &&= how === 'stream'
     if (how === 'fail') {
       this.isOver = true
       return this.#reject(new Error('refused'))
