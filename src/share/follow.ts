@@ -42,7 +42,8 @@ export function follow(
     hasGap ? { ...shown, headers: withGap(shown.headers, resumedAfterId) } : shown,
     flowOf(shared, session, position, transform),
   )
-  if (hasGap && !session.isOver) {
+  // One that is over may have passed to its end by now.
+  if (hasGap && (shared.isOver || !session.isOver)) {
     session.tell('share.onGap', () => onGap?.(session.handle, { requestedId, resumedAfterId }))
   }
 }

@@ -75,8 +75,9 @@ test('hooks of each client run over what is kept', async (t) => {
   assert.deepEqual([wordsOf(asker), wordsOf(reader)], [['one for first'], ['one for late']])
 })
 
-test('who comes late with an id that is not kept is told of the gap', async (t) => {
-  const room = await chats(t, { keepEndedMs })
+test('who comes late with an id that is not kept is told of the gap, and so is the app', async (t) => {
+  const gaps: unknown[] = []
+  const room = await chats(t, { keepEndedMs, onGap: (_stream, gap) => void gaps.push(gap) })
   const { asker, stream } = await answering(room)
   stream.end()
   await asker.whole()
@@ -86,6 +87,7 @@ test('who comes late with an id that is not kept is told of the gap', async (t) 
   await reader.whole()
   assert.deepEqual(wordsOf(reader), ['one'])
   assert.equal(headerOf(reader, 'last-event-id'), '')
+  assert.deepEqual(gaps, [{ requestedId: 'of another', resumedAfterId: '' }])
 })
 
 test("what is kept does not show the head that was its opener's alone", async (t) => {
