@@ -170,6 +170,7 @@ export class SharedStreams {
     const opening = key === undefined ? undefined : this.#openings.of(key)
     const kept = key === undefined || opening ? undefined : this.#ended.of(key)
     if (kept) return this.#followEnded(request, kept)
+    if (!opening && this.#context.admission.isDraining) throw new AdmissionError('ERR_SSE_PROXY_DRAINING')
     if (!opening) return request.nothing()
     request.admit(opening.place)
     this.#join(request, opening)

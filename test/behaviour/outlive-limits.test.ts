@@ -61,6 +61,8 @@ test('a drain ends the readers with a retry, and waits for the end of the answer
   assert.equal(await asker.ended(), 'clean')
   assert.match(asker.text, /retry: \d+\n\n$/)
   assert.equal((await room.front.open('/1')).status, 503)
+  // Another process may have what this one has not, so that a browser is not to stop here.
+  assert.equal((await room.front.open('/quiet')).status, 503)
   unread.stream.end()
   // Another proxy that begins to drain now, and looks as often whether all are over, is drained later.
   const clock = await chats(t)
