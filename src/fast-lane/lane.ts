@@ -19,6 +19,8 @@ export interface LaneOwner {
   readonly parsedBytes: number
 }
 
+const NOTHING = Buffer.alloc(0)
+const ALL_TAKEN = { data: NOTHING, rest: NOTHING }
 const HEAD_END = Buffer.from('\r\n\r\n')
 const CR = 13
 const LF = 10
@@ -117,7 +119,8 @@ export class ChunkLane {
       return this.#parse(joined([...(sink?.releaseChunks?.() ?? []), read]))
     }
     const back = sink.takesChunks && sink.onChunks ? sink.onChunks(read) : [read]
-    const { data, rest } = takeData(joined(back))
+    // Where the sink has taken all there is nothing to look at, and that is nearly every read.
+    const { data, rest } = back.length > 0 ? takeData(joined(back)) : ALL_TAKEN
     if (data.length > 0) this.#owner.sink?.onData(data)
     if (rest.length === 0) {
       this.#parsed = undefined
