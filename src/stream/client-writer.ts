@@ -38,7 +38,8 @@ export class ClientWriter {
   #writeMs = 0
   // Undefined before `watch`. Replaced at the end, when only the last bytes are waited for.
   #listener: WriterListener | undefined
-  // Runs while the client leaves something waiting; cleared by 'drain', and by the end of the response.
+  // Runs while the client leaves something waiting, and for a part of `writeMs` at most behind that; cleared by the end of the
+  // response.
   #stallWatchdog: Watchdog | undefined
   // What had been taken when that wait began, and how much of the write under way had not: any change is progress.
   #takenBytes = 0
@@ -271,7 +272,6 @@ export class ClientWriter {
 
   #drained(): void {
     this.#isBehind = false
-    this.stopWaiting()
     this.#listener?.onDrain()
   }
 
@@ -281,14 +281,22 @@ export class ClientWriter {
     this.#stallWatchdog = undefined
   }
 
+  /** Most waits are over at once and come again, so that one watchdog lasts for many of them. */
   #guardStall(): void {
     if (this.#stallWatchdog || this.#writeMs === 0) return
     this.#hasTaken()
-    this.#stallWatchdog = new Watchdog(this.#writeMs, () => {
-      if (this.#hasTaken()) return
+    const stalled = () => {
       this.stopWaiting()
       this.#listener?.onStall()
-    })
+    }
+    this.#stallWatchdog = new Watchdog(this.#writeMs, stalled, () => this.#isTaking())
+  }
+
+  /** Whether the client goes on with what waits for it. Where nothing does, the wait is over. */
+  #isTaking(): boolean {
+    if (this.waitingBytes > 0) return this.#hasTaken()
+    this.stopWaiting()
+    return true
   }
 
   /** Whether the client has taken anything since this was asked last. */

@@ -84,23 +84,28 @@ for (const host of hostsByProtocol) {
     assert.equal(slow.ending, undefined)
   })
 
-  test(`a stream that is merely quiet is not taken for a slow client (${host})`, async (t) => {
-    const { upstream, front } = await proxied(t, { timeouts: { writeMs: 30 }, keepalive: false }, { host })
-    const client = front.request()
-    const stream = (await upstream.next()).stream()
-    stream.send({ data: 'before' })
-    await client.waitFor('before')
+  for (const [kind, before] of [
+    ['merely quiet', 'before'],
+    ['quiet behind more than its client could take at once', 'x'.repeat(8 * megabyte)],
+  ] as const) {
+    test(`a stream that is ${kind} is not taken for a slow client (${host})`, async (t) => {
+      const { upstream, front } = await proxied(t, { timeouts: { writeMs: 160 }, keepalive: false }, { host })
+      const client = front.request()
+      const stream = (await upstream.next()).stream()
+      stream.send({ data: before })
+      await client.waitFor(`${before}\n\n`)
 
-    // Another stream that idles out says that several times writeMs have passed.
-    const clock = await proxied(t, { timeouts: { idleMs: 150 } }, { host })
-    const other = clock.front.request()
-    const otherExchange = await clock.upstream.next()
-    otherExchange.stream()
-    await other.ended()
-    stream.send({ data: 'after' })
+      // Another stream that idles out says that several times writeMs have passed.
+      const clock = await proxied(t, { timeouts: { idleMs: 800 } }, { host })
+      const other = clock.front.request()
+      const otherExchange = await clock.upstream.next()
+      otherExchange.stream()
+      await other.ended()
+      stream.send({ data: 'after' })
 
-    await client.waitFor('after')
-  })
+      await client.waitFor('after')
+    })
+  }
 }
 
 test('a client that reads on all the time is not let go in the middle of an event that takes it longer than writeMs', async (t) => {
