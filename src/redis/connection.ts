@@ -86,5 +86,5 @@ export function answered<T>(promise: Promise<T>, ms: number): Promise<T> {
 }
 
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  return error instanceof Error ? error.message || error.name : String(error)
 }

@@ -90,9 +90,16 @@ type Listener = (message: Buffer, channel: Buffer) => void
 interface NodeRedisCluster {
   readonly isOpen: boolean
   readonly isReady?: boolean
-  readonly masters: readonly object[]
-  nodeClient(node: object): Promise<NodeRedis>
+  readonly masters: readonly NodeRedisServer[]
+  /** Of the client's own, without which it works as well. */
+  readonly _slots?: { rediscover?(start: NodeRedis): Promise<unknown> }
+  nodeClient(node: NodeRedisServer): Promise<NodeRedis>
   sendCommand(key: string, isReadonly: boolean, command: readonly Argument[], options: object): Promise<unknown>
+}
+
+interface NodeRedisServer {
+  /** Undefined until it was needed. */
+  readonly client?: NodeRedis
 }
 
 interface NodeRedisSentinel {
@@ -138,10 +145,24 @@ function nodeRedisCluster(client: NodeRedisCluster): Redis {
     isCluster: true,
     space: '',
     isReady: () => client.isReady ?? client.isOpen,
-    send: (key, command) => client.sendCommand(key, false, command, { ...BUFFERS }),
+    send: (key, command) =>
+      client.sendCommand(key, false, command, { ...BUFFERS }).catch(async (error) => {
+        await lookForServers(client)
+        throw error
+      }),
     // A message reaches the subscribers of all servers, whichever it was published on.
-    subscriber: async (events) => nodeRedisSubscriber(await client.nodeClient(oneOf(client.masters)), events),
+    async subscriber(events) {
+      const servers = client.masters.filter((server) => server.client?.isReady !== false)
+      return nodeRedisSubscriber(await client.nodeClient(oneOf(servers)), events)
+    },
   }
+}
+
+/** Version 5 keeps to a server that has gone, unless another one says so: it does not hear of the replica that has taken over. */
+async function lookForServers({ masters, _slots }: NodeRedisCluster): Promise<void> {
+  const clients = masters.flatMap(({ client = [] }) => client)
+  const ready = clients.find(({ isReady }) => isReady)
+  if (ready && clients.some(({ isReady }) => !isReady)) await _slots?.rediscover?.(ready).catch(() => {})
 }
 
 function nodeRedisSentinel(client: NodeRedisSentinel): Redis {

@@ -1,318 +1,198 @@
-// A store whose server dies, stands still, fails over, forgets, or is cut off; with each client.
+// A store whose server dies, stands still, forgets, or is cut off; with each client.
 import assert from 'node:assert/strict'
 import { after, before, describe, type TestContext, test } from 'node:test'
 import { type RedisStoreOptions, redisStore } from '../../src/redis/redis-store.ts'
-import type { Doorbell, Position, ShareStore, StoredEntry } from '../../src/share/store.ts'
-import { type ClientKind, type ConnectedClient, redisClients } from '../support/redis-clients.ts'
+import { type ClientKind, redisClients } from '../support/redis-clients.ts'
 import { startRedisRelay } from '../support/redis-relay.ts'
-import { eventually, noRedis, noSentinel, RedisCluster, RedisSentinel, RedisServer } from '../support/redis-server.ts'
+import { noRedis, RedisServer } from '../support/redis-server.ts'
+import { append, Bell, KEEP_MS, storeOf, taken, type WatchedStore } from '../support/redis-store.ts'
 import { until } from '../support/waiting.ts'
 
-const KEEP_MS = 60_000
+// Most of their time is spent waiting.
+describe('a store', { concurrency: true, skip: noRedis }, () => {
+  for (const kind of redisClients) {
+    describe(`with ${kind.name}`, { concurrency: 1 }, () => {
+      let server: RedisServer
+      before(async () => {
+        server = await RedisServer.start()
+      })
+      after(() => server.end())
 
-for (const kind of redisClients) {
-  describe(`with ${kind.name}`, { skip: noRedis }, () => {
-    let server: RedisServer
-    before(async () => {
-      server = await RedisServer.start()
+      test('a server that is killed is told, calls fail at once, and all is as before when it is back without data', async (t) => {
+        const store = await storeOn(t, kind, server.port)
+        const bell = new Bell()
+        await store.beat('a', KEEP_MS)
+        await store.follow('kkey', 'a', bell)
+        await store.takePlace('client', 'a', '1', 1)
+        const fence = await taken(store, 'kkey', 0)
+        await until(() => bell.entries.length === 1, 'the head')
+
+        await server.kill()
+        await until(() => store.isUp === false, 'the store to be down')
+        const began = performance.now()
+        await assert.rejects(append(store, 'kkey', { fence, seq: 0 }, '1'), /^Error: Redis: /)
+        await assert.rejects(store.follow('other', 'a', bell), /^Error: Redis: /)
+        await assert.rejects(store.read('kkey', undefined, 1000), /^Error: Redis: /)
+        assert.ok(performance.now() - began < 1000, 'nothing should have been waited for')
+        await server.start()
+
+        await until(() => store.isUp === true, 'the store to be up')
+        assert.ok(bell.changes > 0, 'who follows should be told that something may have been missed')
+        assert.deepEqual(await store.look(['kkey']), [undefined])
+        assert.deepEqual(await store.followers('kkey'), [], 'the server has forgotten the node')
+        await store.beat('a', KEEP_MS)
+        assert.deepEqual(await store.followers('kkey'), ['a'])
+        assert.equal(await store.takePlace('client', 'a', '2', 1), false, 'the place should be taken still')
+        assert.ok((await taken(store, 'kkey', 0)) > fence)
+        await until(() => bell.entries.length === 2, 'the doorbell to ring again')
+      })
+
+      test('a server that stands still is told, and no call waits longer than its bound', async (t) => {
+        const store = await storeOn(t, kind, server.port)
+        const fence = await taken(store, 'still', 0)
+
+        server.signal('SIGSTOP')
+        const began = performance.now()
+        await assert.rejects(append(store, 'still', { fence, seq: 0 }, '1'), /no answer for 2000 ms/)
+        const took = performance.now() - began
+        await until(() => store.isUp === false, 'the store to be down')
+        server.signal('SIGCONT')
+
+        assert.ok(took > 1500 && took < 6000, `${took} ms`)
+        await until(() => store.isUp === true, 'the store to be up')
+        const [state] = await store.look(['still'])
+        assert.equal(state?.last.fence, fence)
+      })
+
+      test('what a server that does not read would have to be sent is bounded', async (t) => {
+        const store = await storeOn(t, kind, server.port)
+        const fence = await taken(store, 'bounded', 0)
+        server.signal('SIGSTOP')
+        t.after(() => server.signal('SIGCONT'))
+
+        const large = 'x'.repeat(8_000_000)
+        const additions = Array.from({ length: 12 }, () => append(store, 'bounded', { fence, seq: 0 }, large))
+        const failures = (await Promise.allSettled(additions)).map((settled) =>
+          settled.status === 'rejected' ? `${settled.reason}` : 'added',
+        )
+
+        assert.equal(failures.filter((failure) => /too much has not been answered/.test(failure)).length, 4)
+        assert.ok(!failures.includes('added'))
+      })
+
+      test('a connection over which no message comes any more is found, and replaced', async (t) => {
+        const relay = await startRedisRelay(t, server.port)
+        const store = await storeOn(t, kind, relay.port, { leaseMs: 300 })
+        const bell = new Bell()
+        await store.beat('a', KEEP_MS)
+        await store.follow('silent', 'a', bell)
+        const fence = await taken(store, 'silent', 0)
+        await until(() => bell.entries.length === 1, 'the head')
+
+        relay.freeze('subscribers')
+        await append(store, 'silent', { fence, seq: 0 }, '1')
+        await until(() => store.isUp === false, 'the store to be down')
+        await until(() => store.isUp === true, 'the store to be up')
+        await append(store, 'silent', { fence, seq: 1 }, '2')
+
+        await until(() => bell.entries.length === 2, 'the doorbell to ring over another connection')
+        assert.deepEqual(bell.entries.at(-1), { position: { fence, seq: 2 }, bytes: Buffer.from('2') })
+        assert.ok(bell.changes > 0, 'who follows should be told that something may have been missed')
+      })
+
+      test('a connection that the server ends is replaced at once', async (t) => {
+        const store = await storeOn(t, kind, server.port)
+        const bell = new Bell()
+        await store.follow('ended', 'a', bell)
+        const fence = await taken(store, 'ended', 0)
+        await until(() => bell.entries.length === 1, 'the head')
+
+        await server.cli('CLIENT', 'KILL', 'TYPE', 'pubsub')
+        await until(() => store.isUp === false, 'the store to be down')
+        await until(() => store.isUp === true, 'the store to be up')
+        await append(store, 'ended', { fence, seq: 0 }, '1')
+
+        await until(() => bell.entries.length === 2, 'the doorbell to ring again')
+      })
+
+      test('a node that is cut off from the server is told so, and goes on when it is joined again', async (t) => {
+        const relay = await startRedisRelay(t, server.port)
+        const cutOff = await storeOn(t, kind, relay.port, { leaseMs: 300 })
+        const other = await storeOn(t, kind, server.port)
+        const fence = await taken(cutOff, 'parted', 0)
+
+        relay.part()
+        const late = append(cutOff, 'parted', { fence, seq: 0 }, 'late').catch(() => {})
+        await until(() => cutOff.isUp === false, 'the store to be down')
+        await late
+        const next = await taken(other, 'parted', fence)
+        relay.join()
+
+        await until(() => cutOff.isUp === true, 'the store to be up')
+        const added = await append(cutOff, 'parted', { fence, seq: 0 }, 'zombie')
+        assert.ok(added.isRefused)
+        const { entries } = await other.read('parted', undefined, 1000)
+        assert.deepEqual(
+          entries.map(({ position }) => position),
+          [
+            { fence, seq: 0 },
+            { fence: next, seq: 0 },
+          ],
+        )
+      })
+
+      test('a server that takes no writes is down, although it passes messages on', async (t) => {
+        const store = await storeOn(t, kind, server.port, { leaseMs: 300 })
+        t.after(() => server.cli('REPLICAOF', 'NO', 'ONE'))
+
+        await server.cli('REPLICAOF', '127.0.0.1', '1')
+        await assert.rejects(taken(store, 'readonly', 0), /Redis: READONLY/)
+        await until(() => store.isUp === false, 'the store to be down')
+        await server.cli('REPLICAOF', 'NO', 'ONE')
+
+        await until(() => store.isUp === true, 'the store to be up')
+      })
+
+      test('a server that has forgotten the scripts is told them again', async (t) => {
+        const store = await storeOn(t, kind, server.port)
+        const fence = await taken(store, 'script', 0)
+
+        await server.cli('SCRIPT', 'FLUSH')
+
+        assert.equal((await append(store, 'script', { fence, seq: 0 }, '1')).isRefused, false)
+        await server.cli('SCRIPT', 'FLUSH')
+        assert.equal(await store.takePlace('script', 'a', '1', 1), true)
+      })
     })
-    after(() => server.end())
 
-    test('a server that is killed is told, calls fail at once, and all is as before when it is back without data', async (t) => {
-      const store = await storeOn(t, kind, server.port)
-      const bell = new Bell()
-      await store.beat('a', KEEP_MS)
-      await store.follow('kkey', 'a', bell)
-      await store.takePlace('client', 'a', '1', 1)
-      const fence = await taken(store, 'kkey', 0)
-      await until(() => bell.entries.length === 1, 'the head')
-
-      await server.kill()
-      await until(() => !store.isUp, 'the store to be down')
-      const began = performance.now()
-      await assert.rejects(append(store, 'kkey', { fence, seq: 0 }, '1'), /^Error: Redis: /)
-      await assert.rejects(store.follow('other', 'a', bell), /^Error: Redis: /)
-      await assert.rejects(store.read('kkey', undefined, 1000), /^Error: Redis: /)
-      assert.ok(performance.now() - began < 1000, 'nothing should have been waited for')
-      await server.start()
-
-      await until(() => store.isUp === true, 'the store to be up')
-      assert.ok(bell.changes > 0, 'who follows should be told that something may have been missed')
-      assert.deepEqual(await store.look(['kkey']), [undefined])
-      assert.deepEqual(await store.followers('kkey'), [], 'the server has forgotten the node')
-      await store.beat('a', KEEP_MS)
-      assert.deepEqual(await store.followers('kkey'), ['a'])
-      assert.equal(await store.takePlace('client', 'a', '2', 1), false, 'the place should be taken still')
-      assert.ok((await taken(store, 'kkey', 0)) > fence)
-      await until(() => bell.entries.length === 2, 'the doorbell to ring again')
-    })
-
-    test('a server that stands still is told, and no call waits longer than its bound', async (t) => {
-      const store = await storeOn(t, kind, server.port)
-      const fence = await taken(store, 'still', 0)
-
-      server.signal('SIGSTOP')
-      const began = performance.now()
-      await assert.rejects(append(store, 'still', { fence, seq: 0 }, '1'), /no answer for 2000 ms/)
-      const took = performance.now() - began
-      await until(() => !store.isUp, 'the store to be down')
-      server.signal('SIGCONT')
-
-      assert.ok(took > 1500 && took < 6000, `${took} ms`)
-      await until(() => store.isUp === true, 'the store to be up')
-      const [state] = await store.look(['still'])
-      assert.equal(state?.last.fence, fence)
-    })
-
-    test('what a server that does not read would have to be sent is bounded', async (t) => {
-      const store = await storeOn(t, kind, server.port)
-      const fence = await taken(store, 'bounded', 0)
-      server.signal('SIGSTOP')
-      t.after(() => server.signal('SIGCONT'))
-
-      const large = 'x'.repeat(8_000_000)
-      const additions = Array.from({ length: 12 }, () => append(store, 'bounded', { fence, seq: 0 }, large))
-      const failures = (await Promise.allSettled(additions)).map((settled) =>
-        settled.status === 'rejected' ? `${settled.reason}` : 'added',
-      )
-
-      assert.equal(failures.filter((failure) => /too much has not been answered/.test(failure)).length, 4)
-      assert.ok(!failures.includes('added'))
-    })
-
-    test('a connection over which no message comes any more is found, and replaced', async (t) => {
+    test(`a client of ${kind.name} that is about to connect is waited for, before the store is said to be away`, {
+      skip: noRedis,
+    }, async (t) => {
+      const server = await RedisServer.start()
+      t.after(() => server.end())
       const relay = await startRedisRelay(t, server.port)
-      const store = await storeOn(t, kind, relay.port, { leaseMs: 300 })
-      const bell = new Bell()
-      await store.beat('a', KEEP_MS)
-      await store.follow('silent', 'a', bell)
-      const fence = await taken(store, 'silent', 0)
-      await until(() => bell.entries.length === 1, 'the head')
+      const { client, close } = await kind.one(relay.port)
+      relay.reset()
+      const store = redisStore({ client })
+      const told: boolean[] = []
 
-      relay.freeze('subscribers')
-      await append(store, 'silent', { fence, seq: 0 }, '1')
-      await until(() => !store.isUp, 'the store to be down')
-      await until(() => store.isUp === true, 'the store to be up')
-      await append(store, 'silent', { fence, seq: 1 }, '2')
+      const unwatch = store.watch((isUp) => told.push(isUp))
 
-      await until(() => bell.entries.length === 2, 'the doorbell to ring over another connection')
-      assert.deepEqual(bell.entries.at(-1), { position: { fence, seq: 2 }, bytes: Buffer.from('2') })
-      assert.ok(bell.changes > 0, 'who follows should be told that something may have been missed')
+      t.after(async () => {
+        unwatch()
+        await close()
+      })
+      await until(() => told.length > 0, 'the store to know whether it is up')
+      assert.deepEqual(told, [true])
     })
-
-    test('a connection that the server ends is replaced at once', async (t) => {
-      const store = await storeOn(t, kind, server.port)
-      const bell = new Bell()
-      await store.follow('ended', 'a', bell)
-      const fence = await taken(store, 'ended', 0)
-      await until(() => bell.entries.length === 1, 'the head')
-
-      await server.cli('CLIENT', 'KILL', 'TYPE', 'pubsub')
-      await until(() => !store.isUp, 'the store to be down')
-      await until(() => store.isUp === true, 'the store to be up')
-      await append(store, 'ended', { fence, seq: 0 }, '1')
-
-      await until(() => bell.entries.length === 2, 'the doorbell to ring again')
-    })
-
-    test('a node that is cut off from the server is told so, and goes on when it is joined again', async (t) => {
-      const relay = await startRedisRelay(t, server.port)
-      const cutOff = await storeOn(t, kind, relay.port, { leaseMs: 300 })
-      const other = await storeOn(t, kind, server.port)
-      const fence = await taken(cutOff, 'parted', 0)
-
-      relay.part()
-      const late = append(cutOff, 'parted', { fence, seq: 0 }, 'late').catch(() => {})
-      await until(() => !cutOff.isUp, 'the store to be down')
-      await late
-      const next = await taken(other, 'parted', fence)
-      relay.join()
-
-      await until(() => cutOff.isUp === true, 'the store to be up')
-      const added = await append(cutOff, 'parted', { fence, seq: 0 }, 'zombie')
-      assert.ok(added.isRefused)
-      const { entries } = await other.read('parted', undefined, 1000)
-      assert.deepEqual(
-        entries.map(({ position }) => position),
-        [
-          { fence, seq: 0 },
-          { fence: next, seq: 0 },
-        ],
-      )
-    })
-
-    test('a server that takes no writes is down, although it passes messages on', async (t) => {
-      const store = await storeOn(t, kind, server.port, { leaseMs: 300 })
-      t.after(() => server.cli('REPLICAOF', 'NO', 'ONE'))
-
-      await server.cli('REPLICAOF', '127.0.0.1', '1')
-      await assert.rejects(taken(store, 'readonly', 0), /Redis: READONLY/)
-      await until(() => !store.isUp, 'the store to be down')
-      await server.cli('REPLICAOF', 'NO', 'ONE')
-
-      await until(() => store.isUp === true, 'the store to be up')
-    })
-
-    test('a server that has forgotten the scripts is told them again', async (t) => {
-      const store = await storeOn(t, kind, server.port)
-      const fence = await taken(store, 'script', 0)
-
-      await server.cli('SCRIPT', 'FLUSH')
-
-      assert.equal((await append(store, 'script', { fence, seq: 0 }, '1')).isRefused, false)
-      await server.cli('SCRIPT', 'FLUSH')
-      assert.equal(await store.takePlace('script', 'a', '1', 1), true)
-    })
-  })
-
-  test(`a client of ${kind.name} that is about to connect is waited for, before the store is said to be away`, {
-    skip: noRedis,
-  }, async (t) => {
-    const server = await RedisServer.start()
-    t.after(() => server.end())
-    const relay = await startRedisRelay(t, server.port)
-    const { client, close } = await kind.one(relay.port)
-    relay.reset()
-    const store = redisStore({ client })
-    const told: boolean[] = []
-
-    const unwatch = store.watch((isUp) => told.push(isUp))
-
-    t.after(async () => {
-      unwatch()
-      await close()
-    })
-    await until(() => told.length > 0, 'the store to know whether it is up')
-    assert.deepEqual(told, [true])
-  })
-
-  describe(`with ${kind.name} and a sentinel`, { skip: noSentinel }, () => {
-    test('a failover is told, and the store goes on with the new primary', async (t) => {
-      const sentinel = await RedisSentinel.watching()
-      t.after(() => sentinel.end())
-      const store = await storeOf(t, await kind.sentinel(sentinel.port, sentinel.name), { leaseMs: 500 })
-      const bell = new Bell()
-      await store.beat('a', KEEP_MS)
-      await store.follow('failover', 'a', bell)
-      const fence = await taken(store, 'failover', 0)
-      await until(() => bell.entries.length === 1, 'the head')
-      await eventually(
-        async () => (await sentinel.replica.cli('KEYS', '*failover*')).includes('log'),
-        'the log to be replicated',
-      )
-
-      await sentinel.primary.kill()
-      await until(() => !store.isUp, 'the store to be down')
-      await until(() => store.isUp === true, 'the store to be up', 40_000)
-      await eventually(async () => {
-        const added = await append(store, 'failover', { fence, seq: 0 }, '1').catch(() => undefined)
-        return added !== undefined
-      }, 'the new primary to take writes')
-
-      await until(() => bell.entries.length >= 2, 'the doorbell to ring again')
-      const { entries } = await store.read('failover', undefined, 1000)
-      assert.deepEqual(
-        entries.map(({ position }) => position),
-        [
-          { fence, seq: 0 },
-          { fence, seq: 1 },
-        ],
-      )
-    })
-  })
-
-  describe(`with ${kind.name} in a cluster`, { skip: noRedis }, () => {
-    test('a server that is killed and started again is told, and the store goes on', async (t) => {
-      const cluster = await RedisCluster.start()
-      t.after(() => cluster.end())
-      const store = await storeOf(t, await kind.cluster(cluster.ports), { leaseMs: 300 })
-      const bells = await Promise.all(
-        Array.from({ length: 12 }, async (_, i) => {
-          const bell = new Bell()
-          await store.follow(`cluster-${i}`, 'a', bell)
-          return bell
-        }),
-      )
-
-      // The one that has the nodes.
-      const holder = await holderOf(cluster, 'nodes')
-      await holder.kill()
-      await until(() => !store.isUp, 'the store to be down')
-      await holder.start()
-      await until(() => store.isUp === true, 'the store to be up', 40_000)
-
-      for (const [i, bell] of bells.entries()) {
-        await eventually(async () => {
-          const claim = { node: 'a', replaces: 0, head: Buffer.from('head'), keepMs: KEEP_MS }
-          return await store.take(`cluster-${i}`, claim).then(
-            () => true,
-            () => false,
-          )
-        }, 'the key to be taken')
-        await until(() => bell.entries.length === 1, 'its doorbell to ring')
-      }
-    })
-  })
-}
-
-/** A store that knows whether it is up. */
-type Watched = ShareStore & { readonly isUp: boolean | undefined }
+  }
+})
 
 async function storeOn(
   t: TestContext,
   kind: ClientKind,
   port: number,
   options: Partial<RedisStoreOptions> = {},
-): Promise<Watched> {
+): Promise<WatchedStore> {
   return await storeOf(t, await kind.one(port), options)
-}
-
-async function storeOf(
-  t: TestContext,
-  { client, close }: ConnectedClient,
-  options: Partial<RedisStoreOptions> = {},
-): Promise<Watched> {
-  const store = redisStore({ ...options, client })
-  let isUp: boolean | undefined
-  const unwatch = store.watch((now) => {
-    isUp = now
-  })
-  t.after(async () => {
-    unwatch()
-    await close()
-  })
-  const watched = Object.defineProperty(store, 'isUp', { get: () => isUp }) as Watched
-  await until(() => watched.isUp === true, 'the store to be up')
-  return watched
-}
-
-class Bell implements Doorbell {
-  readonly entries: StoredEntry[] = []
-  changes = 0
-
-  onEntries(entries: readonly StoredEntry[]): void {
-    this.entries.push(...entries)
-  }
-
-  onChanged(): void {
-    this.changes++
-  }
-}
-
-async function taken(store: ShareStore, key: string, replaces: number): Promise<number> {
-  const claim = await store.take(key, { node: 'a', replaces, head: Buffer.from('head'), keepMs: KEEP_MS })
-  assert.ok(!claim.isRefused)
-  return claim.fence
-}
-
-function append(store: ShareStore, key: string, behind: Position, text: string): ReturnType<ShareStore['append']> {
-  const entries = [{ position: { fence: behind.fence, seq: behind.seq + 1 }, bytes: Buffer.from(text) }]
-  return store.append(key, { after: behind, entries, keepFrom: { fence: 1, seq: 0 }, keepMs: KEEP_MS })
-}
-
-async function holderOf({ servers }: RedisCluster, tag: string): Promise<RedisServer> {
-  const slot = Number(await servers[0]?.cli('CLUSTER', 'KEYSLOT', tag))
-  const holder = servers[Math.floor((slot * servers.length) / 16_384)]
-  if (!holder) throw new Error(`no server has slot ${slot}`)
-  return holder
 }

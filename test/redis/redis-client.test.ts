@@ -6,6 +6,7 @@ import { createClient, createClientPool, createCluster } from 'redis-6'
 import { type RedisStoreOptions, redisStore } from '../../src/redis/redis-store.ts'
 import { redisClients } from '../support/redis-clients.ts'
 import { noRedis, RedisServer } from '../support/redis-server.ts'
+import { storeOf } from '../support/redis-store.ts'
 import { until } from '../support/waiting.ts'
 
 const anything: unknown[] = [
@@ -163,19 +164,10 @@ for (const [what, answer] of rubbish) {
 
 test('whatever is published on the channel of a key is a ring at most', { skip: noRedis }, async (t) => {
   const server = await RedisServer.start()
+  t.after(() => server.end())
   const connected = await redisClients[1]?.one(server.port)
   assert.ok(connected)
-  const store = redisStore({ client: connected.client })
-  let isUp = false
-  const unwatch = store.watch((now) => {
-    isUp = now
-  })
-  t.after(async () => {
-    unwatch()
-    await connected.close()
-    await server.end()
-  })
-  await until(() => isUp, 'the store to be up')
+  const store = await storeOf(t, connected)
   let entries = 0
   let changes = 0
   const doorbell = { onEntries: () => entries++, onChanged: () => changes++ }

@@ -2,12 +2,10 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, type TestContext, test } from 'node:test'
 import { redisStore } from '../../src/redis/redis-store.ts'
-import type { Doorbell, Position, ShareStore, StoredEntry } from '../../src/share/store.ts'
 import { redisClients } from '../support/redis-clients.ts'
 import { eventually, noRedis, RedisServer } from '../support/redis-server.ts'
+import { append, Bell, KEEP_MS, storeOf, taken, type WatchedStore } from '../support/redis-store.ts'
 import { until } from '../support/waiting.ts'
-
-const KEEP_MS = 60_000
 
 for (const kind of redisClients) {
   describe(`with ${kind.name}`, { skip: noRedis }, () => {
@@ -20,20 +18,8 @@ for (const kind of redisClients) {
     const database = kind.name === 'ioredis 6' ? '3' : '0'
     const cli = (...command: string[]) => server.cli('-n', database, ...command)
 
-    async function storeFor(t: TestContext): Promise<ShareStore> {
-      const { client, close } = await kind.one(server.port)
-      const store = redisStore({ client, secret: 'a-secret' })
-      let isUp = false
-      const unwatch = store.watch((now) => {
-        isUp = now
-      })
-      t.after(async () => {
-        unwatch()
-        await close()
-      })
-      await until(() => isUp, 'the store to be up')
-      return store
-    }
+    const storeFor = async (t: TestContext): Promise<WatchedStore> =>
+      await storeOf(t, await kind.one(server.port), { secret: 'a-secret' })
 
     test('what clients are limited by, and the secret, are in no command and no key', async (t) => {
       const monitor = await server.monitor()
@@ -208,38 +194,4 @@ for (const kind of redisClients) {
       assert.deepEqual(await store.look(['key']).then((states) => states.length), 1)
     })
   })
-}
-
-class Bell implements Doorbell {
-  readonly entries: StoredEntry[] = []
-  changes = 0
-
-  onEntries(entries: readonly StoredEntry[]): void {
-    this.entries.push(...entries)
-  }
-
-  onChanged(): void {
-    this.changes++
-  }
-}
-
-async function taken(store: ShareStore, key: string): Promise<number> {
-  const claim = await store.take(key, { node: 'a', replaces: 0, head: Buffer.from('head'), keepMs: KEEP_MS })
-  assert.ok(!claim.isRefused)
-  return claim.fence
-}
-
-async function append(
-  store: ShareStore,
-  key: string,
-  behind: Position,
-  texts: readonly string[],
-  keepMs = KEEP_MS,
-): Promise<void> {
-  const entries = texts.map((text, i) => ({
-    position: { fence: behind.fence, seq: behind.seq + 1 + i },
-    bytes: Buffer.from(text),
-  }))
-  const added = await store.append(key, { after: behind, entries, keepFrom: { fence: 1, seq: 0 }, keepMs })
-  assert.equal(added.isRefused, false)
 }

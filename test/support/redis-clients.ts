@@ -1,4 +1,4 @@
-// The clients that a store works with, each for one server, a cluster and a sentinel.
+// The clients that a store works with, each for one server, a cluster and a sentinel, with settings that apps have.
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis-5'
 import { Cluster as Cluster6, Redis as Redis6 } from 'ioredis-6'
 import { createCluster as cluster5, createClient as create5, createSentinel as sentinel5 } from 'redis-5'
@@ -48,26 +48,33 @@ const nodes = (ports: readonly number[]) => ports.map((port) => ({ host, port })
 export const redisClients: ClientKind[] = [
   {
     name: 'redis 5',
-    one: (port) => connected(create5({ url: `redis://${host}:${port}` })),
-    cluster: (ports) => connected(cluster5({ rootNodes: rootNodes(ports) })),
-    sentinel: (port, name) => connected(sentinel5({ name, sentinelRootNodes: nodes([port]) })),
+    one: (port) => connected(create5({ url: `redis://${host}:${port}`, disableOfflineQueue: true })),
+    cluster: (ports) => connected(cluster5({ rootNodes: rootNodes(ports), RESP: 3 })),
+    sentinel: (port, name) => connected(sentinel5({ name, sentinelRootNodes: nodes([port]), RESP: 3 })),
   },
   {
     name: 'redis 6',
     one: (port) => connected(create6({ url: `redis://${host}:${port}` })),
-    cluster: (ports) => connected(cluster6({ rootNodes: rootNodes(ports) })),
-    sentinel: (port, name) => connected(sentinel6({ name, sentinelRootNodes: nodes([port]) })),
+    cluster: (ports) => connected(cluster6({ rootNodes: rootNodes(ports), RESP: 2, minimizeConnections: true })),
+    sentinel: (port, name) =>
+      connected(sentinel6({ name, sentinelRootNodes: nodes([port]), RESP: 2, masterPoolSize: 2 })),
   },
   {
     name: 'ioredis 5',
     one: (port) => ready(new Redis5(port, host, { keyPrefix: 'app:', enableAutoPipelining: true })),
     cluster: (ports) => ready(new Cluster5(nodes(ports), { keyPrefix: 'app:' })),
-    sentinel: (port, name) => ready(new Redis5({ name, sentinels: nodes([port]) })),
+    sentinel: (port, name) => ready(new Redis5({ name, sentinels: nodes([port]), enableOfflineQueue: false })),
   },
   {
     name: 'ioredis 6',
     one: (port) => ready(new Redis6(port, host, { db: 3 })),
-    cluster: (ports) => ready(new Cluster6(nodes(ports), { enableAutoPipelining: true })),
-    sentinel: (port, name) => ready(new Redis6({ name, sentinels: nodes([port]) })),
+    cluster: (ports) =>
+      ready(
+        new Cluster6(nodes(ports), {
+          enableAutoPipelining: true,
+          redisOptions: { protocol: 3, replyMapping: 'resp3' },
+        }),
+      ),
+    sentinel: (port, name) => ready(new Redis6({ name, sentinels: nodes([port]), protocol: 2, keyPrefix: 'app:' })),
   },
 ]

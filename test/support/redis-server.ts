@@ -108,9 +108,9 @@ export class RedisServer {
 
 /** Three primaries with all slots between them. */
 export class RedisCluster {
-  readonly servers: readonly RedisServer[]
+  readonly servers: RedisServer[]
 
-  private constructor(servers: readonly RedisServer[]) {
+  private constructor(servers: RedisServer[]) {
     this.servers = servers
   }
 
@@ -118,9 +118,7 @@ export class RedisCluster {
     const servers = await Promise.all(
       [0, 1, 2].map(async () => {
         const bus = await freePort()
-        const server = await RedisServer.start([
-          ...['--cluster-enabled', 'yes', '--cluster-port', `${bus}`, '--cluster-node-timeout', '2000'],
-        ])
+        const server = await RedisServer.start(clusterSettings(bus))
         return { server, bus }
       }),
     )
@@ -141,6 +139,32 @@ export class RedisCluster {
     return cluster
   }
 
+  /** A server that takes over from one of these when that has gone. */
+  async replicaOf(primary: RedisServer): Promise<RedisServer> {
+    const bus = await freePort()
+    const replica = await RedisServer.start(clusterSettings(bus))
+    this.servers.push(replica)
+    await primary.cli('CLUSTER', 'MEET', '127.0.0.1', `${replica.port}`, `${bus}`)
+    const id = await primary.cli('CLUSTER', 'MYID')
+    await eventually(
+      async () => (await replica.cli('CLUSTER', 'NODES')).includes(id),
+      'the replica to know its primary',
+    )
+    await eventually(async () => (await replica.cli('CLUSTER', 'REPLICATE', id)) === 'OK', 'the replica to follow')
+    await eventually(
+      async () => (await replica.cli('INFO', 'replication')).includes('master_link_status:up'),
+      'the replica to have all',
+    )
+    // The others vote for it only when they know what it is.
+    for (const server of this.servers) {
+      await eventually(
+        async () => new RegExp(`slave ${id}`).test(await server.cli('CLUSTER', 'NODES')),
+        'all to know of it',
+      )
+    }
+    return replica
+  }
+
   get ports(): number[] {
     return this.servers.map(({ port }) => port)
   }
@@ -148,6 +172,10 @@ export class RedisCluster {
   async end(): Promise<void> {
     await Promise.all(this.servers.map((server) => server.end()))
   }
+}
+
+function clusterSettings(bus: number): string[] {
+  return ['--cluster-enabled', 'yes', '--cluster-port', `${bus}`, '--cluster-node-timeout', '2000']
 }
 
 /** A primary, its replica, and a sentinel that makes the replica the primary when that has gone for a second. */
