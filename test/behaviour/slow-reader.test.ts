@@ -17,6 +17,7 @@ const ways: { name: string; options: Partial<SseProxyOptions> }[] = [
   { name: 'passed through', options: {} },
   { name: "with framing 'bytes'", options: { framing: 'bytes' } },
   { name: 'through a hook', options: { transform: () => {} } },
+  { name: 'after a hold', options: { retry: { commit: () => 'commit', holdMs: 1 } } },
 ]
 
 for (const host of hostsByProtocol) {
