@@ -213,6 +213,8 @@ export class ClientWriter {
     this.stopWaiting()
     const res = this.#res
     if (res.destroyed) return
+    // Without a head a client would take the upstream's failure for one of the connection.
+    if (this.#opened) this.flush()
     const stream = http2Stream(res)
     if (stream) return this.#breakStream(stream)
     const { socket } = res

@@ -76,6 +76,29 @@ for (const host of hostsByProtocol) {
   })
 }
 
+// One that resumes begins anew where there has been no event.
+const { resumable: _, ...unresumed } = ways
+const heldBack: Partial<SseProxyOptions> = { retry: { commit: () => 'hold', attempts: 0 } }
+
+for (const host of hostsByProtocol) {
+  for (const [way, options] of Object.entries({ ...unresumed, held: heldBack })) {
+    test(`a stream that is incomplete before anything of it has left has its head, and breaks (${way}, ${host})`, async (t) => {
+      const { upstream, proxy, front } = await rawProxied(t, { isEnd, ...options }, { host })
+      const client = front.request()
+      const conversation = await upstream.next()
+      await conversation.head()
+
+      conversation.send(`${streamHead}${chunk('data: half')}${lastChunk}`)
+
+      assert.equal(await client.ended(), 'broken')
+      assert.equal(client.hasHead, true)
+      assert.equal(client.status, 200)
+      assert.equal(client.text, '')
+      await assertLost(proxy)
+    })
+  }
+}
+
 test('the end counts although its blank line is missing, where the body is complete', async (t) => {
   const { upstream, proxy, front } = await rawProxied(t, { isEnd })
   const client = front.request()
