@@ -113,19 +113,26 @@ class DecodedBody implements UpstreamBody, BodySink {
     if (!this.#decoder.write(chunk)) this.#coded.pause()
   }
 
+  // What came before an ending is decoded in a thread, and may be an event. A decoder that is ended at once fails without it
+  // where the end of the coding is missing.
+
   onEnd(): void {
-    if (this.#decoder) this.#decoder.end()
-    else this.#sink?.onEnd()
+    const decoder = this.#decoder
+    if (!decoder) this.#sink?.onEnd()
+    else if (!decoder.destroyed) this.#flush(decoder, () => decoder.end())
   }
 
-  /** The loss is told when what came before it has been decoded. */
   onBroken(cause: Error): void {
     const decoder = this.#decoder
-    if (!decoder || decoder.destroyed) return this.#break(cause)
-    // What came before the loss is decoded in a thread, and may be an event.
+    if (!decoder || decoder.destroyed) this.#break(cause)
+    else this.#flush(decoder, () => this.#break(cause))
+  }
+
+  /** Calls back when all that has come is decoded and passed on. */
+  #flush(decoder: Decoder, then: () => void): void {
     decoder.flush(() => {
       for (let chunk = decoder.read(); chunk !== null; chunk = decoder.read()) this.#sink?.onData(chunk)
-      this.#break(cause)
+      then()
     })
   }
 

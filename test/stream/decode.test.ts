@@ -130,6 +130,20 @@ for (const [name, encoder] of Object.entries(ENCODERS)) {
       assert.equal(received.endings, 1)
     })
 
+    test('events that came before an end in the middle still come out', async () => {
+      const { coded, received } = decoding(coding)
+      const [first, second] = await flushed(encoder(), EVENTS)
+
+      coded.sink?.onData(first!)
+      coded.sink?.onData(second!)
+      coded.sink?.onEnd()
+      await received.until(() => received.endings > 0)
+
+      assert.equal(received.bytes.toString(), EVENTS.slice(0, 2).join(''))
+      assert.ok(received.broken)
+      assert.equal(received.endings, 1)
+    })
+
     test('a loss after the last byte is a loss', async () => {
       const { coded, received } = decoding(coding)
       const cause = new Error('reset')
