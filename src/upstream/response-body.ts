@@ -60,7 +60,8 @@ export class ResponseBody implements UpstreamBody, LaneOwner {
       this.#finish(cause ?? new Error('the answer was destroyed before its end'))
     }
     source.on('data', (chunk: Buffer | string) => this.#take(chunk))
-    source.on('end', () => this.#finish('complete'))
+    // Node takes a body that ends with its connection for complete, whatever the connection ended with.
+    source.on('end', () => (this.#cause && !isDelimited(source) ? broken() : this.#finish('complete')))
     source.on('error', broken)
     source.on('close', broken)
     // Told again by the answer, behind what has been read of it: at once it would overtake that. What is wrong behind a
@@ -159,4 +160,9 @@ export class ResponseBody implements UpstreamBody, LaneOwner {
     if (outcome === 'complete') sink?.onEnd()
     else sink?.onBroken(outcome)
   }
+}
+
+/** Whether the body says where it ends. One that does not ends with its connection, and may have been cut. */
+export function isDelimited({ headers }: Pick<IncomingMessage, 'headers'>): boolean {
+  return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
 }

@@ -15,7 +15,7 @@ import type { HttpProxy } from './http-proxy.ts'
 import { Refusal } from './http2/session.ts'
 import { onUploadProgress, openBody, readableOf } from './request-body.ts'
 import { useOwnHeaders, withoutHopByHop } from './request-headers.ts'
-import { ResponseBody } from './response-body.ts'
+import { isDelimited, ResponseBody } from './response-body.ts'
 import { SentRequest } from './sent-request.ts'
 import { type PassHandler, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, withoutPath } from './target.ts'
@@ -207,12 +207,9 @@ class Pass implements PassHandler, TransportRequest {
     const sent = this.#sent
     sent?.letGo()
     this.#unwatchUpload?.()
-    const { headers } = answer
-    // Otherwise the body ends with its connection, and may have been cut.
-    const isDelimited = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
     const headRead = fastLane ? sent?.headRead : undefined
     const body = new ResponseBody(answer, sent?.request, headRead, onOver)
-    this.#end()?.onAnswer(this.#response(body, isDelimited, headers.connection))
+    this.#end()?.onAnswer(this.#response(body, isDelimited(answer), answer.headers.connection))
   }
 
   /** Without a head: a `forward` without a target, or a handler of the app's that answers in the upstream's place. */

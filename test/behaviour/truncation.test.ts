@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
+import { constants, gzipSync } from 'node:zlib'
 import { hostsByProtocol } from '../support/front.ts'
 import { proxied, rawProxied } from '../support/proxied.ts'
 import { type Conversation, chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
@@ -154,6 +155,44 @@ for (const host of hostsByProtocol) {
     assert.equal(await client.ended(), 'clean')
     assert.equal(client.text, first)
   })
+
+  for (const [what, type] of [
+    ['a stream', 'text/event-stream'],
+    ['an ordinary response', 'text/plain'],
+  ] as const) {
+    test(`${what} without length or chunks that is reset after a whole event is broken (${host})`, async (t) => {
+      const { upstream, front } = await rawProxied(t, {}, { host })
+      const client = front.request()
+      const conversation = await upstream.next()
+      conversation.send(`HTTP/1.0 200 OK\r\nContent-Type: ${type}\r\n\r\n${first}`)
+      await client.waitFor(first)
+
+      conversation.reset()
+
+      assert.equal(await client.ended(), 'broken')
+      assert.equal(client.text, first)
+    })
+  }
+
+  for (const how of ['reset', 'finish'] as const) {
+    test(`the events of a compressed stream without length or chunks pass before it is cut by a ${how} (${host})`, async (t) => {
+      const { upstream, proxy, front } = await rawProxied(t, { isEnd: ({ data }) => data === 'one' }, { host })
+
+      for (let i = 0; i < 20; i += 1) {
+        const client = front.request()
+        const conversation = await upstream.next()
+        await conversation.head()
+        conversation.send('HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n')
+        await client.head()
+        conversation.socket.write(gzipSync(first, { finishFlush: constants.Z_SYNC_FLUSH }), () => conversation[how]())
+        await client.ended()
+
+        assert.equal(client.ending, 'clean')
+        assert.equal(client.text, first)
+      }
+      assert.equal(proxy.stats().closed['upstream-ended'], 20)
+    })
+  }
 
   test(`the LF of a last CR LF may come alone before such a connection is closed (${host})`, async (t) => {
     const { upstream, front } = await rawProxied(t, {}, { host })
