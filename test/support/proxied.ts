@@ -3,7 +3,7 @@ import type { TestContext } from 'node:test'
 import { sseProxy } from 'sse-proxy-middleware'
 import { type Front, type FrontOptions, type Host, startFront } from './front.ts'
 import { type RawUpstream, startRawUpstream } from './raw-upstream.ts'
-import { startUpstream, type Upstream, type UpstreamOptions } from './upstream.ts'
+import { areOverHttp2, startUpstream, Upstream, type UpstreamOptions } from './upstream.ts'
 import { until } from './waiting.ts'
 
 export type SseProxyOptions = Parameters<typeof sseProxy>[0]
@@ -51,7 +51,8 @@ async function arrange<U extends Upstream | RawUpstream>(
   mounting: FrontOptions,
 ): Promise<Proxied<U>> {
   const given = typeof options === 'function' ? options(upstream) : options
-  const proxy = sseProxy({ target: `${upstream.url}/stream`, ...given } as SseProxyOptions)
+  const http2 = areOverHttp2 && upstream instanceof Upstream ? 'prior-knowledge' : false
+  const proxy = sseProxy({ target: `${upstream.url}/stream`, http2, ...given } as SseProxyOptions)
   const front = await startFront(host, proxy, mounting)
   t.after(async () => {
     // Every client leaves first: whatever the test was about, this must free the upstream.

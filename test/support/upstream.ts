@@ -82,7 +82,9 @@ export class Exchange {
     this.headers = req.headers
     this.socket = socket
     this.#left = new Promise((resolve) => {
-      res.once('close', () => {
+      // Node's response to a HEAD over HTTP/2 does not tell of its end.
+      const ended = streamOf(res) ?? res
+      ended.once('close', () => {
         if (isComplete(res)) return
         this.isLeft = true
         resolve()
@@ -212,7 +214,8 @@ export class Upstream {
 
   #take(req: IncomingMessage, res: ServerResponse): void {
     this.#open += 1
-    res.once('close', () => {
+    const ended = streamOf(res) ?? res
+    ended.once('close', () => {
       this.#open -= 1
     })
     const exchange = new Exchange(req, res, this.#socketOf(req))
@@ -220,6 +223,9 @@ export class Upstream {
     this.#handler?.(exchange)
   }
 }
+
+/** Whether upstreams speak HTTP/2 that do not say otherwise, and `proxied()` speaks it to them. */
+export const areOverHttp2: boolean = process.env.TEST_UPSTREAMS === 'http2'
 
 export async function startUpstream(options: UpstreamOptions = {}): Promise<Upstream> {
   const { handler, tls, socketPath, port: wanted = 0 } = options
@@ -232,7 +238,7 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
   return new Upstream(server, `${tls ? 'https://localhost' : 'http://127.0.0.1'}:${port}`, port, handler)
 }
 
-function serverOf({ tls, http2 }: UpstreamOptions): Server {
+function serverOf({ tls, http2 = areOverHttp2 ? {} : undefined }: UpstreamOptions): Server {
   if (!http2) return tls ? createTlsServer(tls) : createServer()
   return tls
     ? createHttp2TlsServer({ ...tls, allowHTTP1: true, settings: http2 })

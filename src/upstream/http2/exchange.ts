@@ -4,7 +4,6 @@
 import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2'
 import { constants } from 'node:http2'
 import { asError } from '../../app-callback.ts'
-import { joined } from '../../bytes.ts'
 import { AnswerWriter } from './answer-writer.ts'
 import { type RequestHead, RequestReader } from './request-reader.ts'
 import { Refusal, type Session } from './session.ts'
@@ -109,11 +108,8 @@ export class Exchange {
   #onHead(headers: IncomingHttpHeaders, method: string, stream: ClientHttp2Stream): void {
     this.#session.heard()
     try {
-      const head = this.#writer.head(headers, method)
-      if (Number(headers[':status']) < 200) return this.#owner.give(head)
-      // What has come with the head goes with it.
-      const early: Buffer | null = stream.read()
-      this.#owner.give(joined([head, ...(early ? this.#writer.data(early) : [])]))
+      this.#owner.give(this.#writer.head(headers, method))
+      if (Number(headers[':status']) < 200) return
     } catch (error) {
       // An answer, if none that can be used.
       this.#owner.bytesRead++

@@ -1,6 +1,7 @@
 // What Node's HTTP/1.1 client gets as its connection where the upstream may speak HTTP/2: it takes the bytes of one request and
 // gives back those of its answer. All that http-proxy-middleware and the app do with either is as it is over HTTP/1.1.
 
+import { AsyncResource } from 'node:async_hooks'
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { Watchdog } from '../../watchdog.ts'
@@ -32,6 +33,8 @@ export class Http2Socket extends Duplex implements Waiter {
   #wire: Wire | undefined
   // What was written before that.
   #early: (() => void) | undefined
+  // Where the request was made: listeners of the app learn there of the end, as they do of a socket's.
+  readonly #context = new AsyncResource('SSE_PROXY_HTTP2_SOCKET')
   // Set by `setTimeout`.
   #silence: Watchdog | undefined
 
@@ -99,7 +102,7 @@ export class Http2Socket extends Duplex implements Waiter {
     this.#silence?.stop()
     this.#origin.forget(this)
     this.#wire?.destroy()
-    callback(error)
+    this.#context.runInAsyncScope(callback, undefined, error)
   }
 
   // What Node's client and apps call on a socket.

@@ -7,7 +7,7 @@ import { hostsByProtocol } from '../../support/front.ts'
 import { headersFrame } from '../../support/http2-frames.ts'
 import { overHttp2 } from '../../support/over-http2.ts'
 import type { Exchange } from '../../support/upstream.ts'
-import { gate, until, within } from '../../support/waiting.ts'
+import { gate, within } from '../../support/waiting.ts'
 
 const echo = async (exchange: Exchange): Promise<void> => exchange.answer(200, {}, await exchange.body())
 
@@ -219,18 +219,4 @@ test('the wait for an answer that a handler has set ends the request', async (t)
   await exchange.leftByPeer()
 
   assert.ok((await client.head()).status >= 500)
-})
-
-test('an event that comes with the head leaves with it', async (t) => {
-  const { upstream, front } = await overHttp2(t)
-  const client = front.request()
-  const { http2Stream } = await upstream.next()
-
-  http2Stream.respond({ ':status': 200, 'content-type': 'text/event-stream' })
-  http2Stream.write('data: 1\n\n')
-  await client.waitFor('data: 1\n\n')
-  http2Stream.end('data: 2\n\n')
-
-  assert.equal(await client.whole(), 'data: 1\n\ndata: 2\n\n')
-  await until(() => upstream.open === 0, 'the stream to be over')
 })
