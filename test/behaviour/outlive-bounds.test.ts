@@ -12,11 +12,11 @@ const ending = {
     void req.resume().on('end', () => res.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: one\n\n')),
 }
 
-test('500 keys of made-up answers take no more memory than share.maxBytes allows', async (t) => {
+test('300 keys of made-up answers take no more memory than share.maxBytes allows', async (t) => {
   const maxBytes = 2 ** 18
   const room = await chats(t, { keepEndedMs, maxBytes }, {}, { host: 'http', upstream: ending })
   const ask = async (from: number): Promise<void> => {
-    for (let count = from; count < 500; count += 20) await room.front.request(`/${count}`, post()).whole()
+    for (let count = from; count < 300; count += 20) await room.front.request(`/${count}`, post()).whole()
   }
   await Promise.all(Array.from({ length: 20 }, (_, from) => ask(from)))
   // The clients of this test remember what they have read.

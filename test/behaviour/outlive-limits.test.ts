@@ -55,7 +55,7 @@ test('a drain ends the readers with a retry, and waits for the end of the answer
   await leave(unread.asker, room)
   let isOver = false
 
-  const closing = room.proxy.close({ withinMs: 10_000, retryMs: 5 }).finally(() => {
+  const closing = room.proxy.close({ withinMs: 3000, retryMs: 5 }).finally(() => {
     isOver = true
   })
   assert.equal(await asker.ended(), 'clean')
