@@ -92,6 +92,39 @@ test('an asker may leave while its answer is held back until the app commits to 
   assert.deepEqual(wordsOf(reader), ['ready', 'go'])
 })
 
+test('an asker may leave before its question is asked again, and the whole of it is', async (t) => {
+  const room = await chats(t, {}, { retry: { methods: ['POST'], backoffMs: 0 } })
+  const asker = room.front.request('', post())
+  const first = await room.upstream.next()
+  await first.body()
+  asker.close()
+  await room.departures(1)
+
+  first.answer(503)
+  const second = await room.upstream.next()
+  const asked = String(await second.body())
+  const reader = room.front.request()
+  await room.arrivals(2)
+  second.stream().end('data: one\n\n')
+
+  assert.equal(asked, '{"text":"hello"}')
+  assert.match(await reader.whole(), /data: one\n/)
+})
+
+test('an answer that is no stream, whose asker has left, is let go, and the key is free', async (t) => {
+  const room = await chats(t)
+  const asker = room.front.request('', post())
+  const exchange = await room.upstream.next()
+  await exchange.body()
+  asker.close()
+  await room.departures(1)
+
+  exchange.res.writeHead(200, { 'content-type': 'application/json' }).write('{"endless": ')
+
+  await exchange.leftByPeer()
+  await answering(room)
+})
+
 test('an answer of which nobody hears the beginning or the end passes the hooks to its end', async (t) => {
   const counted: string[] = []
   const room = await chats(t, {}, { transform: ({ data }) => void counted.push(data) })
