@@ -22,43 +22,42 @@ export interface Watch extends Listening {
 export async function start({ port = 0 }: { port?: number } = {}): Promise<Watch> {
   const apiServer = await startApiServer()
 
+  const pods = sseProxy({
+    target: `${apiServer.url}/api/v1/pods?watch=true&allowWatchBookmarks=true`,
+    headers: { authorization: `Bearer ${process.env.SERVICE_ACCOUNT_TOKEN ?? 'token'}` },
+    on: {
+      // The API wants the version in the query.
+      proxyReq: (proxyReq) => {
+        const version = proxyReq.getHeader('last-event-id')
+        if (version) proxyReq.path += `&resourceVersion=${encodeURIComponent(String(version))}`
+      },
+      // It calls its lines plain JSON, as it does its lists.
+      proxyRes: (proxyRes) => {
+        if (proxyRes.statusCode === 200) proxyRes.headers['content-type'] = 'application/x-ndjson'
+      },
+    },
+    from: {
+      format: 'ndjson',
+      toEvent: (value) => {
+        const { type, object } = value as Change
+        return { event: type.toLowerCase(), id: object.metadata.resourceVersion, data: JSON.stringify(object) }
+      },
+    },
+    // A bookmark is there for its version alone: it is dropped, and its id reaches the client.
+    transform: ({ event }) => (event === 'bookmark' ? null : undefined),
+    resume: { onEnd: true },
+    // One watch for all clients, who may see the same.
+    share: { key: () => 'pods' },
+  })
   const app = express()
-  app.use(
-    '/pods',
-    sseProxy({
-      target: `${apiServer.url}/api/v1/pods?watch=true&allowWatchBookmarks=true`,
-      headers: { authorization: `Bearer ${process.env.SERVICE_ACCOUNT_TOKEN ?? 'token'}` },
-      on: {
-        // The API wants the version in the query.
-        proxyReq: (proxyReq) => {
-          const version = proxyReq.getHeader('last-event-id')
-          if (version) proxyReq.path += `&resourceVersion=${encodeURIComponent(String(version))}`
-        },
-        // It calls its lines plain JSON, as it does its lists.
-        proxyRes: (proxyRes) => {
-          if (proxyRes.statusCode === 200) proxyRes.headers['content-type'] = 'application/x-ndjson'
-        },
-      },
-      from: {
-        format: 'ndjson',
-        toEvent: (value) => {
-          const { type, object } = value as Change
-          return { event: type.toLowerCase(), id: object.metadata.resourceVersion, data: JSON.stringify(object) }
-        },
-      },
-      // A bookmark is there for its version alone: it is dropped, and its id reaches the client.
-      transform: ({ event }) => (event === 'bookmark' ? null : undefined),
-      resume: { onEnd: true },
-      // One watch for all clients, who may see the same.
-      share: { key: () => 'pods' },
-    }),
-  )
+  app.use('/pods', pods)
 
   const front = await listen(createServer(app), port)
   return {
     url: front.url,
     asked: apiServer.asked,
     async close() {
+      await pods.close({ withinMs: 0 })
       await front.close()
       await apiServer.close()
     },

@@ -25,24 +25,22 @@ export async function start({
 } = {}): Promise<StatusFeed> {
   const endpoint = await startEndpoint()
 
+  const status = sseProxy({
+    target: `${endpoint.url}/status.json`,
+    from: {
+      format: 'json',
+      everyMs,
+      toEvent: (value) =>
+        Object.entries(value as Record<string, string>).map(([component, status]) => ({
+          event: component,
+          data: status,
+        })),
+    },
+    // The endpoint says the same to everybody.
+    share: { key: () => 'status' },
+  })
   const app = express()
-  app.use(
-    '/status',
-    sseProxy({
-      target: `${endpoint.url}/status.json`,
-      from: {
-        format: 'json',
-        everyMs,
-        toEvent: (value) =>
-          Object.entries(value as Record<string, string>).map(([component, status]) => ({
-            event: component,
-            data: status,
-          })),
-      },
-      // The endpoint says the same to everybody.
-      share: { key: () => 'status' },
-    }),
-  )
+  app.use('/status', status)
 
   const front = await listen(createServer(app), port)
   return {
@@ -52,6 +50,7 @@ export async function start({
       return endpoint.asked
     },
     async close() {
+      await status.close({ withinMs: 0 })
       await front.close()
       await endpoint.close()
     },
