@@ -39,7 +39,10 @@ export interface UpstreamBody {
    * `onBroken` once more. Absent on bodies that cannot.
    */
   reconnect?(outcome: 'complete' | Error): boolean
-  /** Told once the body is over whether the stream in it was whole, where the option `isEnd` says so. It comes before `reconnect`. */
+  /**
+   * Told by whoever has read the body to its end whether it was whole, before `reconnect`. With the option `isEnd` that counts for
+   * the upstream's health in place of how the connection ended.
+   */
   judge?(isWhole: boolean): void
 }
 

@@ -41,10 +41,12 @@ export function relay(
     },
     onEnd: () => {
       ended = true
+      body.judge?.(true)
       writer.end()
     },
     onBroken: (cause) => {
       ended = true
+      body.judge?.(isBodyless)
       // There was nothing to come.
       if (isBodyless) return writer.end()
       writer.break()

@@ -64,7 +64,7 @@ export function createOpen(
     let tried = NONE
     for (let attempt = 0; ; attempt++) {
       const upstream = pool?.choose(req, { tried, avoid })
-      const outcome = upstream && pool && new Outcome(upstream, pool, observer, judgesStreams && method !== 'HEAD')
+      const outcome = upstream && pool && new Outcome(upstream, pool, observer, judgesStreams)
       const stay = upstream && mayArriveTwice ? new Stay(upstream, body, signal) : undefined
       const wanted = stay ?? signal
       const order = {

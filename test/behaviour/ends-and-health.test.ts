@@ -93,6 +93,30 @@ test('an upstream that is silent behind the end has not failed, and one that is 
   )
 })
 
+test('a stream in a coding that is not known here is judged by its connection', async (t) => {
+  const { front, upstreams } = await several(
+    t,
+    { isEnd, balance: 'failover' },
+    {
+      count: 2,
+      upstream: (at) => ({
+        handler: (exchange) => {
+          const stream = exchange.stream({ 'content-encoding': 'smoke' })
+          if (at === 1) stream.end('coded')
+          else exchange.res.write('coded', () => stream.reset())
+        },
+      }),
+    },
+  )
+
+  for (let i = 0; i < 4; i++) await front.request().ended()
+
+  assert.deepEqual(
+    upstreams.map(({ exchanges }) => exchanges.length),
+    [3, 1],
+  )
+})
+
 test('what the app fails to translate says nothing about the upstream', async (t) => {
   let fail: (error: Error) => void = () => {}
   const translated = new Promise<undefined>((_resolve, reject) => {

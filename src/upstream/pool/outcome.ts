@@ -77,7 +77,7 @@ export class Outcome implements OnOver {
   /** A stream that was whole was a success, however its connection ended; one that was not is a loss. */
   onJudged(isWhole: boolean): void {
     const ending = this.#ending
-    if (!this.#isOpen || ending === undefined || ending === 'given-up') return
+    if (!this.#isJudged || !this.#isOpen || ending === undefined || ending === 'given-up') return
     if (isWhole) this.#judge('complete')
     else this.#judge(ending === 'silent' ? 'silent' : 'broken')
   }
