@@ -17,19 +17,24 @@ interface Member {
   readonly follows: Map<string, number>
   /** Whether Redis may have other keys for it. */
   isStale: boolean
-  /** When the node said last that it is there. */
-  registeredAt: number
+  /** When the node said last that it is there; undefined where Redis may not have it. */
+  registeredAt: number | undefined
 }
 
 export class Members {
   readonly #connection: Connection
   readonly #prefix: string
   readonly #refreshMs: number
+  readonly #onForgotten: (node: string) => void
   readonly #members = new Map<string, Member>()
 
-  /** @param prefix of the names, with the hash tag */
-  constructor(connection: Connection, prefix: string, refreshMs: number) {
+  /**
+   * @param prefix of the names, with the hash tag
+   * @param onForgotten told of a node that Redis did not have
+   */
+  constructor(connection: Connection, prefix: string, refreshMs: number, onForgotten: (node: string) => void) {
     this.#connection = connection
+    this.#onForgotten = onForgotten
     this.#prefix = prefix
     this.#refreshMs = refreshMs
   }
@@ -40,8 +45,14 @@ export class Members {
     const before = await this.#send('SET', this.#heartbeat(node), '1', 'PX', wholeMs(forMs), 'GET')
     const isNew = textOrNone(before) === undefined
     // One that was away, or a server that has lost its data: it is said again what it follows.
-    if (isNew || member.isStale) await this.#write(node, member)
-    if (isNew || performance.now() - member.registeredAt >= this.#refreshMs) await this.#register(node, member)
+    if (isNew) {
+      member.isStale = true
+      member.registeredAt = undefined
+      this.#onForgotten(node)
+    }
+    if (member.isStale) await this.#write(node, member)
+    const { registeredAt = Number.NEGATIVE_INFINITY } = member
+    if (performance.now() - registeredAt >= this.#refreshMs) await this.#register(node, member)
     return !isNew
   }
 
@@ -101,7 +112,7 @@ export class Members {
   }
 
   #member(node: string): Member {
-    const member = this.#members.get(node) ?? { follows: new Map(), isStale: false, registeredAt: 0 }
+    const member = this.#members.get(node) ?? { follows: new Map(), isStale: false, registeredAt: undefined }
     this.#members.set(node, member)
     return member
   }
@@ -111,6 +122,7 @@ export class Members {
     const name = this.#follows(node)
     const sent = [this.#send('UNLINK', name)]
     for (let i = 0; i < keys.length; i += BATCH) sent.push(this.#send('SADD', name, ...keys.slice(i, i + BATCH)))
+    // Before the answers: what changes meanwhile is sent after these.
     member.isStale = false
     try {
       await Promise.all(sent)

@@ -8,6 +8,13 @@ import { listOf, textOf } from './replies.ts'
 // The places of a client that all nodes have left without a word are dropped after so long; said again in half of it.
 const KEEP_MS = 86_400_000
 
+// So many places are remembered that could not be given back while Redis was away. The client has the others until the
+// node ends, or a day has gone.
+const MAX_OWED = 100_000
+
+// Commands that are sent together.
+const BATCH = 500
+
 // Looks and takes in one step, so that places taken at the same time are no more than there are.
 const PLACE_SCRIPT = scriptOf(`
 local places, place, node, max, keep_ms = KEYS[1], unpack(ARGV, 1, 4)
@@ -34,12 +41,21 @@ interface Client {
 
 export class Places {
   readonly #connection: Connection
+  readonly #maxOwed: number
   readonly #areAlive: (nodes: readonly string[]) => Promise<readonly boolean[]>
   readonly #clients = new Map<string, Client>()
   // Places that could not be given back, or that may have been taken although nobody has heard of it.
   readonly #owed = new Map<string, readonly [name: string, place: string]>()
+  // Nodes of which Redis may have lost the places.
+  readonly #lost = new Set<string>()
+  #isTending = false
 
-  constructor(connection: Connection, areAlive: (nodes: readonly string[]) => Promise<readonly boolean[]>) {
+  constructor(
+    connection: Connection,
+    areAlive: (nodes: readonly string[]) => Promise<readonly boolean[]>,
+    maxOwed: number = MAX_OWED,
+  ) {
+    this.#maxOwed = maxOwed
     this.#connection = connection
     this.#areAlive = areAlive
   }
@@ -54,7 +70,7 @@ export class Places {
       }
       if (nodes) return false
     } catch (error) {
-      this.#owed.set(`${name} ${place}`, [name, place])
+      this.#owe(name, place)
       throw error
     }
     this.#remember(name, node, place)
@@ -65,37 +81,48 @@ export class Places {
     const client = this.#clients.get(name)
     client?.places.delete(place)
     if (client?.places.size === 0) this.#clients.delete(name)
-    this.#owed.set(`${name} ${place}`, [name, place])
-    await this.#connection.send(name, 'HDEL', name, place)
-    this.#owed.delete(`${name} ${place}`)
+    this.#owe(name, place)
+    await this.#free(name, place)
   }
 
-  /** With each beat: what is owed is given back, and what is held for long is kept. */
-  async beat(): Promise<void> {
-    const owed = [...this.#owed.values()].map(([name, place]) => this.free(name, place))
-    const now = performance.now()
-    const old = [...this.#clients].filter(([, { keptAt }]) => now - keptAt > KEEP_MS / 2)
-    await Promise.all([...owed, ...old.map(([name, client]) => this.#write(name, client.places.entries()))])
+  /** With each beat. What fails is done with one of the next. */
+  async tend(): Promise<void> {
+    if (this.#isTending) return
+    this.#isTending = true
+    try {
+      await inBatches([...this.#owed.values()], ([name, place]) => this.#free(name, place))
+      for (const node of [...this.#lost]) await this.#restore(node)
+      const now = performance.now()
+      const old = [...this.#clients].filter(([, { keptAt }]) => now - keptAt > KEEP_MS / 2)
+      await inBatches(old, ([name, { places }]) => this.#write(name, [...places]))
+    } catch {
+      // Who watches the store knows by now.
+    }
+    this.#isTending = false
   }
 
-  /** Redis may have lost what this node has taken. */
-  async restore(node: string): Promise<void> {
-    const written = [...this.#clients].map(([name, { places }]) =>
+  /** Redis may have lost what this node has taken: it is said again when the places are tended. */
+  lost(node: string): void {
+    this.#lost.add(node)
+  }
+
+  async #restore(node: string): Promise<void> {
+    await inBatches([...this.#clients], ([name, { places }]) =>
       this.#write(
         name,
         [...places].filter(([, owner]) => owner === node),
       ),
     )
-    await Promise.all(written)
+    this.#lost.delete(node)
   }
 
   /** Gives back all places of a node. */
   async end(node: string): Promise<void> {
-    const freed: Promise<void>[] = []
-    for (const [name, { places }] of this.#clients) {
-      for (const [place, owner] of places) if (owner === node) freed.push(this.free(name, place))
-    }
-    await Promise.all(freed)
+    this.#lost.delete(node)
+    const taken = [...this.#clients].flatMap(([name, { places }]) =>
+      [...places].filter(([, owner]) => owner === node).map(([place]) => [name, place] as const),
+    )
+    await inBatches(taken, ([name, place]) => this.free(name, place))
   }
 
   /** The nodes that have the places; undefined where it was taken. */
@@ -117,6 +144,19 @@ export class Places {
     return distinct.filter((_node, i) => !areAlive[i])
   }
 
+  #owe(name: string, place: string): void {
+    if (this.#owed.size >= this.#maxOwed) {
+      const [oldest] = this.#owed.keys()
+      if (oldest !== undefined) this.#owed.delete(oldest)
+    }
+    this.#owed.set(`${name} ${place}`, [name, place])
+  }
+
+  async #free(name: string, place: string): Promise<void> {
+    await this.#connection.send(name, 'HDEL', name, place)
+    this.#owed.delete(`${name} ${place}`)
+  }
+
   #remember(name: string, node: string, place: string): void {
     const client = this.#clients.get(name) ?? { places: new Map(), keptAt: 0 }
     this.#clients.set(name, client)
@@ -125,12 +165,16 @@ export class Places {
     client.keptAt = performance.now()
   }
 
-  async #write(name: string, places: Iterable<readonly [place: string, node: string]>): Promise<void> {
-    const fields = [...places].flat()
+  async #write(name: string, places: readonly (readonly [place: string, node: string])[]): Promise<void> {
+    const fields = places.flat()
     if (fields.length === 0) return
     await this.#connection.send(name, 'HSET', name, ...fields)
     await this.#connection.send(name, 'PEXPIRE', name, `${KEEP_MS}`)
     const client = this.#clients.get(name)
     if (client) client.keptAt = performance.now()
   }
+}
+
+async function inBatches<T>(items: readonly T[], send: (item: T) => Promise<void>): Promise<void> {
+  for (let i = 0; i < items.length; i += BATCH) await Promise.all(items.slice(i, i + BATCH).map(send))
 }

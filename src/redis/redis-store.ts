@@ -133,8 +133,8 @@ class RedisStore implements ShareStore {
     this.#prefix = prefix
     this.#redis = redis
     this.#connection = new Connection(redis, () => this.#subscriber.suspect())
-    this.#members = new Members(this.#connection, `${prefix}{nodes}`, checkMs)
     this.#places = new Places(this.#connection, (nodes) => this.#members.areAlive(nodes))
+    this.#members = new Members(this.#connection, `${prefix}{nodes}`, checkMs, (node) => this.#places.lost(node))
     const owner = {
       probe: (channel: string, probe: string) => this.#probe(channel, probe),
       onMessage: (channel: string, message: Buffer) => this.#onMessage(channel, message),
@@ -162,8 +162,7 @@ class RedisStore implements ShareStore {
       return wasAlive
     }
     const wasAlive = await this.#members.beat(node, forMs)
-    if (!wasAlive) await this.#places.restore(node)
-    await this.#places.beat()
+    void this.#places.tend()
     return wasAlive
   }
 
