@@ -80,14 +80,6 @@ export class FieldReader {
   }
 }
 
-/** What one complete block sets and whether it is an event. */
-export function fieldsOf(block: string): { id: string | undefined; hasData: boolean } {
-  const fields = new FieldReader()
-  const text = withLf(block)
-  fields.read(text, 0, text.length)
-  return { id: fields.id === undefined ? undefined : decodeId(fields.id), hasData: fields.events > 0 }
-}
-
 /** [spec] A line ends with LF, CR or CR LF. */
 export function withLf(text: string): string {
   return text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text

@@ -53,6 +53,9 @@ const BLOCK_BYTES = 128
 // Dropped entries leave the array together once there are more of them than this, and than of those kept.
 const DROPPED_ENTRIES = 64
 
+// Entries are kept as they came where they are this part of the memory that they lie in, and copied where they are less.
+const LEAST_FILL = 0.75
+
 interface KeptEntry extends LogEntry {
   readonly at: number
 }
@@ -101,10 +104,11 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   append(entries: readonly LogEntry[], now: number): void {
+    const mayStay = fillTheirMemory(entries)
     for (const entry of entries) {
-      if (entry.id !== undefined) this.#positions.set(entry.id, this.end)
-      // A copy, since the read that brought the bytes may be much larger, and would be kept as a whole.
-      this.#entries.push({ ...entry, bytes: Buffer.from(entry.bytes), at: now })
+      const { bytes, id, isEvent } = entry
+      if (id !== undefined) this.#positions.set(id, this.end)
+      this.#entries.push({ bytes: mayStay ? bytes : Buffer.from(bytes), id, isEvent, at: now })
       this.#count(entry, 1)
     }
     this.trim(now)
@@ -181,4 +185,14 @@ export class MemoryEventLog implements EventLog, MemoryUser {
     this.memoryBytes += memoryBytes
     this.#budget.add(memoryBytes)
   }
+}
+
+/**
+ * Whether entries are nearly all of the read that has brought them. That read stays in memory until the last of them is dropped;
+ * where there was much else in it, a log could hold many times what it counts.
+ */
+function fillTheirMemory(entries: readonly LogEntry[]): boolean {
+  const memory = entries[0]?.bytes.buffer
+  if (!memory || entries.at(-1)?.bytes.buffer !== memory) return false
+  return entries.reduce((sum, { bytes }) => sum + bytes.length, 0) >= memory.byteLength * LEAST_FILL
 }

@@ -3,7 +3,7 @@
 
 import { endOfBlankLines, nextBoundary } from '../events/boundaries.ts'
 import type { Progress } from '../events/cursor.ts'
-import { fieldsOf } from '../events/fields.ts'
+import { decodeId, FieldReader, withLf } from '../events/fields.ts'
 import type { EventLog, LogEntry } from './event-log.ts'
 
 const CR = 13
@@ -22,6 +22,8 @@ export class Recorder implements Progress {
   readonly #epoch = `${Date.now().toString(36)}${Math.floor(Math.random() * 1_679_616).toString(36)}`
   // Ends the next id given here.
   #sequence = 0
+  // Reads each block, and forgets it.
+  readonly #fields = new FieldReader()
 
   /** @param assigns whether events get ids of the proxy's own, in place of the upstream's */
   constructor(log: EventLog, assigns: boolean) {
@@ -46,7 +48,9 @@ export class Recorder implements Progress {
         pieces?.push(bytes.subarray(from))
         break
       }
-      const piece = this.#take(bytes.subarray(from, to), text.slice(from, to), entries)
+      const lines = hasCr ? withLf(text.slice(from, to)) : text
+      this.#fields.read(lines, hasCr ? 0 : from, hasCr ? lines.length : to)
+      const piece = this.#take(bytes.subarray(from, to), entries)
       if (piece) pieces?.push(piece)
     }
     this.#log.append(entries, performance.now())
@@ -54,8 +58,11 @@ export class Recorder implements Progress {
   }
 
   /** One block as it is to be sent: undefined where all it does is to set an id of the upstream's that is replaced. */
-  #take(block: Buffer, text: string, entries: LogEntry[]): Buffer | undefined {
-    const { id, hasData } = fieldsOf(text)
+  #take(block: Buffer, entries: LogEntry[]): Buffer | undefined {
+    const fields = this.#fields
+    const id = fields.id === undefined ? undefined : decodeId(fields.id)
+    const hasData = fields.events > 0
+    fields.forget()
     if (hasData) this.events++
     if (this.#assigns) {
       if (!hasData) return id === undefined ? block : undefined

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { FieldReader, fieldsOf } from '../../src/events/fields.ts'
+import { decodeId, FieldReader, withLf } from '../../src/events/fields.ts'
 import { BOM, boundaries, everyMix, fixtures, forAll, meanings, randomStream } from '../stream/fixtures.ts'
 
 /** Each block by itself, held against what the stream means with it and without it. */
@@ -20,19 +20,27 @@ function lookAtBlocks(bytes: Buffer): void {
   }
 }
 
+/** What one block sets, and whether it is an event. */
+function fieldsOf(block: string): { id: string | undefined; hasData: boolean } {
+  const fields = new FieldReader()
+  const text = withLf(block)
+  fields.read(text, 0, text.length)
+  return { id: fields.id === undefined ? undefined : decodeId(fields.id), hasData: fields.events > 0 }
+}
+
 function withoutMark(bytes: Buffer): Buffer {
   return bytes.indexOf(BOM) === 0 ? bytes.subarray(Buffer.byteLength(BOM)) : bytes
 }
 
-test('fieldsOf: what one block sets, in every fixture', () => {
+test('what one block sets, in every fixture', () => {
   for (const { name, bytes } of [...fixtures, ...everyMix]) named(name, () => lookAtBlocks(bytes))
 })
 
-test('fieldsOf: the same in random streams', () => {
+test('what one block sets in random streams', () => {
   forAll(randomStream, lookAtBlocks)
 })
 
-test('fieldsOf: a very long id is taken whole or counts as none, as it does for the cursor', () => {
+test('a very long id is taken whole or counts as none, as it does for the cursor', () => {
   for (const length of [8000, 8193, 20_000]) {
     const long = 'x'.repeat(length)
 

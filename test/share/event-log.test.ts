@@ -309,6 +309,29 @@ test('blocks that are no events are bounded as well', () => {
   assert.ok(log.since(0).length <= 100_000 / 128, String(log.since(0).length))
 })
 
+for (const [rest, isCopied] of [
+  [0, false],
+  [100, false],
+  [60_000, true],
+] as const) {
+  test(`events of a read with ${rest} bytes beside them are ${isCopied ? 'copied, and do not keep it' : 'kept as they came'}`, () => {
+    const block = Buffer.from('data: as it came\n\n')
+    const read = Buffer.from(new Uint8Array(20 * block.length + rest).buffer)
+    const entries = Array.from({ length: 20 }, (_, i) => {
+      const bytes = read.subarray(i * block.length, (i + 1) * block.length)
+      block.copy(bytes)
+      return { bytes, id: undefined, isEvent: true }
+    })
+    const log = new MemoryEventLog({ events: 100, bytes: 10_000, ageMs: 1000 }, '', unbounded)
+
+    log.append(entries, 0)
+
+    const kept = log.since(0)
+    assert.deepEqual(new Set(kept.map(({ bytes }) => bytes.buffer === read.buffer)), new Set([!isCopied]))
+    assert.deepEqual(new Set(kept.map(({ bytes }) => bytes.toString())), new Set([block.toString()]))
+  })
+}
+
 /** The memory of buffers is given back in the background, some time after the collection that found them unused. */
 async function settled(measure: () => number, isEnough: (value: number) => boolean): Promise<number> {
   for (let turn = 0; turn < 50 && !isEnough(measure()); turn += 1) await setTimeout(20)
