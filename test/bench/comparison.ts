@@ -169,17 +169,17 @@ export class Comparison {
   /** Ports of one's own: what a proxy leaves behind must not reach the upstream of another. */
   async #place(): Promise<Place> {
     const ports: number[] = []
-    while (ports.length < 1 + upstreamsEach) {
+    while (ports.length < 2 + upstreamsEach) {
       const port = this.#port++
       if (await isFree(port)) ports.push(port)
     }
-    const [port = 0, ...upstreamPorts] = ports
-    return { port, upstreamPorts }
+    const [port = 0, tlsPort = 0, ...upstreamPorts] = ports
+    return { port, tlsPort, upstreamPorts }
   }
 }
 
 function takes(run: Run, contender: Contender): boolean {
-  return run.takes?.(contender) ?? true
+  return run.takes ? run.takes(contender) : !contender.tls
 }
 
 function isFree(port: number): Promise<boolean> {

@@ -211,8 +211,8 @@ function accepts(port: number): Promise<boolean> {
 /** Has a load generator do one run. */
 export async function measure(proxy: RunningProxy, run: string): Promise<Figures> {
   await proxy.quiet()
-  const { port, upstreamPorts } = proxy.place
-  const assignment: Assignment = { run, clientPort: port, upstreamPorts }
+  const { port, ...upstreams } = proxy.place
+  const assignment: Assignment = { run, clientPort: port, ...upstreams }
   const child = start(loadCpu, process.execPath, [compiled('load/main'), JSON.stringify(assignment)], 'inherit')
   const patience = setTimeout(() => child.kill('SIGKILL'), loadMs)
   let figures: Figures | undefined

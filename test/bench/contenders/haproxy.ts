@@ -2,7 +2,19 @@
 
 import { backlog, type Place } from './place.ts'
 
-export function haproxyConfig({ port, upstreamPorts }: Place): string {
+export function haproxyConfig(place: Place): string {
+  return config(place, `127.0.0.1:${place.upstreamPorts[0]}`)
+}
+
+export function haproxyTlsConfig(place: Place): string {
+  return config(place, `127.0.0.1:${place.tlsPort} ssl verify none alpn http/1.1`)
+}
+
+export function haproxyHttp2Config(place: Place): string {
+  return config(place, `127.0.0.1:${place.tlsPort} ssl verify none alpn h2`)
+}
+
+function config({ port }: Place, upstream: string): string {
   return `
 global
   nbthread 1
@@ -17,6 +29,6 @@ frontend clients
   bind 127.0.0.1:${port} backlog ${backlog}
   default_backend backend
 backend backend
-  server upstream 127.0.0.1:${upstreamPorts[0]}
+  server upstream ${upstream}
 `
 }

@@ -3,8 +3,8 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { compiled } from '../compile.ts'
-import { haproxyConfig } from './haproxy.ts'
-import { nginxConfig } from './nginx.ts'
+import { haproxyConfig, haproxyHttp2Config, haproxyTlsConfig } from './haproxy.ts'
+import { nginxConfig, nginxTlsConfig } from './nginx.ts'
 import type { Place } from './place.ts'
 
 export interface Command {
@@ -20,6 +20,8 @@ export interface Contender {
   readonly quick?: true
   /** Serves many clients of one URL from one upstream connection. */
   readonly shares?: true
+  /** Asks the upstream over TLS, and is measured apart. */
+  readonly tls?: true
   /** What such a one is compared with. */
   readonly besideShare?: true
 }
@@ -54,6 +56,26 @@ export const contenders: readonly Contender[] = [
     shares: true,
   },
   variant('sse-proxy:targets', 'three targets and resume: true'),
+  {
+    name: 'nginx:tls',
+    about: 'HTTP/1.1 over TLS to the upstream; this release speaks no HTTP/2 to it',
+    command: program('nginx', nginxTlsConfig, '-p', '.', '-e', '/dev/null', '-c'),
+    tls: true,
+  },
+  {
+    name: 'haproxy:tls',
+    about: 'HTTP/1.1 over TLS to the upstream',
+    command: program('haproxy', haproxyTlsConfig, '-db', '-f'),
+    tls: true,
+  },
+  {
+    name: 'haproxy:http2',
+    about: 'HTTP/2 over TLS to the upstream',
+    command: program('haproxy', haproxyHttp2Config, '-db', '-f'),
+    tls: true,
+  },
+  { ...variant('sse-proxy:tls', 'this package, HTTP/1.1 over TLS to the upstream'), tls: true },
+  { ...variant('sse-proxy:http2', "this package, http2: 'auto'"), tls: true },
   variant('sse-proxy:bare', 'this package on a bare server, as piping is'),
   { ...variant('sse-proxy:share-bare', 'the same with share'), shares: true },
 ]

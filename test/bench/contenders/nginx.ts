@@ -2,7 +2,15 @@
 
 import { backlog, type Place } from './place.ts'
 
-export function nginxConfig({ port, upstreamPorts }: Place, folder: string): string {
+export function nginxConfig(place: Place, folder: string): string {
+  return config(place, folder, 'http', place.upstreamPorts[0])
+}
+
+export function nginxTlsConfig(place: Place, folder: string): string {
+  return config(place, folder, 'https', place.tlsPort)
+}
+
+function config({ port }: Place, folder: string, protocol: string, upstreamPort = 0): string {
   const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   return `
 worker_processes 1;
@@ -14,11 +22,11 @@ events { worker_connections 24000; }
 http {
   access_log off;
   ${folders.map((name) => `${name}_temp_path ${folder}/${name};`).join('\n  ')}
-  upstream backend { server 127.0.0.1:${upstreamPorts[0]} max_fails=0; }
+  upstream backend { server 127.0.0.1:${upstreamPort} max_fails=0; }
   server {
     listen 127.0.0.1:${port} backlog=${backlog};
     location / {
-      proxy_pass http://backend;
+      proxy_pass ${protocol}://backend;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_buffering off;

@@ -4,6 +4,8 @@ export interface Place {
   readonly port: number
   /** Ports of the upstream; all of them lead to the same one. */
   readonly upstreamPorts: readonly number[]
+  /** Where the same one speaks HTTP/2, or HTTP/1.1, over TLS. */
+  readonly tlsPort: number
 }
 
 /** The length of the queue of connections: a burst of them is measured, not a burst of refusals. */

@@ -3,7 +3,7 @@
 import { createServer } from 'node:http'
 import express from 'express'
 import { sseProxy } from 'sse-proxy-middleware'
-import { backlog, port, refuse, upstream, upstreams, variant } from './serve.ts'
+import { backlog, port, refuse, tlsPort, upstream, upstreams, variant } from './serve.ts'
 
 // A variant may need options that the built package does not have.
 type Options = Record<string, unknown>
@@ -17,6 +17,8 @@ const variants: Record<string, Options> = {
   // What clients have left would be read to its end otherwise, in the way of the measure that follows.
   'sse-proxy:share': { share: { lingerMs: 0 } },
   'sse-proxy:targets': { target: upstreams, resume: true },
+  'sse-proxy:tls': { target: `https://localhost:${tlsPort}`, secure: false },
+  'sse-proxy:http2': { target: `https://localhost:${tlsPort}`, secure: false, http2: 'auto' },
   'sse-proxy:bare': {},
   'sse-proxy:share-bare': { share: { lingerMs: 0 } },
 }

@@ -34,6 +34,7 @@ export interface Settings {
 export interface LoadPlace {
   readonly clientPort: number
   readonly upstreamPorts: readonly number[]
+  readonly tlsPort: number
 }
 
 const stuckMs = 5_000
@@ -55,9 +56,13 @@ export class Load {
   #opened = 0
   #nextId = 0
 
-  constructor({ clientPort, upstreamPorts }: LoadPlace, bytes: number, usage: () => Promise<Usage | undefined>) {
+  constructor(
+    { clientPort, upstreamPorts, tlsPort }: LoadPlace,
+    bytes: number,
+    usage: () => Promise<Usage | undefined>,
+  ) {
     this.event = new EventTemplate(bytes)
-    this.upstream = new Upstream(upstreamPorts, this.event)
+    this.upstream = new Upstream(upstreamPorts, tlsPort, this.event)
     this.#clientPort = clientPort
     this.#usage = usage
   }
@@ -121,10 +126,10 @@ export class Load {
   /** Has everybody leave, and waits for the upstream to see it; returns the connections that stay. */
   async closeAll(): Promise<number> {
     for (const client of this.clients) this.close(client)
-    let left = this.upstream.connections
-    while (left > 0 && (await spinUntil(() => this.upstream.connections < left, leavingMs))) {
-      left = this.upstream.connections
-    }
+    // Connections of HTTP/2 wait for other streams.
+    const open = () => Math.min(this.upstream.connections, this.upstream.streams.size)
+    let left = open()
+    while (left > 0 && (await spinUntil(() => open() < left, leavingMs))) left = open()
     return left
   }
 

@@ -1,7 +1,10 @@
 // The upstream: answers every request with an event stream, and leaves it to the measure what is sent on it.
 
 import { once } from 'node:events'
+import { createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2'
 import { createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
+import { certificate } from '../../support/certificate.ts'
 import type { EventTemplate } from './events.ts'
 
 const head =
@@ -11,22 +14,27 @@ const head =
 /** One response that is being streamed. */
 export class UpstreamStream {
   readonly id: number
-  readonly #socket: Socket
+  readonly #out: Socket | ServerHttp2Stream
+  readonly #isHttp2: boolean
 
-  constructor(id: number, socket: Socket) {
+  constructor(id: number, out: Socket | ServerHttp2Stream, isHttp2 = false) {
     this.id = id
-    this.#socket = socket
+    this.#out = out
+    this.#isHttp2 = isHttp2
   }
 
   /** Whether everything written so far is on its way. */
   get isFree(): boolean {
-    return this.#socket.writableLength === 0
+    return this.#out.writableLength === 0
   }
 
-  write(bytes: Buffer | string): void {
-    this.#socket.write(bytes)
+  /** Writes one HTTP chunk, or what is in it. */
+  write(chunk: Buffer): void {
+    this.#out.write(this.#isHttp2 ? chunk.subarray(chunk.indexOf(lineEnd) + lineEnd.length, -lineEnd.length) : chunk)
   }
 }
+
+const lineEnd = Buffer.from('\r\n')
 
 // A proxy that shares may still hold a stream of the load generator before: no URL comes twice.
 const generation = Math.trunc(performance.timeOrigin)
@@ -47,11 +55,26 @@ export class Upstream {
   readonly #servers: readonly Server[]
   readonly #event: EventTemplate
 
-  constructor(ports: readonly number[], event: EventTemplate) {
+  /** @param tlsPort where it speaks HTTP/2, or HTTP/1.1, over TLS */
+  constructor(ports: readonly number[], tlsPort: number, event: EventTemplate) {
     this.#event = event
-    this.#servers = ports.map((port) =>
-      createServer({ noDelay: true }, (socket) => this.#serve(socket)).listen(port, '127.0.0.1', 4096),
-    )
+    const http2 = createHttp2Server({ settings: { maxConcurrentStreams: 100 } })
+    http2.on('stream', (stream, headers) => this.#serveStream(stream, String(headers[':path'])))
+    http2.on('sessionError', () => {})
+    const takeTls = (socket: TLSSocket) => {
+      socket.on('error', () => {})
+      if (socket.alpnProtocol !== 'h2') return this.#serve(socket)
+      this.connections++
+      socket.on('close', () => this.connections--)
+      http2.emit('connection', socket)
+    }
+    const tls = { ...certificate, ALPNProtocols: ['h2', 'http/1.1'], noDelay: true }
+    this.#servers = [
+      ...ports.map((port) =>
+        createServer({ noDelay: true }, (socket) => this.#serve(socket)).listen(port, '127.0.0.1', 4096),
+      ),
+      createTlsServer(tls, takeTls).listen(tlsPort, '127.0.0.1', 4096),
+    ]
   }
 
   async listening(): Promise<void> {
@@ -65,9 +88,7 @@ export class Upstream {
       if (!stream) return
       const closed = stream
       stream = undefined
-      this.streams.delete(closed)
-      if (this.byId.get(closed.id) === closed) this.byId.delete(closed.id)
-      this.onClosed?.(closed)
+      this.#closed(closed)
     }
     this.connections++
     socket.on('data', (bytes) => {
@@ -86,14 +107,38 @@ export class Upstream {
   }
 
   #answer(socket: Socket, request: string): UpstreamStream {
-    const [, first, id] = /^GET \S*[?&]first=(\w+)(?:&id=(\d+))?/.exec(request) ?? []
-    const stream = new UpstreamStream(Number(id ?? -1), socket)
-    const late = first === 'late'
-    this.streams.add(stream)
-    this.byId.set(stream.id, stream)
+    const { id, late } = asked(request)
+    const stream = new UpstreamStream(id, socket)
     // One write, as a server does it that has its first event at hand.
     socket.write(late ? head : Buffer.concat([Buffer.from(head), this.#event.at(performance.now())]))
-    this.onOpened?.(stream, late)
+    this.#opened(stream, late)
     return stream
   }
+
+  #serveStream(http2Stream: ServerHttp2Stream, path: string): void {
+    const { id, late } = asked(`GET ${path}`)
+    const stream = new UpstreamStream(id, http2Stream, true)
+    http2Stream.on('error', () => {})
+    http2Stream.on('close', () => this.#closed(stream))
+    http2Stream.respond({ ':status': 200, 'content-type': 'text/event-stream', 'cache-control': 'no-cache' })
+    if (!late) stream.write(this.#event.at(performance.now()))
+    this.#opened(stream, late)
+  }
+
+  #opened(stream: UpstreamStream, late: boolean): void {
+    this.streams.add(stream)
+    this.byId.set(stream.id, stream)
+    this.onOpened?.(stream, late)
+  }
+
+  #closed(stream: UpstreamStream): void {
+    this.streams.delete(stream)
+    if (this.byId.get(stream.id) === stream) this.byId.delete(stream.id)
+    this.onClosed?.(stream)
+  }
+}
+
+function asked(request: string): { id: number; late: boolean } {
+  const [, first, id] = /^GET \S*[?&]first=(\w+)(?:&id=(\d+))?/.exec(request) ?? []
+  return { id: Number(id ?? -1), late: first === 'late' }
 }

@@ -13,7 +13,7 @@ const atOnce = 16
 const enough = 3
 
 /** One connection after the other; the upstream sends its headers at once and the first event later. */
-async function headers(load: Load, { count = 100 }: Settings): Promise<Figures> {
+export async function headers(load: Load, { count = 100 }: Settings): Promise<Figures> {
   const heads: number[] = []
   const events: number[] = []
   const use = await watch(load)

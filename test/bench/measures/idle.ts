@@ -59,7 +59,7 @@ export const idleStreams: Family = {
       settings: { streams: manyStreams },
       measure: idle,
       fresh: true,
-      takes: (contender) => isProxy(contender) && !contender.shares,
+      takes: (contender) => isProxy(contender) && !contender.shares && !contender.tls,
     },
   ],
   columns: [{ heading: 'start MiB', run: 'idle', value: (f) => f.startMiB }, ...idleColumns('idle')],

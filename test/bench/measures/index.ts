@@ -6,6 +6,7 @@ import { type Family, isProxy, type Run } from './measure.ts'
 import { growth, latency, paced } from './paced.ts'
 import { sharing } from './sharing.ts'
 import { flood, throughput, throughputCpu } from './throughput.ts'
+import { overTls } from './tls.ts'
 
 export const families: readonly Family[] = [
   latency,
@@ -15,6 +16,7 @@ export const families: readonly Family[] = [
   connecting,
   idleStreams,
   sharing,
+  overTls,
 ]
 
 /** What every proxy does before anything counts, so that its compilers have settled. */

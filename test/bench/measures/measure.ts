@@ -11,7 +11,7 @@ export interface Run {
   readonly quick?: true | 'only'
   /** Memory is measured in a process that has done nothing else. */
   readonly fresh?: true
-  /** Who takes part, where not everybody does. */
+  /** Who takes part; without it, all who ask the upstream without TLS. */
   readonly takes?: (contender: Contender) => boolean
 }
 

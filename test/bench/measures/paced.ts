@@ -28,7 +28,7 @@ export async function paced(load: Load, settings: Settings): Promise<Figures> {
   recording = false
   stop()
   load.onEvent = undefined
-  return { held, ...figures, ...percentiles(latencies) }
+  return { held, upstreams: load.upstream.connections, ...figures, ...percentiles(latencies) }
 }
 
 /** Sends `perSecond` events a second, evenly spread over time and over the streams. */
