@@ -23,10 +23,10 @@ function requireUser(req: Request, res: Response, next: NextFunction): void {
   else res.sendStatus(401)
 }
 
-/** Who the user is comes first: a chat's id alone would give the answer to whoever guesses it. */
+/** Who the user is comes first: a chat's id alone would give the answer to whoever guesses it. Without a chat nothing is shared. */
 function keyOf(req: Request): string | undefined {
-  const chat = req.body?.id ?? req.url.split('/')[1]
-  return chat && JSON.stringify([req.res?.locals.user, String(chat)])
+  const chat: unknown = req.body?.id ?? req.url.split('/')[1]
+  return typeof chat === 'string' && chat !== '' ? JSON.stringify([req.res?.locals.user, chat]) : undefined
 }
 
 export interface ChatThatSurvives extends Listening {

@@ -280,7 +280,7 @@ export interface ShareOptions<TReq = IncomingMessage> {
   key?: ((req: TReq) => string | undefined) | undefined
   /**
    * Methods that may open a stream. One with a body (POST) needs a `key`, which must contain who the user is: whoever comes with
-   * the same key gets the answer. Its body is sent once. A GET that may open joins a stream that is open.
+   * the same key gets the answer, and an empty one is an error. Its body is sent once. A GET that may open joins a stream that is open.
    * @defaultValue ['GET']
    */
   open?: readonly string[] | undefined

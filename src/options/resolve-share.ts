@@ -65,7 +65,8 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
   }
   refuseHiddenIdentity(options, key)
   const methods = resolveMethods(given)
-  if (key === undefined && methods.open.some((method) => method !== 'GET')) {
+  const opensWithBody = methods.open.some((method) => method !== 'GET')
+  if (key === undefined && opensWithBody) {
     throw new ConfigError(
       'share.key: required where share.open has a method with a body: what it returns must contain who the user is',
     )
@@ -73,7 +74,7 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
   return Object.freeze({
     ...methods,
     busy: oneOf('share.busy', given.busy ?? DEFAULTS.busy, ['refuse', 'join', 'replace']),
-    key: key === undefined ? undefined : asked('share.key', callable('share.key', key)),
+    key: key === undefined ? undefined : resolveKey(key, opensWithBody),
     keyTakesRequest: typeof key === 'function' && key.length > 0,
     lingerMs:
       given.lingerMs === Number.POSITIVE_INFINITY
@@ -85,6 +86,19 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
     replay,
     onGap: callableOrNone('share.onGap', given.onGap),
   })
+}
+
+/** An empty key (as of `id && ...` without an id) would be that of all users where it has to contain who the user is. */
+function resolveKey(key: NonNullable<ResolvedShare['key']>, containsUser: boolean): ResolvedShare['key'] {
+  const ask = asked('share.key', callable('share.key', key))
+  if (!containsUser) return ask
+  return (req) => {
+    const value = ask(req)
+    if (value !== '') return value
+    throw new TypeError(
+      "share.key: expected the function to return who the user is, or undefined to share nothing, got ''",
+    )
+  }
 }
 
 /** Which methods do what; each does one thing. */

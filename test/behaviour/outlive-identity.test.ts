@@ -66,6 +66,18 @@ test('the same question of another user is one of its own, whatever runs', async
   assert.equal(ada.asker.ending, undefined)
 })
 
+test("an empty key, which says of nobody who he is, is no key of a question's: the app is told", async (t) => {
+  const room = await chats(t, {
+    key: ({ headers }) => headers['x-chat'] && `${headers['x-user']} ${headers['x-chat']}`,
+  })
+
+  const asked = await room.front.open('', post({ 'x-user': 'ada', 'x-chat': '' }))
+  const read = await room.front.open('', { headers: { ...eve, 'x-chat': '' } })
+
+  assert.deepEqual([asked.status, read.status], [500, 500])
+  assert.equal(room.upstream.exchanges.length, 0)
+})
+
 test('a key that spells what the proxy makes of another key and an id finds nothing of it', async (t) => {
   const { front, upstream } = await proxied(t, {
     keepalive: false,

@@ -54,6 +54,27 @@ test('nobody else reads or stops it, whatever id they give', async (t) => {
   assert.equal(unknown.status, 401)
 })
 
+for (const [question, path] of [
+  ['{}', ''],
+  ['{"id":""}', ''],
+  ['{"id":0}', ''],
+  ['{"id":{"toString":1}}', ''],
+  ['{}', '//stream'],
+] as const) {
+  test(`a question without a chat (${question}, ${path || '/'}) is answered, and read and stopped by nobody else`, async (t) => {
+    const { running } = await chat(t, { answer, everyMs: 20 })
+    const url = `${running.url}/api/chat${path}`
+    const headers = { ...headersOf('ada'), 'content-type': 'application/json' }
+
+    const asked = await fetch(url, { method: 'POST', headers, body: question })
+    const read = await fetch(url, { headers: headersOf('grace') })
+    const stopped = await fetch(url, { method: 'DELETE', headers: headersOf('grace') })
+
+    assert.deepEqual([asked.status, read.status, stopped.status], [200, 204, 404])
+    assert.match(await asked.text(), /ten/)
+  })
+}
+
 const headersOf = (user: string) => ({ authorization: `Bearer ${user}-token` })
 
 async function chat(t: TestContext, options: ChatThatSurvivesOptions) {
