@@ -3,6 +3,7 @@
 
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { Readable, type Writable } from 'node:stream'
+import { kept } from '../bytes.ts'
 import { UpstreamError } from '../errors.ts'
 
 /** How a body can be sent: not at all, in one piece, once as it comes, or as it comes and again from what was kept. */
@@ -160,8 +161,9 @@ export function sendBody(body: RequestBody, request: Writable): void {
 class KeptBody {
   readonly #source: IncomingMessage
   readonly #maxBytes: number
-  // What has come so far; empty once it was more than #maxBytes or is not needed any more.
-  #chunks: Buffer[] = []
+  // What has come so far. Small pieces are joined: a byte by itself would take two hundred. Empty once it was more than #maxBytes
+  // or is not needed any more.
+  #pieces: readonly Buffer[] = []
   // How much has come, kept or not.
   #bytes = 0
   // False from the moment that something was let go: another attempt would send half a body.
@@ -183,7 +185,7 @@ class KeptBody {
 
   forget(): void {
     this.#isWhole = false
-    this.#chunks = []
+    this.#pieces = []
   }
 
   /** All of the body from its start. Backpressure of the reader pauses the client. */
@@ -192,7 +194,7 @@ class KeptBody {
     this.#reader?.destroy()
     const reader = new Readable({ read: () => void this.#source.resume() })
     this.#reader = reader
-    for (const chunk of this.#chunks) reader.push(chunk)
+    for (const piece of this.#pieces) reader.push(piece)
     if (this.#ended) reader.push(null)
     if (first) this.#listen()
     return reader
@@ -212,6 +214,6 @@ class KeptBody {
   #keep(chunk: Buffer): void {
     this.#bytes += chunk.length
     if (this.#bytes > this.#maxBytes) this.forget()
-    else if (this.#isWhole) this.#chunks.push(chunk)
+    else if (this.#isWhole) this.#pieces = kept(this.#pieces, chunk)
   }
 }

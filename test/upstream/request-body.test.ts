@@ -16,6 +16,7 @@ import {
   requestBody,
   sendBody,
 } from '../../src/upstream/request-body.ts'
+import { heapUsed } from '../support/memory.ts'
 
 const MIB = 1_048_576
 
@@ -374,6 +375,26 @@ describe('a body that is kept for another attempt', () => {
 
     assert.ok(written < MIB, `${written} bytes were taken in`)
   })
+})
+
+test('a body that is kept: one that comes a byte at a time takes no more room than its bytes', async () => {
+  const kept = 100_000
+  const source = new PassThrough()
+  const req = Object.assign(source, { headers: { 'transfer-encoding': 'chunked' }, httpVersionMajor: 1 })
+  const before = heapUsed()
+
+  const body = requestBody(req as unknown as IncomingMessage, kept)
+  openBody(body)?.resume()
+  for (let i = 0; i < kept; i++) {
+    if (!source.write(Buffer.alloc(1, 'x'))) await new Promise(setImmediate)
+  }
+  await new Promise(setImmediate)
+  const taken = heapUsed() - before
+
+  assert.ok(taken < 20 * kept, `${taken} bytes for ${kept}`)
+  assert.ok(isReplayable(body))
+  source.end()
+  assert.equal((await buffer(openBody(body)!)).length, kept)
 })
 
 test('a body that is kept: the client goes on when the upstream reads again', async () => {
