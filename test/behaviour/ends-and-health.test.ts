@@ -77,6 +77,34 @@ for (const [way, { options, coding = identity }] of Object.entries(ways)) {
   })
 }
 
+for (const status of [204, 500]) {
+  test(`a stream that is lost before the end is one failure, also when its resume is answered ${status}`, async (t) => {
+    const { front, proxy } = await several(
+      t,
+      { isEnd, balance: 'failover', resume: { attempts: 1, delayMs: 0 } },
+      {
+        count: 2,
+        upstream: (at) => ({
+          handler: (exchange) => {
+            if (at === 0) exchange.stream().end(`id: 1\n${first}`)
+            else exchange.res.writeHead(status).end()
+          },
+        }),
+      },
+    )
+
+    await front.request().ended()
+
+    assert.deepEqual(
+      proxy.stats().upstreams.map(({ failures, requests }) => [failures, requests]),
+      [
+        [1, 1],
+        [0, 1],
+      ],
+    )
+  })
+}
+
 test('an upstream that is silent behind the end has not failed, and one that is silent before it has', async (t) => {
   const { front, proxy } = await several(
     t,

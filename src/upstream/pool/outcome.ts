@@ -26,8 +26,8 @@ export class Outcome implements OnOver {
   readonly #member: Member
   readonly #pool: Pool
   readonly #observer: OutcomeObserver
-  // Set when the head of the answer leaves it open whether it is a success. Until then, and where the status has decided it, the
-  // ending does not count.
+  // Set when the head of the answer leaves it open whether it is a success. Until then, where the status has decided it, and once
+  // the stream has been judged, the ending does not count.
   #isOpen = false
   // How the answer has ended. It may be set before `onAnswer`: a short answer ends in the same read as its head.
   #ending: BodyEnding | undefined
@@ -78,6 +78,8 @@ export class Outcome implements OnOver {
   onJudged(isWhole: boolean): void {
     const ending = this.#ending
     if (!this.#isJudged || !this.#isOpen || ending === undefined || ending === 'given-up') return
+    // Told again where no resume comes of it.
+    this.#isOpen = false
     if (isWhole) this.#judge('complete')
     else this.#judge(ending === 'silent' ? 'silent' : 'broken')
   }
