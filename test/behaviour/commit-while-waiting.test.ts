@@ -117,6 +117,37 @@ const failsEarly: Record<string, (exchange: Exchange) => void> = {
 }
 
 for (const host of hostsByProtocol) {
+  test(`an answer is committed to while its upload is still on its way (${host})`, async (t) => {
+    const bodies: string[] = []
+    const { front } = await several(
+      t,
+      { balance: 'failover', retry: { commit, methods: ['POST'] } },
+      {
+        host,
+        count: 2,
+        upstream: {
+          handler: (exchange) => {
+            exchange.req.once('data', () => {
+              const stream = exchange.stream()
+              stream.write(preamble + output)
+              exchange.req.once('end', () => stream.end(`data: ${bodies.join('').length}\n\n`))
+            })
+            exchange.req.on('data', (part: Buffer) => bodies.push(part.toString()))
+          },
+        },
+      },
+    )
+    const client = front.request('', upload)
+    client.send(half)
+    await client.waitFor(preamble + output)
+
+    client.send(half)
+    client.finish()
+
+    assert.equal(await client.whole(), `${preamble}${output}data: ${whole.length}\n\n`)
+    assert.equal(bodies.join(''), whole)
+  })
+
   for (const [way, fail] of Object.entries(failsEarly)) {
     test(`an upload is sent whole to the next upstream when the first one ${way} in its middle (${host})`, async (t) => {
       const { front, upstreams } = await several(
