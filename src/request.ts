@@ -280,7 +280,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     const { upstream, delimited } = response
     const session = this.session()
     const cursor = new Cursor(this.lastEventId)
-    const watched = eventWatched(plain, timeouts, cursor, response.firstEventMs)
+    const watched = eventWatched(plain, timeouts, cursor, response.eventWait)
     const body = resumable(this, { body: watched, upstream, cursor, stream: session.handle })
     const end = isEnd && new EndWatch(isEnd, this.req)
     session.start(response, createClientPipeline(session, { body, delimited, cursor, hooks, end, isShared: false }))

@@ -59,8 +59,8 @@ export interface UpstreamResponse {
   readonly body: UpstreamBody
   /** Whether the body says where it ends. One that ends with its connection may have been cut without a sign. */
   readonly delimited: boolean
-  /** What is left of `timeouts.firstEventMs` where the answer has been waited on before, which ends without an event. */
-  readonly firstEventMs?: number | undefined
+  /** The wait for an event that is on, where the answer was held: which timeout it is, and what is left of it. */
+  readonly eventWait?: { readonly timeout: 'firstEventMs' | 'eventMs'; readonly leftMs: number } | undefined
   /** A Set-Cookie of the package's own for the client. */
   readonly cookie?: string
   /** Whether the body is the state of something that is polled: a client that comes later begins with its latest value. */

@@ -120,7 +120,7 @@ export class SharedStream implements PipelineSink, FollowedStream {
       },
       {
         body: resumable(context, {
-          body: eventWatched(plain, timeouts, cursor, response.firstEventMs),
+          body: eventWatched(plain, timeouts, cursor, response.eventWait),
           upstream,
           cursor,
           stream,

@@ -234,10 +234,11 @@ class CommitHold implements UpstreamBody, BodySink {
     return { ...this.#response, headers: plain, body: this }
   }
 
-  /** The answer is taken, with what is left of the wait for its first event. */
+  /** The answer is taken, with what is left of the wait for an event. */
   #commit(): void {
-    const firstEventMs = this.#hasEvent ? undefined : this.#eventWait?.leftMs
-    this.#settle()?.({ response: { ...this.#asItCame, firstEventMs } })
+    const timeout = this.#hasEvent ? 'eventMs' : 'firstEventMs'
+    const eventWait = this.#eventWait && ({ timeout, leftMs: this.#eventWait.leftMs } as const)
+    this.#settle()?.({ response: { ...this.#asItCame, eventWait } })
   }
 
   /** The attempt has failed. Where it was the last one, the client gets `response` all the same. */

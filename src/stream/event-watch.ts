@@ -3,7 +3,7 @@
 // that an event costs nothing here. Absent where both are off.
 
 import type { Progress } from '../events/cursor.ts'
-import type { UpstreamBody } from '../upstream-response.ts'
+import type { UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { Watchdog } from '../watchdog.ts'
 import { type SilenceWatch, WatchedBody } from './watched-body.ts'
 
@@ -15,24 +15,24 @@ export interface EventTimeouts {
 
 /**
  * The body of one connection, given up where events stay away; the body itself where there is no such bound.
- * @param leftMs what is left of `firstEventMs`
+ * @param begun the wait that is on already
  */
 export function eventWatched(
   body: UpstreamBody,
   { firstEventMs, eventMs }: EventTimeouts,
   progress: Pick<Progress, 'events'>,
-  leftMs: number = firstEventMs,
+  begun?: UpstreamResponse['eventWait'],
 ): UpstreamBody {
   if (firstEventMs === 0 && eventMs === 0) return body
-  return new WatchedBody(body, new EventWatch({ firstEventMs, eventMs }, progress, leftMs))
+  return new WatchedBody(body, new EventWatch({ firstEventMs, eventMs }, progress, begun))
 }
 
 class EventWatch implements SilenceWatch {
   readonly #timeouts: EventTimeouts
   // Counts what has passed of the stream, on all of its connections.
   readonly #progress: Pick<Progress, 'events'>
-  // How long the first event is waited for, which may be less than its timeout: a hold has waited before.
-  readonly #firstMs: number
+  // What a hold has left of a wait. Undefined where there was none, and from the start of that wait on: the next one is whole.
+  #begun: UpstreamResponse['eventWait']
   // How many there were when that was looked at last.
   #events = 0
   // Whether this connection has brought none yet.
@@ -43,16 +43,16 @@ class EventWatch implements SilenceWatch {
   // Set by `stop`. What is looked at after that starts no timer.
   #isOver = false
 
-  constructor(timeouts: EventTimeouts, progress: Pick<Progress, 'events'>, firstMs: number) {
+  constructor(timeouts: EventTimeouts, progress: Pick<Progress, 'events'>, begun: UpstreamResponse['eventWait']) {
     this.#timeouts = timeouts
     this.#progress = progress
-    this.#firstMs = firstMs
+    this.#begun = begun
   }
 
   start(onSilence: (cause: Error) => void): void {
     this.#onSilence = onSilence
     this.#events = this.#progress.events
-    if (this.#firstMs > 0) this.#wait('firstEventMs', this.#firstMs)
+    if (this.#timeouts.firstEventMs > 0) this.#wait('firstEventMs')
     // A connection that resumes a stream ends a silence between two events.
     else if (this.#events > 0) this.#wait('eventMs')
   }
@@ -88,10 +88,13 @@ class EventWatch implements SilenceWatch {
     this.#wait('eventMs')
   }
 
-  #wait(name: keyof EventTimeouts, ms: number = this.#timeouts[name]): void {
+  #wait(timeout: keyof EventTimeouts): void {
+    const ms = this.#timeouts[timeout]
     if (ms === 0) return
-    const onSilence = () => this.#onSilence?.(new Error(`no event in timeouts.${name}, ${this.#timeouts[name]} ms`))
-    this.#watchdog = new Watchdog(ms, onSilence, () => this.hasMoved())
+    const begun = this.#begun?.timeout === timeout ? this.#begun : undefined
+    if (begun) this.#begun = undefined
+    const onSilence = () => this.#onSilence?.(new Error(`no event in timeouts.${timeout}, ${ms} ms`))
+    this.#watchdog = new Watchdog(begun?.leftMs ?? ms, onSilence, () => this.hasMoved())
   }
 }
 

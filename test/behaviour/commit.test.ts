@@ -232,21 +232,26 @@ for (const [name, limits, timing] of [
 }
 
 for (const [way, options] of Object.entries({ plain: {}, shared: { share: { lingerMs: 0 } } })) {
-  test(`a hold that commits without an event does not start firstEventMs anew (${way})`, async (t) => {
-    const { front } = await held(t, (exchange) => commentsFollow(exchange, ''), {
-      ...options,
-      timeouts: { firstEventMs: 800 },
-      retry: { holdMs: 700 },
+  for (const [name, start] of [
+    ['firstEventMs', ''],
+    ['eventMs', preamble],
+  ] as const) {
+    test(`a hold that commits at its deadline does not start ${name} anew (${way})`, async (t) => {
+      const { front } = await held(t, (exchange) => commentsFollow(exchange, start), {
+        ...options,
+        timeouts: { [name]: 800 },
+        retry: { holdMs: 700 },
+      })
+      const startedAt = performance.now()
+
+      const client = await front.open()
+      const ending = await client.ended()
+
+      const ms = performance.now() - startedAt
+      assert.equal(ending, 'broken')
+      assert.ok(ms >= 700 && ms < 1400, `${ms} ms`)
     })
-    const startedAt = performance.now()
-
-    const client = await front.open()
-    const ending = await client.ended()
-
-    const ms = performance.now() - startedAt
-    assert.equal(ending, 'broken')
-    assert.ok(ms >= 700 && ms < 1400, `${ms} ms`)
-  })
+  }
 }
 
 test('one event that reaches limits.bufferBytes in its middle commits, and leaves byte for byte', async (t) => {
