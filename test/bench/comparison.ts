@@ -179,6 +179,7 @@ export class Comparison {
 }
 
 function takes(run: Run, contender: Contender): boolean {
+  if (contender.measures && !contender.measures.includes(run.name)) return false
   return run.takes ? run.takes(contender) : !contender.tls
 }
 

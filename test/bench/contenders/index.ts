@@ -24,6 +24,10 @@ export interface Contender {
   readonly tls?: true
   /** What such a one is compared with. */
   readonly besideShare?: true
+  /** Polls for its clients. */
+  readonly polls?: true
+  /** The names of the only measures that it is there for. */
+  readonly measures?: readonly string[]
 }
 
 export const pipe = 'pipe'
@@ -77,6 +81,8 @@ export const contenders: readonly Contender[] = [
   { ...variant('sse-proxy:tls', 'this package, HTTP/1.1 over TLS to the upstream'), tls: true },
   { ...variant('sse-proxy:http2', "this package, http2: 'auto'"), tls: true },
   variant('sse-proxy:bare', 'this package on a bare server, as piping is'),
+  { ...variant('sse-proxy:lines', 'lines of JSON made events'), measures: ['warm-up', 'lines'] },
+  { ...variant('sse-proxy:polls', 'an endpoint polled for each client'), polls: true, measures: ['warm-up', 'polls'] },
   { ...variant('sse-proxy:share-bare', 'the same with share'), shares: true },
 ]
 

@@ -20,6 +20,8 @@ const variants: Record<string, Options> = {
   'sse-proxy:tls': { target: `https://localhost:${tlsPort}`, secure: false },
   'sse-proxy:http2': { target: `https://localhost:${tlsPort}`, secure: false, http2: 'auto' },
   'sse-proxy:bare': {},
+  'sse-proxy:lines': { from: 'ndjson' },
+  'sse-proxy:polls': { from: { format: 'json', everyMs: 1_000 } },
   'sse-proxy:share-bare': { share: { lingerMs: 0 } },
 }
 

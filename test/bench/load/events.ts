@@ -8,6 +8,11 @@ const timeMark = Buffer.from('"t":"')
 /** What ends an event. */
 export const blankLine = Buffer.from('\n\n')
 
+/** ASCII text as one HTTP chunk. */
+export function chunkOf(text: string): Buffer {
+  return Buffer.from(`${text.length.toString(16)}\r\n${text}\r\n`)
+}
+
 export class EventTemplate {
   readonly bytes: number
   readonly #chunk: Buffer
@@ -18,7 +23,7 @@ export class EventTemplate {
     const end = '"}\n\n'
     const event = start + 'x'.repeat(bytes - start.length - end.length) + end
     this.bytes = bytes
-    this.#chunk = Buffer.from(`${bytes.toString(16)}\r\n${event}\r\n`)
+    this.#chunk = chunkOf(event)
     this.#timeAt = this.#chunk.indexOf(timeMark) + timeMark.length
   }
 

@@ -7,9 +7,15 @@ import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import { certificate } from '../../support/certificate.ts'
 import type { EventTemplate } from './events.ts'
 
-const head =
-  'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n' +
-  'Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n'
+const head = headOf('text/event-stream')
+const linesHead = headOf('application/x-ndjson')
+
+function headOf(type: string): string {
+  return (
+    `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nCache-Control: no-cache\r\n` +
+    'Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n'
+  )
+}
 
 /** One response that is being streamed. */
 export class UpstreamStream {
@@ -39,9 +45,12 @@ const lineEnd = Buffer.from('\r\n')
 // A proxy that shares may still hold a stream of the load generator before: no URL comes twice.
 const generation = Math.trunc(performance.timeOrigin)
 
-/** The URL of a stream; `late` has its first event sent by the measure, others come with one. */
-export function streamPath(id: number | undefined, late = false): string {
-  return `/stream?first=${late ? 'late' : 'now'}${id === undefined ? '' : `&id=${id}`}&of=${generation}`
+/**
+ * The URL of a stream; `late` has its first event sent by the measure, as `lines` their first line, others come with one. What
+ * is asked for with `poll` is a JSON text.
+ */
+export function streamPath(id: number | undefined, first: 'now' | 'late' | 'lines' | 'poll' = 'now'): string {
+  return `/stream?first=${first}${id === undefined ? '' : `&id=${id}`}&of=${generation}`
 }
 
 export class Upstream {
@@ -52,6 +61,9 @@ export class Upstream {
   onOpened: ((stream: UpstreamStream, late: boolean) => void) | undefined
   onClosed: ((stream: UpstreamStream) => void) | undefined
   connections = 0
+  /** What a poll is answered with, and how many have been. */
+  state = 1
+  polls = 0
   readonly #servers: readonly Server[]
   readonly #event: EventTemplate
 
@@ -95,7 +107,8 @@ export class Upstream {
       if (stream) return
       request += bytes.toString('latin1')
       if (!request.includes('\r\n\r\n')) return
-      stream = this.#answer(socket, request)
+      if (/^GET \S*first=poll/.test(request)) this.#answerPoll(socket, request)
+      else stream = this.#answer(socket, request)
       request = ''
     })
     socket.on('end', over)
@@ -106,11 +119,25 @@ export class Upstream {
     })
   }
 
+  /** With 304 where the client has it. */
+  #answerPoll(socket: Socket, request: string): void {
+    this.polls++
+    const body = `{"state":${this.state}}`
+    const etag = `"${this.state}"`
+    const isKnown = request.toLowerCase().includes(`\r\nif-none-match: ${etag}\r\n`)
+    if (isKnown) socket.write(`HTTP/1.1 304 Not Modified\r\nETag: ${etag}\r\n\r\n`)
+    else {
+      const length = `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n`
+      socket.write(`HTTP/1.1 200 OK\r\n${length}ETag: ${etag}\r\n\r\n${body}`)
+    }
+  }
+
   #answer(socket: Socket, request: string): UpstreamStream {
-    const { id, late } = asked(request)
+    const { id, late, lines } = asked(request)
     const stream = new UpstreamStream(id, socket)
     // One write, as a server does it that has its first event at hand.
-    socket.write(late ? head : Buffer.concat([Buffer.from(head), this.#event.at(performance.now())]))
+    if (late) socket.write(lines ? linesHead : head)
+    else socket.write(Buffer.concat([Buffer.from(head), this.#event.at(performance.now())]))
     this.#opened(stream, late)
     return stream
   }
@@ -138,7 +165,7 @@ export class Upstream {
   }
 }
 
-function asked(request: string): { id: number; late: boolean } {
+function asked(request: string): { id: number; late: boolean; lines: boolean } {
   const [, first, id] = /^GET \S*[?&]first=(\w+)(?:&id=(\d+))?/.exec(request) ?? []
-  return { id: Number(id ?? -1), late: first === 'late' }
+  return { id: Number(id ?? -1), late: first !== 'now', lines: first === 'lines' }
 }

@@ -25,7 +25,7 @@ export async function headers(load: Load, { count = 100 }: Settings): Promise<Fi
   }
   for (let i = 0; i < count && i - events.length < enough; i++) {
     let eventAt = 0
-    const client = load.open(streamPath(load.nextId(), true), {
+    const client = load.open(streamPath(load.nextId(), 'late'), {
       onEvent: () => {
         eventAt ||= performance.now()
       },

@@ -1,6 +1,7 @@
 // All that is measured, in the order of the tables.
 
 import { comeAndGo, connecting } from './connecting.ts'
+import { formats } from './formats.ts'
 import { idleStreams } from './idle.ts'
 import { type Family, isProxy, type Run } from './measure.ts'
 import { growth, latency, paced } from './paced.ts'
@@ -17,6 +18,7 @@ export const families: readonly Family[] = [
   idleStreams,
   sharing,
   overTls,
+  formats,
 ]
 
 /** What every proxy does before anything counts, so that its compilers have settled. */
