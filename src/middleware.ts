@@ -40,6 +40,8 @@ export class Middleware {
   readonly #observer: Observer
   // The parts, as each request gets them. Those that belong to an option that is off are absent.
   readonly #context: ProxyContext
+  // Whose connections all requests go over, unless the app brings its own.
+  readonly #agents: Agents
   // Absent where upstreams are not probed.
   readonly #probes: Probes | undefined
   // Servers whose upgrades are proxied since a first request has shown them: once each, although many requests do.
@@ -66,8 +68,8 @@ export class Middleware {
     const observer = this.#observer
     const admission = new Admission(options.limits)
     const moves = pool && options.resume ? new Moves((upstream) => !pool.has(upstream)) : undefined
-    const agents = agentsOf(options)
-    const transport = createHttpxyTransport({ proxy: this.#proxy, agents, fastLane: options.fastLane })
+    this.#agents = agentsOf(options)
+    const transport = createHttpxyTransport({ proxy: this.#proxy, agents: this.#agents, fastLane: options.fastLane })
     this.#context = {
       options,
       observer,
@@ -138,11 +140,24 @@ export class Middleware {
     return this.#observer.snapshot({
       active: this.#observer.sessions.size,
       upstreams: [
-        ...(pool?.members ?? []).map(upstreamStats),
-        ...[...(pool?.leaving ?? [])].map((member) => ({ ...upstreamStats(member), leaving: true as const })),
+        ...(pool?.members ?? []).map((member) => this.#upstreamStats(member)),
+        ...[...(pool?.leaving ?? [])].map((member) => ({ ...this.#upstreamStats(member), leaving: true as const })),
       ],
       shared: shares?.stats ?? { streams: 0, clients: 0, unread: 0, kept: 0 },
     })
+  }
+
+  /** What the app sees of a member of the pool; a time without end is no time to wait for. */
+  #upstreamStats(member: Member): UpstreamStats {
+    const { url, active, requests, weight, healthy, health, ejectedUntil } = member
+    const { failures, ejections } = health
+    const known = ejectedUntil > 0 && ejectedUntil !== Number.POSITIVE_INFINITY
+    const http2Connections = this.#agents.http2Connections?.(member)
+    return {
+      ...{ url, active, requests, weight, healthy, failures, ejections },
+      ...(known && { ejectedUntil }),
+      ...(http2Connections !== undefined && { http2Connections }),
+    }
   }
 
   /**
@@ -259,11 +274,4 @@ function drainRange(value: unknown, otherwise: readonly [number, number]): reado
   if (value === undefined) return otherwise
   const [min, max] = range('close.retryMs', value)
   return typeof value === 'number' ? [Math.round(value / 2), Math.round(value * 1.5)] : [min, max]
-}
-
-/** What the app sees of a member of the pool; a time without end is no time to wait for. */
-function upstreamStats({ url, active, requests, weight, healthy, health, ejectedUntil }: Member): UpstreamStats {
-  const { failures, ejections } = health
-  const known = ejectedUntil > 0 && ejectedUntil !== Number.POSITIVE_INFINITY
-  return { url, active, requests, weight, healthy, failures, ejections, ...(known && { ejectedUntil }) }
 }

@@ -56,6 +56,9 @@ export const DEFINITIONS: readonly MetricDefinition[] = [
   counter('upstream_requests_total', 'Requests that an upstream was given.', (stats) =>
     byUpstream(stats, ({ requests }) => requests, sum),
   ),
+  gauge('upstream_http2_connections', 'HTTP/2 connections to an upstream that are open now.', (stats) =>
+    byUpstream(stats, ({ http2Connections = 0 }) => http2Connections, sum),
+  ),
   gauge('shared_streams', 'Upstream streams open now that serve several clients.', ({ shared }) => [
     { value: shared.streams },
   ]),

@@ -25,6 +25,8 @@ export interface UpstreamStats {
   readonly ejectedUntil?: number
   /** Requests that were sent to it. */
   readonly requests: number
+  /** HTTP/2 connections to it that are open now; absent without the option `http2`. */
+  readonly http2Connections?: number
   /** True where `setTargets` took it away and some of its requests are not over; absent otherwise. */
   readonly leaving?: true
 }

@@ -15,6 +15,8 @@ export interface Agents {
   pooled(secure: boolean, upstream: Upstream | undefined): http.Agent
   /** Always a new connection: for a request that cannot be sent twice, and after a pooled one turned out dead. */
   fresh(secure: boolean, upstream: Upstream | undefined): http.Agent
+  /** How many connections of HTTP/2 there are to it; absent where none is spoken. */
+  http2Connections?(upstream: Upstream): number
   /** No request follows: connections to it that are idle end, and those in use behind their answer. */
   retire(upstream: Upstream): void
   /** Ends all connections, those of open requests included. */

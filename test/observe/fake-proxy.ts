@@ -36,7 +36,7 @@ export function busyProxy(name: string, times = 1): FakeProxy {
   now.active = 3 * times
   now.shared = { streams: 2 * times, clients: 7 * times, unread: times, kept: 3 * times }
   now.upstreams = [
-    fakeUpstream('http://one:8080', { active: 2 * times, requests: 40 * times }),
+    fakeUpstream('http://one:8080', { active: 2 * times, requests: 40 * times, http2Connections: 8 * times }),
     fakeUpstream('http://two:8080', { active: 1 * times, requests: 20 * times, healthy: false, failures: 3 }),
   ]
   counted.opened = 60 * times

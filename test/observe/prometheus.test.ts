@@ -54,6 +54,7 @@ const types: Record<string, string> = {
   sse_proxy_upstream_active: 'gauge',
   sse_proxy_upstream_healthy: 'gauge',
   sse_proxy_upstream_requests_total: 'counter',
+  sse_proxy_upstream_http2_connections: 'gauge',
   sse_proxy_shared_streams: 'gauge',
   sse_proxy_shared_clients: 'gauge',
   sse_proxy_shared_unread_streams: 'gauge',
@@ -90,6 +91,7 @@ test('a scrape has every metric with its type and its number', async (t) => {
   assert.equal(value('sse_proxy_bytes_total', { proxy, direction: 'out' }), 3_000_000_000)
   assert.equal(value('sse_proxy_upstream_active', { proxy, upstream: 'http://one:8080' }), 2)
   assert.equal(value('sse_proxy_upstream_healthy', { proxy, upstream: 'http://one:8080' }), 1)
+  assert.equal(value('sse_proxy_upstream_http2_connections', { proxy, upstream: 'http://one:8080' }), 8)
   assert.equal(value('sse_proxy_upstream_healthy', { proxy, upstream: 'http://two:8080' }), 0)
   assert.equal(value('sse_proxy_upstream_requests_total', { proxy, upstream: 'http://two:8080' }), 20)
   assert.equal(value('sse_proxy_shared_streams', { proxy }), 2)

@@ -48,6 +48,7 @@ export function createHttp2Agents({ mode, ...policy }: Http2Policy, bufferBytes:
   })
   return {
     ...agents,
+    http2Connections: (upstream) => byUpstream.get(upstream)?.sessions ?? 0,
     retire(upstream) {
       agents.retire(upstream)
       const origins = byUpstream.get(upstream)
@@ -82,9 +83,13 @@ class Origins {
     return origin
   }
 
-  /** Whether they have no connections. */
+  get sessions(): number {
+    return [...this.#byName.values()].reduce((sum, origin) => sum + origin.sessions, 0)
+  }
+
+  /** Whether they have no connections, and will have none. */
   get isOver(): boolean {
-    return [...this.#byName.values()].every(({ isIdle, sessions }) => isIdle && sessions === 0)
+    return this.sessions === 0 && [...this.#byName.values()].every(({ isIdle }) => isIdle)
   }
 
   retire(): void {

@@ -80,7 +80,9 @@ export class Session {
       settings: { enablePush: false, initialWindowSize: windowBytes, maxHeaderListSize: http.maxHeaderSize },
     })
     this.#session = session
-    session.once('connect', () => session.setLocalWindowSize(CONNECTION_WINDOW_BYTES))
+    session.once('connect', () => {
+      if (!session.destroyed) session.setLocalWindowSize(CONNECTION_WINDOW_BYTES)
+    })
     session.on('remoteSettings', ({ maxConcurrentStreams }) => this.#onSettings(maxConcurrentStreams))
     session.on('ping', () => this.heard())
     session.on('goaway', (code, lastStreamId) => {

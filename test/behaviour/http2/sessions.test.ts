@@ -29,11 +29,13 @@ async function openStreams(front: Front, upstream: Upstream, count: number): Pro
 const answering = (exchange: Exchange): void => exchange.answer(200, {}, exchange.method)
 
 test('streams beyond what an upstream takes on a connection go over another', async (t) => {
-  const { upstream, front } = await overHttp2(t, {}, { upstream: { http2: { maxConcurrentStreams: 10 } } })
+  const { upstream, front, proxy } = await overHttp2(t, {}, { upstream: { http2: { maxConcurrentStreams: 10 } } })
 
   await openStreams(front, upstream, 25)
 
   assert.equal(upstream.accepted, 3)
+  const { active, http2Connections } = proxy.stats().upstreams[0] ?? {}
+  assert.deepEqual([active, http2Connections], [25, 3])
 })
 
 test('a place that is free again is taken before another connection is opened', async (t) => {
