@@ -162,6 +162,27 @@ for (const [what, answer] of rubbish) {
   })
 }
 
+test('what is added and dropped while a log is read is left to the next page', async () => {
+  const ids = [3, 4, 5, 6, 7].map((seq) => `1-${seq}`)
+  const entries = ids.map((id) => [Buffer.from(id), [Buffer.from('b'), Buffer.from(id)]])
+  const store = redisStore({ client: answering((name) => (name === 'get' ? Buffer.from('1-5 1-1 node') : entries)) })
+
+  const { entries: read, state } = await store.read('key', { fence: 1, seq: 0 }, 1000)
+
+  assert.deepEqual(
+    read.map(({ position }) => position.seq),
+    [3, 4, 5],
+  )
+  assert.deepEqual(state, { owner: 'node', first: { fence: 1, seq: 3 }, last: { fence: 1, seq: 5 } })
+})
+
+test('a log that Redis has dropped to make room, although its state has stayed, is none', async () => {
+  const store = redisStore({ client: answering((name) => (name === 'get' ? Buffer.from('1-5 1-1 node') : [])) })
+
+  assert.deepEqual(await store.read('key', { fence: 1, seq: 0 }, 1000), { entries: [], state: undefined })
+  assert.deepEqual((await store.read('key', { fence: 1, seq: 5 }, 1000)).state?.last, { fence: 1, seq: 5 })
+})
+
 test('whatever is published on the channel of a key is a ring at most', { skip: noRedis }, async (t) => {
   const server = await RedisServer.start()
   t.after(() => server.end())
@@ -194,7 +215,7 @@ test('whatever is published on the channel of a key is a ring at most', { skip: 
 })
 
 /** Looks like a client of ioredis, and gives this answer to everything. */
-function answering(answer: () => unknown): RedisStoreOptions['client'] {
+function answering(answer: (name: string) => unknown): RedisStoreOptions['client'] {
   const duplicate = {
     connect: async () => {},
     disconnect() {},
@@ -206,7 +227,7 @@ function answering(answer: () => unknown): RedisStoreOptions['client'] {
     status: 'ready',
     mode: 'normal',
     subscribe() {},
-    createBuiltinCommand: () => ({ buffer: async () => answer() }),
+    createBuiltinCommand: (name: string) => ({ buffer: async () => answer(name) }),
     duplicate: () => duplicate,
   }
   return client

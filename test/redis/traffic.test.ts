@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, type TestContext, test } from 'node:test'
 import { redisStore } from '../../src/redis/redis-store.ts'
+import { watchLeftovers } from '../support/leftovers.ts'
 import { redisClients } from '../support/redis-clients.ts'
 import { eventually, noRedis, RedisServer } from '../support/redis-server.ts'
 import { append, Bell, KEEP_MS, storeOf, taken, type WatchedStore } from '../support/redis-store.ts'
@@ -169,6 +170,27 @@ for (const kind of redisClients) {
         names.filter((_name, i) => !(Number(lives[i]) > 0)),
         [],
       )
+    })
+
+    test('a store that is not used any more leaves neither sockets nor timers', async (t) => {
+      const leftovers = watchLeftovers(t)
+      const { client, close } = await kind.one(server.port)
+      const store = redisStore({ client })
+      let isUp = false
+      const unwatch = store.watch((now) => {
+        isUp = now
+      })
+      await until(() => isUp, 'the store to be up')
+      await store.beat('node', KEEP_MS)
+      const unfollow = await store.follow('leftover', 'node', new Bell())
+      await taken(store, 'leftover')
+
+      unfollow()
+      await store.beat('node', 0)
+      unwatch()
+      await close()
+
+      await leftovers.assertNone()
     })
 
     test("the connection that the store has made is closed after the last of its users, and the app's is not", async (t) => {
