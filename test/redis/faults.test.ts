@@ -59,7 +59,7 @@ describe('a store', { concurrency: true, skip: noRedis }, () => {
         const began = performance.now()
         await assert.rejects(append(store, 'still', { fence, seq: 0 }, '1'), /no answer for 2000 ms/)
         const took = performance.now() - began
-        await until(() => store.isUp === false, 'the store to be down')
+        await until(() => store.isUp === false, 'the store to be down', 4000)
         server.signal('SIGCONT')
 
         assert.ok(took > 1500 && took < 6000, `${took} ms`)

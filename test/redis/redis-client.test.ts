@@ -6,7 +6,7 @@ import { createClient, createClientPool, createCluster } from 'redis-6'
 import { type RedisStoreOptions, redisStore } from '../../src/redis/redis-store.ts'
 import { redisClients } from '../support/redis-clients.ts'
 import { noRedis, RedisServer } from '../support/redis-server.ts'
-import { storeOf } from '../support/redis-store.ts'
+import { Bell, storeOf, taken } from '../support/redis-store.ts'
 import { until } from '../support/waiting.ts'
 
 const anything: unknown[] = [
@@ -161,6 +161,32 @@ for (const [what, answer] of rubbish) {
     if (read?.status === 'fulfilled') assert.deepEqual(read.value, { entries: [], state: undefined })
   })
 }
+
+test('stores whose clients keep their keys apart hear nothing of each other', { skip: noRedis }, async (t) => {
+  const server = await RedisServer.start()
+  t.after(() => server.end())
+  const port = server.port
+  const clients = [
+    ...[new Redis6({ port }), new Redis6({ port, db: 1 }), new Redis6({ port, keyPrefix: 'app:' })],
+    await createClient({ url: `redis://127.0.0.1:${port}/2` }).connect(),
+  ]
+  const bells: Bell[] = []
+  for (const client of clients) {
+    const close = () => ('destroy' in client ? client.destroy() : client.disconnect())
+    const store = await storeOf(t, { client, close })
+    const bell = new Bell()
+    bells.push(bell)
+    await store.follow('key', 'a', bell)
+
+    await taken(store, 'key')
+
+    await until(() => bell.entries.length === 1, 'its own head')
+  }
+  assert.deepEqual(
+    bells.map(({ entries, changes }) => [entries.length, changes]),
+    clients.map(() => [1, 0]),
+  )
+})
 
 test('what is added and dropped while a log is read is left to the next page', async () => {
   const ids = [3, 4, 5, 6, 7].map((seq) => `1-${seq}`)
