@@ -157,11 +157,12 @@ export class SharedStreams {
   }
 
   #replace(opening: Opening, request: SharingRequest, keys: OpeningKeys): void {
-    const waited = this.#end(opening)
+    const waited = this.#askedWith(opening.asked).flatMap((ended) => this.#end(ended))
     void this.#open(request, keys)
     for (const other of waited) {
-      if (this.#mayOpen(other)) other.refuse(new AdmissionError('ERR_SSE_PROXY_BUSY'))
-      else this.#join(other, keys)
+      if (this.#mayOpen(other) && mayHaveBody(other.req.method)) other.refuse(new AdmissionError('ERR_SSE_PROXY_BUSY'))
+      // It may have been opened in vain by now.
+      else refusing(other, () => this.serve(other) || other.alone())
     }
   }
 
@@ -191,9 +192,13 @@ export class SharedStreams {
     request.nothing()
   }
 
-  /** Ends all streams that requests with this key may have got. */
+  /** All that requests with this key may have got. */
+  #askedWith(key: string): readonly Opening[] {
+    return this.#openings.all().filter(({ asked }) => asked === key)
+  }
+
   #stop(key: string): boolean {
-    const stopped = this.#openings.all().filter(({ asked }) => asked === key)
+    const stopped = this.#askedWith(key)
     for (const request of stopped.flatMap((opening) => this.#end(opening))) request.nothing()
     return stopped.length > 0
   }

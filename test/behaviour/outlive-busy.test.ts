@@ -1,7 +1,7 @@
 // What a second question gets while the first is being answered: a refusal, the same answer, or one of its own.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { hostsByProtocol } from '../support/front.ts'
+import { hostsByProtocol, type Middleware } from '../support/front.ts'
 import { answering, chats, leave, post, wordsOf } from '../support/outliving.ts'
 import { until } from '../support/waiting.ts'
 
@@ -85,6 +85,51 @@ test("with busy: 'replace' twenty questions at once leave one stream, and one up
   await until(() => room.upstream.open === 1, 'the others to be let go')
   await until(() => room.proxy.stats().shared.streams === 1, 'the last to be answered')
   assert.ok(clients.every(({ ending }) => ending !== 'broken'))
+})
+
+test("with busy: 'replace' readers of a question without an answer have nothing to read where the other cannot be asked", async (t) => {
+  const consume: Middleware = (req, _res, next) => {
+    if (req.headers['x-consumed'] === undefined) return next()
+    req.resume().once('end', () => setImmediate(next))
+  }
+  const room = await chats(t, { busy: 'replace' }, {}, { before: [consume] })
+  room.front.request('', post())
+  const exchange = await room.upstream.next()
+  const reader = room.front.request()
+  await room.arrivals(2)
+
+  const second = await room.front.open('', post({ 'x-consumed': '1' }))
+
+  assert.deepEqual([second.status, (await reader.head()).status], [500, 204])
+  await exchange.leftByPeer()
+  assert.equal(room.upstream.exchanges.length, 1)
+})
+
+test("with busy: 'replace' a GET that may open waits for the other answer, too", async (t) => {
+  const room = await chats(t, { busy: 'replace', open: ['GET', 'POST'] })
+  room.front.request('', post())
+  await room.upstream.next()
+  const reader = room.front.request()
+  await room.arrivals(2)
+
+  room.front.request('', post())
+  const other = await room.upstream.next()
+  other.stream().send({ data: 'one' })
+
+  await reader.waitFor('data: one\n')
+})
+
+test("with busy: 'replace' a feed ends for those who stand elsewhere in it, too", async (t) => {
+  const room = await chats(t, { busy: 'replace', open: ['GET', 'POST'], replay: { initial: 'all' } })
+  const readers = [room.front.request(), room.front.request('', { headers: { 'last-event-id': '7' } })]
+  const exchanges = [await room.upstream.next(), await room.upstream.next()]
+  for (const exchange of exchanges) exchange.stream().send({ data: 'one' })
+  await Promise.all(readers.map((reader) => reader.waitFor('data: one\n')))
+
+  room.front.request('', post())
+  await room.upstream.next()
+
+  assert.deepEqual(await Promise.all(readers.map((reader) => reader.ended())), ['clean', 'clean'])
 })
 
 test('a refusal does not disturb what it was refused for', async (t) => {
