@@ -108,6 +108,14 @@ test('OpenTelemetry is imported in its own entry alone, and the main entry does 
   )
 })
 
+test('clients of Redis are imported nowhere, and the store for them in its entry alone', () => {
+  assert.deepEqual([...importersOf('redis'), ...importersOf('ioredis')], [])
+  assert.deepEqual(
+    imports.filter(({ from, to }) => to.startsWith('redis/') && !from.startsWith('redis/')),
+    [],
+  )
+})
+
 test('Express is imported for its types at most, in one file', () => {
   const express = imports.filter(({ to }) => to === 'express' || to === 'express-serve-static-core')
 

@@ -173,6 +173,9 @@ for (const kind of redisClients) {
     })
 
     test('a store that is not used any more leaves neither sockets nor timers', async (t) => {
+      // So that no connection of the test before is counted, which is about to close.
+      await cli('PING')
+      await eventually(async () => process.getActiveResourcesInfo().every((name) => name !== 'TCPSocketWrap'), 'quiet')
       const leftovers = watchLeftovers(t)
       const { client, close } = await kind.one(server.port)
       const store = redisStore({ client })
