@@ -8,6 +8,7 @@ import { type Client, headerOf } from '../support/client.ts'
 import { hostsByProtocol } from '../support/front.ts'
 import { watchLeftovers } from '../support/leftovers.ts'
 import { interpret } from '../support/oracle.ts'
+import { overHttp2 } from '../support/over-http2.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { several } from '../support/several-upstreams.ts'
 import type { Exchange } from '../support/upstream.ts'
@@ -81,6 +82,21 @@ for (const host of hostsByProtocol) {
     assert.equal(upstream.exchanges.length, 2)
   })
 }
+
+test('an endpoint over HTTP/2 is polled on one connection', async (t) => {
+  const { upstream, front } = await overHttp2(t, { from })
+  const client = front.request()
+  const first = await upstream.next()
+  first.answer(200, { ...json, etag: '"a"' }, '1')
+  await client.waitFor('data: 1')
+
+  const poll = await upstream.next()
+  poll.answer(200, json, '2')
+  await client.waitFor('data: 2')
+
+  assert.equal(poll.headers['if-none-match'], '"a"')
+  assert.equal(upstream.connections, 1)
+})
 
 test('an endpoint without an ETag, in gzip, is compared by its bytes', async (t) => {
   let state = '{"n":1}'

@@ -1,14 +1,16 @@
 // An upstream that answers with lines of JSON: to the client, and to all that looks at events, they are an event stream.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { constants } from 'node:http2'
 import { test } from 'node:test'
-import { constants, createGzip } from 'node:zlib'
+import { createGzip, constants as zlib } from 'node:zlib'
 import compression from 'compression'
 import type { RequestOptions } from '../support/client.ts'
 import { headerOf } from '../support/client.ts'
 import { hostsByProtocol } from '../support/front.ts'
 import { watchLeftovers } from '../support/leftovers.ts'
 import { interpret } from '../support/oracle.ts'
+import { overHttp2 } from '../support/over-http2.ts'
 import { proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
 import { chunk } from '../support/raw-upstream.ts'
 import { several } from '../support/several-upstreams.ts'
@@ -90,6 +92,20 @@ for (const host of hostsByProtocol) {
   })
 }
 
+test('lines of an upstream over HTTP/2 are events, and a reset among them is a broken transfer', async (t) => {
+  const { upstream, front } = await overHttp2(t, { from })
+  const client = front.request('', post)
+  const exchange = await upstream.next()
+  const stream = exchange.stream({ 'content-type': type })
+  stream.write('{"n":1}\n{"n":2}')
+  await client.waitFor('data: {"n":1}\n\n')
+
+  exchange.http2Stream.close(constants.NGHTTP2_CANCEL)
+
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(client.text, 'data: {"n":1}\n\n')
+})
+
 test('lines in gzip arrive one by one', async (t) => {
   const { upstream, front } = await proxied(t, { from })
   const client = front.request()
@@ -98,7 +114,7 @@ test('lines in gzip arrive one by one', async (t) => {
 
   for (let n = 0; n < 5; n += 1) {
     gzip.write(`{"n":${n}}\n`)
-    await new Promise<void>((resolve) => gzip.flush(constants.Z_SYNC_FLUSH, resolve))
+    await new Promise<void>((resolve) => gzip.flush(zlib.Z_SYNC_FLUSH, resolve))
     await client.waitFor(`data: {"n":${n}}\n\n`)
   }
   gzip.end('"last"')

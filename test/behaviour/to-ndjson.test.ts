@@ -3,12 +3,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import compression from 'compression'
 import cors from 'cors'
+import { fixtures } from '../stream/fixtures.ts'
 import { headerOf } from '../support/client.ts'
 import { hostsByProtocol } from '../support/front.ts'
 import { watchLeftovers } from '../support/leftovers.ts'
+import { interpret } from '../support/oracle.ts'
 import { proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
 import { chunk, streamHead } from '../support/raw-upstream.ts'
 import { shared } from '../support/sharing.ts'
+import type { Exchange } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
 
 const accept = { accept: 'application/x-ndjson' }
@@ -201,6 +204,34 @@ test('chunks of an upstream are lines too, cut anywhere', async (t) => {
     conversation.socket.destroy()
   }
 })
+
+test('whatever an event stream is made of, the lines are the events that a browser would dispatch', async (t) => {
+  let body: Buffer = Buffer.alloc(0)
+  const handler = (exchange: Exchange): void => exchange.stream().end(body)
+  const { front } = await proxied(t, { to, keepalive: false }, { upstream: { handler } })
+
+  for (const { name, bytes } of fixtures) {
+    body = bytes
+    const client = front.request('', { headers: accept })
+    const lines = (await client.whole()).split('\n').filter((line) => line !== '')
+
+    // An event that is unfinished at a clean end counts.
+    const { events } = interpret(Buffer.concat([bytes, Buffer.from('\n\n')]))
+    assert.deepEqual(
+      lines.map((line) => JSON.parse(line)),
+      events.map(({ data }) => parsedOrText(data)),
+      name,
+    )
+  }
+})
+
+function parsedOrText(data: string): unknown {
+  try {
+    return JSON.parse(data)
+  } catch {
+    return data
+  }
+}
 
 test('clients that share a stream have a format each', async (t) => {
   const room = await shared(t, { replay: { initial: 10 } }, { to })
