@@ -61,7 +61,9 @@ class LineBody implements UpstreamBody, BodySink {
   // Whether the first line has not come: it may begin with a byte order mark.
   #atStart = true
   // Lines that wait for their turn while `toEvents` is pending, at most what two reads have brought.
-  #waiting: string[] = []
+  #waiting: readonly string[] = []
+  // Which of them is the next.
+  #at = 0
   #isPending = false
   // Backpressure of the consumer.
   #isPaused = false
@@ -143,7 +145,8 @@ class LineBody implements UpstreamBody, BodySink {
     if (!toEvents) {
       this.#sink?.onData(eventsOf(lines))
     } else {
-      this.#waiting.push(...linesOf(lines.toString('utf8')))
+      this.#waiting = this.#waiting.slice(this.#at).concat(linesOf(lines.toString('utf8')))
+      this.#at = 0
       if (!this.#isPending) this.#makeEvents()
     }
     if (tooLong !== -1) this.#overflow()
@@ -154,15 +157,10 @@ class LineBody implements UpstreamBody, BodySink {
     const { toEvents } = this.#options
     let made = ''
     try {
-      for (let at = 0; toEvents && at < this.#waiting.length; at++) {
-        const events = toEvents(this.#waiting[at] ?? '')
-        if (typeof events === 'string') {
-          made += events
-          continue
-        }
-        this.#waiting = this.#waiting.slice(at + 1)
-        this.#await(events)
-        break
+      while (toEvents && !this.#isPending && this.#at < this.#waiting.length) {
+        const events = toEvents(this.#waiting[this.#at++] ?? '')
+        if (typeof events === 'string') made += events
+        else this.#await(events)
       }
     } catch (error) {
       this.#fail(error)

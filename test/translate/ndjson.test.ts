@@ -292,6 +292,24 @@ describe('a callback', () => {
     assert.match(String(received.broken?.cause), /not JSON/)
   })
 
+  test('that takes its time for each of many lines in one read costs the same for each', async () => {
+    const secondsFor = async (count: number): Promise<number> => {
+      const { body, received } = read([], { toEvent: async () => null })
+      const from = performance.now()
+      body.sink?.onData(Buffer.from('1\n'.repeat(count)))
+      body.sink?.onEnd()
+      await received.until(() => received.ended)
+      return performance.now() - from
+    }
+    await secondsFor(20_000)
+
+    const few = await secondsFor(20_000)
+    const many = await secondsFor(160_000)
+
+    // Eight times as many; a copy of what is left for each would take sixty-four times as long.
+    assert.ok(many < 30 * few, `${few} ms and ${many} ms`)
+  })
+
   test('that settles when its stream is over is not called again', async () => {
     const { response, body } = answer({})
     const values: unknown[] = []
