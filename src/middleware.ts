@@ -98,7 +98,11 @@ export class Middleware {
       },
     }
     const onEjected = (member: Member) => observer.ejected(member)
-    this.#probes = pool && probe && new Probes({ policy: probe, hpm: options.hpm, onEjected })
+    const agentFor = (secure: boolean, member: Member) => this.#agents.fresh(secure, member)
+    this.#probes =
+      pool &&
+      probe &&
+      new Probes({ policy: probe, hpm: options.hpm, onEjected, ...(options.http2 !== false && { agentFor }) })
     if (!pool) return
     this.#probes?.watch(pool.members)
     pool.onGone = (member) => transport.retire(member)

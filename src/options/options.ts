@@ -242,7 +242,7 @@ export interface ResumeOptions {
 /**
  * HTTP/2 to upstreams: many requests on one connection, and another connection only past the number of streams that the
  * upstream takes. All options and handlers of http-proxy-middleware keep their meaning. Over HTTP/1.1 go, as without it,
- * requests with an `agent` of the app's own, WebSockets, probes, and redirects that `followRedirects` follows.
+ * requests with an `agent` of the app's own, WebSockets, and redirects that `followRedirects` follows.
  *
  * What the upstream has refused to work on (REFUSED_STREAM, GOAWAY) is sent again, whatever its method, as often as
  * `retry.attempts` says, without `retry` three times, and is a 503 then; for that a body is kept up to `limits.bodyBytes`.

@@ -14,6 +14,8 @@ export interface ProbeContext {
   readonly policy: ProbePolicy
   readonly hpm: HpmOptions
   readonly onEjected: (member: Member) => void
+  /** The agent of requests to an upstream, where that may speak HTTP/2 only. Without it each probe has a connection of its own. */
+  readonly agentFor?: (secure: boolean, member: Member) => http.Agent
 }
 
 /** Probes the upstreams of one proxy, each for itself. */
@@ -40,7 +42,8 @@ export class Probes {
 }
 
 /** Begins at once; returns what stops it, and the probe that is under way. */
-function startProbing(member: Member, { policy, hpm, onEjected }: ProbeContext): () => void {
+function startProbing(member: Member, context: ProbeContext): () => void {
+  const { policy, onEjected } = context
   const stopped = new AbortController()
   // Set while a probe waits for its answer.
   let busy = false
@@ -48,7 +51,7 @@ function startProbing(member: Member, { policy, hpm, onEjected }: ProbeContext):
     // A probe that takes longer than the interval is not joined by a second one.
     if (busy) return
     busy = true
-    const passed = await answers(member, policy, hpm, stopped.signal)
+    const passed = await answers(member, context, stopped.signal)
     if (!stopped.signal.aborted && member.health.probed(passed, policy, performance.now())) onEjected(member)
     busy = false
   }
@@ -60,13 +63,13 @@ function startProbing(member: Member, { policy, hpm, onEjected }: ProbeContext):
   }
 }
 
-/** Whether there was an answer below 400 in time, on a connection of its own: a pooled one would say less of the upstream. */
-function answers(
-  { target, headers }: Member,
-  { path, timeoutMs }: ProbePolicy,
-  hpm: HpmOptions,
-  signal: AbortSignal,
-): Promise<boolean> {
+/**
+ * Whether there was an answer below 400 in time, on a connection of its own: a pooled one would say less of the upstream. Over
+ * HTTP/2 that is the one of all requests, which a PING watches.
+ */
+function answers(member: Member, { policy, hpm, agentFor }: ProbeContext, signal: AbortSignal): Promise<boolean> {
+  const { target, headers } = member
+  const { path, timeoutMs } = policy
   const secure = isSecure(target)
   let watchdog: Watchdog | undefined
   const outcome = new Promise<boolean>((resolve) => {
@@ -75,7 +78,7 @@ function answers(
         ...addressOf(target),
         path,
         signal,
-        agent: false,
+        agent: agentFor?.(secure, member) ?? false,
         headers: { accept: '*/*', ...headers, connection: 'close' },
         ...(secure && { ...hpm.ssl, rejectUnauthorized: hpm.secure !== false }),
       },

@@ -162,6 +162,37 @@ test('an upstream that wants a request over HTTP/1.1 gets it, a POST too', async
   assert.equal(again.req.httpVersion, '1.1')
 })
 
+for (const [http2, upstreamOptions] of [
+  ['prior-knowledge', { http2: {} }],
+  ['auto', overTls],
+] as const) {
+  test(`an upstream is probed over HTTP/2, on the connection of its requests (${http2})`, async (t) => {
+    const health = { probe: { path: '/health', intervalMs: 10, fall: 1 } }
+    const { upstream, front, proxy } = await proxied(t, { http2, health, secure: false }, { upstream: upstreamOptions })
+
+    const probes = [await upstream.next(), undefined]
+    probes[0]?.answer(200)
+    probes[1] = await upstream.next()
+    const client = front.request()
+    const request = await upstream.next()
+    probes[1]?.answer(200)
+    request.answer(204)
+    await client.head()
+
+    assert.deepEqual(
+      probes.map((probe) => [probe?.url, probe?.req.httpVersion]),
+      [
+        ['/health', '2.0'],
+        ['/health', '2.0'],
+      ],
+    )
+    assert.equal(request.url, '/stream')
+    assert.equal(upstream.accepted, 1)
+    assert.equal(proxy.ready(), true)
+    await proxy.close({ withinMs: 0 })
+  })
+}
+
 test('a request with an agent of the app goes over HTTP/1.1', async (t) => {
   const agent = new http.Agent({ keepAlive: false })
   const { upstream, front } = await proxied(t, { http2: 'prior-knowledge', agent })
