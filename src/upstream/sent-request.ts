@@ -20,6 +20,8 @@ export class SentRequest {
   #bytesReadBefore = 0
   // What the socket had written when it was given to the request; more than that may have arrived.
   readonly #bytesWrittenBefore: number
+  // Whether the app had destroyed the request by the time its connection closed, when Node marks it as destroyed as well.
+  #wasDestroyed: boolean | undefined
   // Reads since then, and the latest of them: the fast lane needs the one read that has brought the whole head.
   #reads = 0
   #latestRead: Buffer | undefined
@@ -45,6 +47,13 @@ export class SentRequest {
     if (isRedirected || !socket?.connecting) connected()
     else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', connected)
     socket?.prependListener('data', this.#onRead)
+    // One that has ended while it was idle just closes. From a new one Node hears of an error, or of an end, before that.
+    if (this.isOnReused) socket?.prependListener('close', this.#onSocketClosed)
+  }
+
+  /** Whether the app has destroyed it. */
+  get isDestroyed(): boolean {
+    return this.#wasDestroyed ?? this.request.destroyed
   }
 
   /** Whether its connection has carried other requests before. */
@@ -71,7 +80,7 @@ export class SentRequest {
   /** The request goes on, and its end means nothing here any more. */
   unwatch(): void {
     this.request.off('close', this.#onClosed)
-    this.request.socket?.off('data', this.#onRead)
+    this.request.socket?.off('data', this.#onRead).off('close', this.#onSocketClosed)
   }
 
   /** The head is there: httpxy's listeners would hold all it knew of the request for as long as the answer lasts. */
@@ -80,6 +89,10 @@ export class SentRequest {
     this.#headListeners.forEach((listeners, i) => {
       for (const listener of listeners) Reflect.apply(this.request.off, this.request, [HEAD_EVENTS[i], listener])
     })
+  }
+
+  readonly #onSocketClosed = (): void => {
+    this.#wasDestroyed = this.request.destroyed
   }
 
   readonly #onRead = (read: Buffer): void => {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { Agent } from 'node:http'
+import type { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import express from 'express'
 import { headerOf, type RequestOptions } from '../support/client.ts'
@@ -459,6 +460,33 @@ test('a GET that meets a connection being closed is sent on a new one, which cou
     proxy.stats().upstreams.map(({ healthy, failures, requests }) => [healthy, failures, requests]),
     [[true, 0, 2]],
   )
+})
+
+test('a GET that is given a kept connection which has just ended is sent on a new one, which counts for nothing', async (t) => {
+  const kept: Socket[] = []
+  const { upstream, front, proxy } = await proxied(
+    t,
+    { on: { proxyReq: ({ socket }) => void (socket && kept.push(socket)) }, health: { failures: 1 } },
+    { before: [endsSecond] },
+  )
+  // Of those that are idle Node looks at the first, and gives the last.
+  function endsSecond(_req: unknown, _res: unknown, next: () => void): void {
+    kept[1]?.destroy()
+    next()
+  }
+  const clients = [front.request(), front.request()]
+  const exchanges = [await upstream.next(), await upstream.next()]
+  for (const [at, exchange] of exchanges.entries()) {
+    exchange.answer(200)
+    await clients[at]?.ended()
+  }
+
+  const client = front.request()
+  const exchange = await upstream.next()
+  exchange.answer(200, {}, 'fine')
+
+  assert.equal(await client.whole(), 'fine')
+  assert.equal(proxy.stats().upstreams[0]?.failures, 0)
 })
 
 for (const [what, bytes] of Object.entries({
