@@ -63,8 +63,8 @@ export async function start({
       // The whole of a long answer has to be kept, or who comes late gets its end alone.
       replay: { ids: 'assign', initial: 'all', events: 20_000, bytes: 4 * 2 ** 20, ageMs: 3_600_000 },
     },
-    // An answer that nobody limits goes on for ever where nobody reads it.
-    limits: { streams: 1000 },
+    // An answer that nobody limits goes on for ever where nobody reads it, and one user could take all places.
+    limits: { streams: 1000, streamsPerClient: 10, clientKey: (req) => req.res?.locals.user },
     timeouts: { eventMs: 60_000 },
     isEnd: ({ data }) => data === '[DONE]',
     onLost: () => ({ data: JSON.stringify({ type: 'error', errorText: 'The answer is not complete.' }) }),

@@ -75,6 +75,23 @@ for (const [question, path] of [
   })
 }
 
+test('a user with many answers is refused another one, and nobody else is', async (t) => {
+  const { running } = await chat(t, { answer: 'word '.repeat(10_000), everyMs: 50 })
+  const url = `${running.url}/api/chat`
+  const ask = (user: string, id: number) =>
+    fetch(url, {
+      method: 'POST',
+      headers: { ...headersOf(user), 'content-type': 'application/json' },
+      body: JSON.stringify({ id: `${id}` }),
+    })
+  const statuses = []
+
+  for (let id = 0; id < 11; id += 1) statuses.push((await ask('ada', id)).status)
+
+  assert.deepEqual(statuses, [...Array(10).fill(200), 429])
+  assert.equal((await ask('grace', 0)).status, 200)
+})
+
 const headersOf = (user: string) => ({ authorization: `Bearer ${user}-token` })
 
 async function chat(t: TestContext, options: ChatThatSurvivesOptions) {
