@@ -32,6 +32,7 @@ export type AdmissionErrorCode =
   | 'ERR_SSE_PROXY_DRAINING'
   | 'ERR_SSE_PROXY_BUSY'
   | 'ERR_SSE_PROXY_NO_STREAM'
+  | 'ERR_SSE_PROXY_STORE'
 
 // The texts go to clients.
 const REFUSALS: Readonly<Record<AdmissionErrorCode, readonly [status: number, message: string]>> = {
@@ -40,6 +41,7 @@ const REFUSALS: Readonly<Record<AdmissionErrorCode, readonly [status: number, me
   ERR_SSE_PROXY_DRAINING: [503, 'This server is about to stop.'],
   ERR_SSE_PROXY_BUSY: [409, 'Another request has opened this stream.'],
   ERR_SSE_PROXY_NO_STREAM: [404, 'There is no such stream.'],
+  ERR_SSE_PROXY_STORE: [503, 'Shared streams cannot be had now.'],
 }
 
 /** The request was not let in. */

@@ -7,6 +7,7 @@ export type * from './index.ts' with { 'resolution-mode': 'import' }
 
 // Named one by one: a value cannot be exported by way of a type.
 export declare const sseProxy: typeof Entry.sseProxy
+export declare const memoryStore: typeof Entry.memoryStore
 export declare const SseProxyError: typeof Entry.SseProxyError
 export type SseProxyError = Entry.SseProxyError
 export declare const ConfigError: typeof Entry.ConfigError

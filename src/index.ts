@@ -22,9 +22,10 @@ export type {
   OpenMessage,
   ResumeMessage,
   RetryMessage,
+  StoreMessage,
 } from './observe/channels.ts'
 export type { HistogramBucket, HistogramSnapshot } from './observe/histogram.ts'
-export type { ProxyStats, RefusalReason, SharedStats, UpstreamStats } from './observe/stats.ts'
+export type { ProxyStats, RefusalReason, SharedStats, StoreStats, UpstreamStats } from './observe/stats.ts'
 export type {
   BalanceCandidate,
   BalanceFunction,
@@ -52,4 +53,16 @@ export type {
   ToEvent,
   WeightedTarget,
 } from './options/options.ts'
+export { type MemoryStoreOptions, memoryStore } from './share/memory-store.ts'
+export type {
+  Added,
+  Addition,
+  Claim,
+  Doorbell,
+  KeyState,
+  Page,
+  Position,
+  ShareStore,
+  StoredEntry,
+} from './share-store.ts'
 export { type SseProxy, sseProxy } from './sse-proxy.ts'

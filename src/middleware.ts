@@ -13,9 +13,11 @@ import { Observer } from './observe/observer.ts'
 import type { ProxyStats, UpstreamStats } from './observe/stats.ts'
 import { group, integer, MAX_MS, range, unexpected } from './options/check.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
+import type { ResolvedShare } from './options/resolve-share.ts'
 import { resolveNewTargets } from './options/resolve-upstreams.ts'
 import { type Next, type ProxyContext, ProxyRequest } from './request.ts'
 import { SharedStreams } from './share/shared-streams.ts'
+import { StoredStreams } from './share/stored-streams.ts'
 import { createInspect } from './stream/commit-hold.ts'
 import { KeepaliveClock } from './stream/keepalive.ts'
 import { Moves } from './stream/moves.ts'
@@ -74,9 +76,7 @@ export class Middleware {
       options,
       observer,
       admission,
-      shares: options.share
-        ? new SharedStreams({ options, share: options.share, observer, admission, moves, nextId: () => this.#nextId() })
-        : undefined,
+      shares: options.share ? this.#createShares(options.share, admission, moves) : undefined,
       moves,
       requests: new Set(),
       keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,
@@ -106,6 +106,14 @@ export class Middleware {
     if (!pool) return
     this.#probes?.watch(pool.members)
     pool.onGone = (member) => transport.retire(member)
+  }
+
+  /** Of this process alone, or of all that have the store in common. */
+  #createShares(share: ResolvedShare, admission: Admission, moves: Moves | undefined): SharedStreams | StoredStreams {
+    const { store } = share
+    const nextId = () => this.#nextId()
+    const context = { options: this.#options, share, observer: this.#observer, admission, moves, nextId }
+    return store ? new StoredStreams({ ...context, store }) : new SharedStreams(context)
   }
 
   /** For servers that hand upgrades over; one that `ws: true` has subscribed to has done so already. */
@@ -229,7 +237,7 @@ export class Middleware {
     for (const request of [...requests]) {
       if (request.abort(new AdmissionError('ERR_SSE_PROXY_DRAINING')) === 'unread') drain.noteUnread()
     }
-    shares?.close()
+    await shares?.close()
     opening.transport.close()
     return drain.result
   }

@@ -16,6 +16,7 @@ import type { Observer } from './observe/observer.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
 import type { SharingRequest } from './share/opening.ts'
 import type { SharedStreams } from './share/shared-streams.ts'
+import type { StoredStreams } from './share/stored-streams.ts'
 import { onClientGone } from './stream/client-gone.ts'
 import { createClientPipeline } from './stream/client-pipeline.ts'
 import { ClientWriter } from './stream/client-writer.ts'
@@ -58,7 +59,7 @@ export interface ProxyContext {
   /** What can be asked for here. */
   readonly boundary: PathBoundary
   /** Absent where streams are not shared. */
-  readonly shares: SharedStreams | undefined
+  readonly shares: SharedStreams | StoredStreams | undefined
   readonly observer: Observer
   /** Absent where streams are not resumed, or a router chooses. */
   readonly moves: Moves | undefined

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
-import type { Doorbell, KeyState, Position, ShareStore, StoredEntry } from './share/store.ts'
+import type { Doorbell, KeyState, Position, ShareStore, StoredEntry } from './share-store.ts'
 
 /** What is tested. */
 export interface StoreUnderTest {

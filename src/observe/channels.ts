@@ -87,6 +87,15 @@ export interface EjectMessage {
   readonly failures: number
 }
 
+/** On `sse-proxy:store`: the store of shared streams can be used again, or cannot. */
+export interface StoreMessage {
+  /** The option `name`. */
+  readonly proxy: string
+  readonly isUp: boolean
+  /** Why not, where that is known. */
+  readonly error?: unknown
+}
+
 /** A channel of the package's own, and what its messages carry. */
 export class Topic<Message> {
   // Held on to, because a channel without references may be collected, and its subscribers with it.
@@ -121,4 +130,5 @@ export const closes: Topic<CloseMessage> = new Topic('sse-proxy:close')
 export const retries: Topic<RetryMessage> = new Topic('sse-proxy:retry')
 export const resumes: Topic<ResumeMessage> = new Topic('sse-proxy:resume')
 export const failures: Topic<ErrorMessage> = new Topic('sse-proxy:error')
+export const stores: Topic<StoreMessage> = new Topic('sse-proxy:store')
 export const ejections: Topic<EjectMessage> = new Topic('sse-proxy:eject')

@@ -19,7 +19,7 @@ import { systemError } from '../system-error.ts'
 import type { OpenObserver } from '../upstream/open.ts'
 import type { Member } from '../upstream/pool/pool.ts'
 import type { ProxiedRequest } from '../upstream/transport.ts'
-import { attempts, closes, ejections, failures, opens, resumes, retries } from './channels.ts'
+import { attempts, closes, ejections, failures, opens, resumes, retries, stores } from './channels.ts'
 import { Meter } from './meter.ts'
 import { type OpenNow, type ProxyStats, type RefusalReason, Stats } from './stats.ts'
 import { UpstreamLog } from './upstream-log.ts'
@@ -165,6 +165,11 @@ export class Observer implements SessionObserver, OpenObserver {
     debugUpstream('%s is left alone after %d failures', url, health.failures)
     const { failures } = health
     ejections.publish(() => ({ proxy: this.#options.name, upstream: url, untilMs: ejectedUntil, failures }))
+  }
+
+  /** The store of shared streams can be used again, or cannot. */
+  storeChanged(isUp: boolean, error: unknown): void {
+    stores.publish(() => ({ proxy: this.#options.name, isUp, ...(error !== undefined && { error }) }))
   }
 
   /** A client follows a shared stream that another has opened. */

@@ -79,6 +79,20 @@ export const DEFINITIONS: readonly MetricDefinition[] = [
   counter('shared_replayed_total', 'Clients that got a shared stream that was over.', ({ shared }) => [
     { value: shared.replayed },
   ]),
+  gauge('store_up', 'Whether the store of shared streams can be used.', ({ shared: { store } }) =>
+    store ? [{ value: store.isUp ? 1 : 0 }] : [],
+  ),
+  gauge('store_streams', 'Shared streams by what this node does: owner reads the upstream for all.', ({ shared }) =>
+    shared.store ? by('role', { owner: shared.store.owned, follower: shared.store.followed }) : [],
+  ),
+  counter(
+    'store_takeovers_total',
+    'Shared streams that this node went on with for another.',
+    ({ shared: { store } }) => (store ? [{ value: store.takeovers }] : []),
+  ),
+  counter('store_checks_found_total', 'Looks at the store that found what no message had told.', ({ shared }) =>
+    shared.store ? [{ value: shared.store.checksFound }] : [],
+  ),
   histogram(
     'time_to_headers_seconds',
     'From a request to the headers of its event stream.',

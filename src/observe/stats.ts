@@ -45,6 +45,20 @@ export interface SharedStats {
   readonly joined: number
   /** Clients that got a stream that was over. */
   readonly replayed: number
+  /** Absent without `share.store`. */
+  readonly store?: StoreStats
+}
+
+/** What this node has to do with the store of shared streams. */
+export interface StoreStats {
+  readonly isUp: boolean
+  /** Streams whose upstream this node reads for all, and those that it gets from other nodes. */
+  readonly owned: number
+  readonly followed: number
+  /** Streams that this node went on with for another one. */
+  readonly takeovers: number
+  /** How often a look at the store has found what no message had told. */
+  readonly checksFound: number
 }
 
 /** What `proxy.stats()` returns: a plain JSON-able snapshot, with counts since the proxy's creation. */

@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { CloseReason, SseProxyError } from '../errors.ts'
 import type { HookResult, SseStream, StreamEvent, TransformHook } from '../events/event.ts'
 import type { HpmOptions } from '../hpm.ts'
+import type { ShareStore } from '../share-store.ts'
 
 /** Comments that are sent while a stream is silent, so that no proxy or load balancer on the way closes it. */
 export interface KeepaliveOptions {
@@ -326,10 +327,18 @@ export interface ShareOptions<TReq = IncomingMessage> {
   replay?: ReplayOptions | undefined
   /**
    * Called when a client reconnects with an id that is not in the replay buffer. The whole buffer is sent then; the response
-   * header `Last-Event-ID` says where it starts. A promise is not awaited; a throw or a rejection breaks that client's stream
-   * off.
+   * header `Last-Event-ID` says where it starts. With `store` also when events are lost in the middle of a stream. An event
+   * that it returns is sent to that client. A promise is not awaited; a throw or a rejection breaks that client's stream off.
    */
-  onGap?: ((stream: SseStream<TReq>, gap: StreamGap) => void | PromiseLike<void>) | undefined
+  onGap?: ((stream: SseStream<TReq>, gap: StreamGap) => StreamEvent | void | PromiseLike<void>) | undefined
+  /**
+   * What this process has in common with others: one upstream stream for all of them, ids that any of them understands, and
+   * another that goes on when one dies. `redisStore({ client })` of `sse-proxy-middleware/redis`; `memoryStore()` for the proxies
+   * of one process. The store holds the events, for as long as `replay` and `keepEndedMs` say, and hashes of keys. An answer
+   * whose Vary names a header is not shared. `limits.streamsPerClient`, `stop` and `proxy.stop()` hold over all nodes.
+   * @defaultValue none: this process shares alone
+   */
+  store?: ShareStore | undefined
 }
 
 /** The replay buffer of a shared stream: its latest events. */

@@ -4,7 +4,8 @@ import type { IncomingMessage } from 'node:http'
 import { asked } from '../app-callback.ts'
 import { ConfigError } from '../errors.ts'
 import type { TransformHook } from '../events/event.ts'
-import { callable, callableOrNone, callables, group, integer, MAX_MS, methodNames, oneOf } from './check.ts'
+import type { ShareStore } from '../share-store.ts'
+import { callable, callableOrNone, callables, group, integer, MAX_MS, methodNames, oneOf, unexpected } from './check.ts'
 import type { ReplayOptions, ShareOptions, SseProxyOptions } from './options.ts'
 
 /** See the option `share`. */
@@ -28,6 +29,8 @@ export interface ResolvedShare {
   readonly transform: readonly TransformHook[]
   readonly replay: ResolvedReplay
   readonly onGap: ShareOptions['onGap']
+  /** Undefined where this process shares alone. */
+  readonly store: ShareStore | undefined
 }
 
 /** See the option `share.replay`. */
@@ -51,7 +54,7 @@ const DEFAULTS = {
   maxBytes: 64 * MIB,
 } as const
 const REPLAY_DEFAULTS = { events: 1000, bytes: MIB, ageMs: 300_000, ids: 'upstream', initial: 0 } as const
-const KEYS = ['key', 'join', ...Object.keys(DEFAULTS), 'transform', 'replay', 'onGap']
+const KEYS = ['key', 'join', ...Object.keys(DEFAULTS), 'transform', 'replay', 'onGap', 'store']
 
 export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes'): ResolvedShare | false {
   const { share = false, router, pathRewrite } = options
@@ -85,6 +88,7 @@ export function resolveShare(options: SseProxyOptions, framing: 'event' | 'bytes
     transform: callables('share.transform', given.transform),
     replay,
     onGap: callableOrNone('share.onGap', given.onGap),
+    store: given.store === undefined ? undefined : resolveStore(given.store, options),
   })
 }
 
@@ -99,6 +103,25 @@ function resolveKey(key: NonNullable<ResolvedShare['key']>, containsUser: boolea
       "share.key: expected the function to return who the user is, or undefined to share nothing, got ''",
     )
   }
+}
+
+const STORE_METHODS = ['watch', 'beat', 'areAlive', 'take', 'append', 'look', 'read', 'follow', 'followers'] as const
+
+/** Other nodes know nothing of what is polled here, and which event begins the latest value. */
+function resolveStore(store: ShareStore, { from }: SseProxyOptions): ShareStore {
+  const isStore = typeof store === 'object' && store !== null && STORE_METHODS.every((name) => callableIn(store, name))
+  if (!isStore)
+    unexpected('share.store', 'a store: memoryStore(), or redisStore() of sse-proxy-middleware/redis', store)
+  if (typeof from === 'object' && from.format === 'json') {
+    throw new ConfigError(
+      "share.store: cannot be used with from: { format: 'json' }, whose latest value each node polls",
+    )
+  }
+  return store
+}
+
+function callableIn(store: ShareStore, name: (typeof STORE_METHODS)[number]): boolean {
+  return typeof store[name] === 'function'
 }
 
 /** Which methods do what; each does one thing. */

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import { isAfter } from '../share/position.ts'
-import type { Added, Addition, Claim, KeyState, StoredEntry } from '../share/store.ts'
+import type { Added, Addition, Claim, KeyState, StoredEntry } from '../share-store.ts'
 import { idOf, listOf, numberOf, positionOf, textOf, unknownReply } from './replies.ts'
 
 /** A script, and what a server that has it calls it. */

@@ -14,7 +14,7 @@ import type {
   Position,
   ShareStore,
   StoredEntry,
-} from '../share/store.ts'
+} from '../share-store.ts'
 import { Connection } from './connection.ts'
 import {
   addedOf,

@@ -1,7 +1,7 @@
 // What a server has answered, checked: a proxy in between, an older server or a client with settings of its own may answer
 // anything. Each check returns the value or throws, which rejects the call of the store.
 
-import type { Position } from '../share/store.ts'
+import type { Position } from '../share-store.ts'
 
 /** @throws Error where it is no whole number */
 export function numberOf(reply: unknown): number {

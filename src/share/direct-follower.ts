@@ -7,6 +7,7 @@ import type { EventFlow } from '../stream/event-flow.ts'
 import type { Session } from '../stream/session.ts'
 import type { FollowedStream } from './followed-stream.ts'
 import type { Delivery, Follower } from './followers.ts'
+import { tellGapTo } from './gap.ts'
 
 /** The flow of one client's session, without a pipeline: the bytes are framed and hooked for all by now. */
 export class DirectFollower implements EventFlow, Follower {
@@ -99,6 +100,10 @@ export class DirectFollower implements EventFlow, Follower {
 
   onKeepalive(comment: Buffer): void {
     this.#session.onKeepalive(comment)
+  }
+
+  onGap(): void {
+    tellGapTo(this.#session)
   }
 
   onEnd(): void {

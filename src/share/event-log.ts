@@ -34,6 +34,8 @@ export interface EventLog {
   eventsSince(position: number): number
   /** Drops what has become too old. */
   trim(now: number): void
+  /** Drops all: what comes from now on does not follow it. */
+  cut(): void
   /** Gives up all that is kept: the stream is over. */
   close(): void
 }
@@ -147,6 +149,11 @@ export class MemoryEventLog implements EventLog, MemoryUser {
       if (this.#events <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
       this.#drop(oldest)
     }
+  }
+
+  cut(): void {
+    this.trimTo(0)
+    this.#idBeforeIsExact = false
   }
 
   trimTo(memoryBytes: number): void {

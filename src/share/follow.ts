@@ -10,6 +10,7 @@ import { DirectFollower } from './direct-follower.ts'
 import type { EventLog } from './event-log.ts'
 import type { FollowedStream } from './followed-stream.ts'
 import { shareableHeaders, withGap } from './follower-headers.ts'
+import { tellGap } from './gap.ts'
 import { HookedFollower } from './hooked-follower.ts'
 import type { Followable, SharingRequest } from './opening.ts'
 import { mayHaveBody } from './share-methods.ts'
@@ -44,7 +45,7 @@ export function follow(
   )
   // One that is over may have passed to its end by now.
   if (hasGap && (shared.isOver || !session.isOver)) {
-    session.tell('share.onGap', () => onGap?.(session.handle, { requestedId, resumedAfterId }))
+    tellGap(session, onGap, { requestedId, resumedAfterId })
   }
 }
 

@@ -32,8 +32,11 @@ const ABOUT_AN_ANSWER = new Set([
 // How the names of headers begin that let pages of an origin read an answer.
 const CORS = 'access-control-'
 
-/** The headers under which a follower gets a stream: a permission for a page's origin is for that page alone. */
-export function shareableHeaders(headers: readonly Header[], req: IncomingMessage): readonly Header[] {
+/**
+ * The headers under which a follower gets a stream: a permission for a page's origin is for that page alone.
+ * @param req undefined for what is for all
+ */
+export function shareableHeaders(headers: readonly Header[], req: IncomingMessage | undefined): readonly Header[] {
   return shareable(headers, req, ABOUT_THE_CONTENT)
 }
 
@@ -43,9 +46,13 @@ export function shareableAnswerHeaders(headers: readonly Header[], req: Incoming
 }
 
 /** The known ones, and permissions for pages where they are for all, or for the page that asks. */
-function shareable(headers: readonly Header[], req: IncomingMessage, known: ReadonlySet<string>): readonly Header[] {
+function shareable(
+  headers: readonly Header[],
+  req: IncomingMessage | undefined,
+  known: ReadonlySet<string>,
+): readonly Header[] {
   const allowed = headers.find(([name]) => name.toLowerCase() === 'access-control-allow-origin')?.[1]
-  const hasCors = allowed === '*' || (allowed !== undefined && allowed === req.headers.origin)
+  const hasCors = allowed === '*' || (allowed !== undefined && allowed === req?.headers.origin)
   return headers.filter(([name]) => {
     const lower = name.toLowerCase()
     return known.has(lower) || (hasCors && lower.startsWith(CORS))

@@ -15,6 +15,8 @@ export interface Delivery {
 export interface Follower {
   onEvents(delivery: Delivery): void
   onKeepalive(comment: Buffer): void
+  /** Events are missing between those that came and those to come. */
+  onGap(): void
   /** The upstream has ended cleanly. */
   onEnd(): void
   /** The app has closed the shared stream. */
@@ -62,6 +64,10 @@ export class Followers {
     if (bytes.length === 0) return
     const delivery: Delivery = { shared: new SharedBytes(bytes), events, now: performance.now() }
     for (const follower of this.#followers) follower.onEvents(delivery)
+  }
+
+  tellGap(): void {
+    for (const follower of this.#followers) follower.onGap()
   }
 
   /** Ends the fan-out: returns the followers, who are to be told why. */

@@ -6,6 +6,7 @@ import type { Session } from '../stream/session.ts'
 import type { BodySink, UpstreamBody } from '../upstream-response.ts'
 import type { FollowedStream } from './followed-stream.ts'
 import type { Delivery, Follower } from './followers.ts'
+import { tellGapTo } from './gap.ts'
 
 /** The body that the pipeline of one client's session reads. */
 export class HookedFollower implements UpstreamBody, Follower {
@@ -70,6 +71,10 @@ export class HookedFollower implements UpstreamBody, Follower {
 
   onKeepalive(comment: Buffer): void {
     this.#session.onKeepalive(comment)
+  }
+
+  onGap(): void {
+    tellGapTo(this.#session)
   }
 
   onEnd(): void {

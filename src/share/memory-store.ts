@@ -1,8 +1,18 @@
 // The store of one process: what nodes of the protocol have in common, in memory. With it the proxies of a process share
 // their streams, and tests have nodes that need no server.
 
+import type {
+  Added,
+  Addition,
+  Claim,
+  Doorbell,
+  KeyState,
+  Page,
+  Position,
+  ShareStore,
+  StoredEntry,
+} from '../share-store.ts'
 import { isAfter, samePosition } from './position.ts'
-import type { Added, Addition, Claim, Doorbell, KeyState, Page, Position, ShareStore, StoredEntry } from './store.ts'
 
 /** See `memoryStore`. */
 export interface MemoryStoreOptions {
@@ -34,7 +44,7 @@ interface Followed {
 export class MemoryStore implements ShareStore {
   readonly leaseMs: number
   readonly checkMs: number
-  readonly onDown = 'alone'
+  readonly onDown: ShareStore['onDown'] = 'alone'
   readonly secret = ''
   readonly #logs = new Map<string, Log>()
   // Until when each node counts as alive.

@@ -1,6 +1,6 @@
 // The order of positions in the log of a key.
 
-import type { Position } from './store.ts'
+import type { Position } from '../share-store.ts'
 
 export function samePosition(one: Position, other: Position): boolean {
   return one.fence === other.fence && one.seq === other.seq

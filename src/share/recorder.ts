@@ -80,7 +80,7 @@ export class Recorder implements Progress {
 }
 
 /** The block with an id as its last field, which is the one that counts. */
-function withId(block: Buffer, id: string): Buffer {
+export function withId(block: Buffer, id: string): Buffer {
   const crLf = block[block.length - 2] === CR && block[block.length - 1] === LF
   const end = block.length - (crLf ? 2 : 1)
   return Buffer.concat([block.subarray(0, end), Buffer.from(`id: ${id}\n`), block.subarray(end)])

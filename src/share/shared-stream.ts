@@ -7,16 +7,13 @@ import type { Ticket } from '../admission.ts'
 import { joined } from '../bytes.ts'
 import { type CloseReason, closeReasonOf, StreamError } from '../errors.ts'
 import { Cursor, type Progress } from '../events/cursor.ts'
-import { EndWatch } from '../events/end-watch.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
-import { eventWatched } from '../stream/event-watch.ts'
 import { sendLastEvent } from '../stream/last-event.ts'
 import type { Moves } from '../stream/moves.ts'
-import { Pipeline, type PipelineSink } from '../stream/pipeline.ts'
-import { resumable } from '../stream/resume.ts'
+import type { Pipeline, PipelineSink } from '../stream/pipeline.ts'
 import type { StreamMeter } from '../stream/session-context.ts'
 import { StreamHandle } from '../stream/stream-handle.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
@@ -27,6 +24,7 @@ import { Lingering } from './lingering.ts'
 import { Recorder } from './recorder.ts'
 import type { ReplayBudget } from './replay-budget.ts'
 import { outlivesReaders } from './share-methods.ts'
+import { createSharedPipeline } from './shared-pipeline.ts'
 
 /** What a shared stream is made of, and who is told of its end. */
 export interface SharedStreamContext {
@@ -93,9 +91,8 @@ export class SharedStream implements PipelineSink, FollowedStream {
   readonly #lingering: Lingering
 
   constructor(context: SharedStreamContext, response: UpstreamResponse, plain: UpstreamBody) {
-    const { upstream, delimited } = response
-    const { log, options, share, req, budget, linger } = context
-    const { hooks, limits, isEnd, timeouts } = options
+    const { upstream } = response
+    const { log, share, req, budget, linger } = context
     this.context = context
     this.upstream = upstream
     this.#isPolled = response.isPolled === true
@@ -103,32 +100,7 @@ export class SharedStream implements PipelineSink, FollowedStream {
     this.handle = new StreamHandle(this)
     this.#recorder = new Recorder(log, share.replay.ids === 'assign')
     this.#lingering = new Lingering({ lingerMs: share.lingerMs, req, budget, linger }, () => this.close())
-    const { cursor, handle: stream } = this
-    this.#pipeline = new Pipeline(
-      {
-        wholeEvents: true,
-        // A client that comes late gets an event whole or not at all.
-        failsOversize: true,
-        hooks,
-        end: isEnd && new EndWatch(isEnd, req),
-        eventBytes: limits.eventBytes,
-        stream,
-        cursor,
-        // A client that comes late is in the middle of the stream.
-        client: { wroteBody: true, takesChunks: false },
-        isShared: true,
-      },
-      {
-        body: resumable(context, {
-          body: eventWatched(plain, timeouts, cursor, response.eventWait),
-          upstream,
-          cursor,
-          stream,
-        }),
-        delimited,
-      },
-      this,
-    )
+    this.#pipeline = createSharedPipeline(context, response, plain, { cursor: this.cursor, stream: this.handle }, this)
   }
 
   get id(): string {

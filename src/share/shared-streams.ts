@@ -54,6 +54,17 @@ export interface SharedNow {
   readonly unread: number
   /** Those that are over. */
   readonly kept: number
+  /** Absent without a store. */
+  readonly store?: StoreNow
+}
+
+/** What this node has to do with the store. */
+export interface StoreNow {
+  readonly isUp: boolean
+  readonly owned: number
+  readonly followed: number
+  readonly takeovers: number
+  readonly checksFound: number
 }
 
 /** All shared streams of a proxy, and the requests that wait for one. */

@@ -35,7 +35,7 @@ test('no built file names a source file or a type that is not in the tarball', a
   }
 })
 
-for (const entry of ['index', 'observe/opentelemetry', 'observe/prometheus']) {
+for (const entry of ['index', 'observe/opentelemetry', 'observe/prometheus', 'redis/redis-store', 'store-tests']) {
   test(`${entry}: what is declared for \`require\` has every value that \`import\` gives`, async () => {
     const values = Object.keys((await import(`../../src/${entry}.ts`)) as object)
 

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import type { Connection } from '../../src/redis/connection.ts'
 import { Places } from '../../src/redis/places.ts'
 import { type RedisStoreOptions, redisStore } from '../../src/redis/redis-store.ts'
-import type { ShareStore } from '../../src/share/store.ts'
+import type { ShareStore } from '../../src/share-store.ts'
 
 test('a node says again what it follows, and that it is there, when that has failed', async () => {
   for (const failing of ['unlink', 'zadd', 'time']) {

@@ -243,6 +243,8 @@ class Listener implements Follower {
 
   onKeepalive(): void {}
 
+  onGap(): void {}
+
   onEnd(): void {
     this.outcome = 'ended'
   }

@@ -62,9 +62,9 @@ type PathsInside<T, Path extends string> = string extends keyof T
   ? never
   : { [K in keyof T & string]-?: PathsOf<T[K], Path extends '' ? K : `${Path}.${K}`> }[keyof T & string]
 
-/** Objects of Node's and of the app's, not functions that the package calls. */
+/** Objects of Node's and of the app's, a store among them, not functions that the package calls. */
 type Opaque = 'agent' | 'ssl' | 'target' | 'forward'
-export type CallbackPath = PathsOf<Omit<SseProxyOptions, Opaque>, ''>
+export type CallbackPath = Exclude<PathsOf<Omit<SseProxyOptions, Opaque>, ''>, `share.store.${string}`>
 
 const asked = { threw: '500', rejected: '500', nonsense: '500', kept: '500', never: '500', isPlain: true } as const
 const told = { threw: 'served', rejected: 'served', nonsense: 'served', kept: 'served', never: 'served' } as const
@@ -118,7 +118,7 @@ export const callbacks = {
   onEnd: { ...hook, options: (onEnd) => ({ onEnd }) },
   onClose: { ...told, options: (onClose) => ({ onClose }) },
   'share.onGap': {
-    ...{ ...told, threw: 'broken', rejected: 'broken' },
+    ...{ ...told, threw: 'broken', rejected: 'broken', nonsense: 'broken' },
     options: (onGap) => ({ share: { ...share, onGap, transform: () => undefined } }),
     outcome: gapOutcome,
   },

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { type RedisStoreOptions, redisStore } from '../../src/redis/redis-store.ts'
-import type { Added, Doorbell, Position, ShareStore, StoredEntry } from '../../src/share/store.ts'
+import type { Added, Doorbell, Position, ShareStore, StoredEntry } from '../../src/share-store.ts'
 import type { ConnectedClient } from './redis-clients.ts'
 import { until } from './waiting.ts'
 

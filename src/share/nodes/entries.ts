@@ -1,9 +1,9 @@
 // What the entries of a key's log say, and their bytes. A run is one stream from its opening to its outcome; it may have
 // several owners, one after the other.
 
+import type { Position } from '../../share-store.ts'
 import type { Header } from '../../upstream-response.ts'
 import type { LogEntry } from '../event-log.ts'
-import type { Position } from '../store.ts'
 
 /** How a run is over, or why its owner has left it. */
 export type Outcome =
@@ -19,6 +19,14 @@ export type Outcome =
   | 'unshared'
   /** Nobody followed it any more. */
   | 'left'
+
+/** How a run is over for the clients of one node: beside the outcome it may be that there is none for them. */
+export type LocalOutcome =
+  | Outcome
+  /** One is under way, and it was to be a new one. */
+  | 'busy'
+  /** There is none to join. */
+  | 'none'
 
 /** Under which head clients get a stream. */
 export interface RunHead {

@@ -1,9 +1,9 @@
 // What a node knows of the log of a key: which entries it keeps, and, of the latest, what is in them, so that a node can
 // add again what the store has lost, and knows what its clients have got.
 
+import type { Position } from '../../share-store.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter } from '../position.ts'
-import type { Position } from '../store.ts'
 
 /** One entry with events. */
 export interface KeptEntry {

@@ -22,10 +22,10 @@
 // A member works towards what should be from what is (`#step`): a call that is lost, late or doubled leads to another
 // look, never to a state of its own. One call is under way at a time.
 
+import type { Doorbell, KeyState, Position, StoredEntry } from '../../share-store.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter, isNext, samePosition } from '../position.ts'
-import type { Doorbell, KeyState, Position, StoredEntry } from '../store.ts'
-import { type Entry, encodeEntry, type Outcome, type RunHead } from './entries.ts'
+import { type Entry, encodeEntry, type LocalOutcome, type Outcome, type RunHead } from './entries.ts'
 import type { StoreNode } from './node.ts'
 import { bytesOf, LogReader } from './reader.ts'
 
@@ -47,7 +47,7 @@ export interface LocalStream {
   /** Events are missing between what has been delivered and what comes. */
   gap(): void
   /** The last call. */
-  over(outcome: Outcome): void
+  over(outcome: LocalOutcome): void
 }
 
 /** What a member is to do. */
@@ -57,6 +57,8 @@ export interface MemberOptions {
   readonly mayOpen: boolean
   /** Whether it joins a run that has ended and is kept, rather than to begin another one. */
   readonly joinsEnded: boolean
+  /** What becomes of it where a run is under way when it comes. */
+  readonly busy: 'join' | 'refuse' | 'replace'
   /** Whether another node may ask the upstream again for a run that this one has begun. */
   readonly isReopenable: boolean
   /** How much the log keeps. */
@@ -105,6 +107,8 @@ export class Member implements Doorbell {
   readonly #local: LocalStream
   readonly #reader: LogReader
   #role: 'seeking' | 'following' | 'owning' | 'alone' | 'over' = 'seeking'
+  // Whether it has yet to see that there is a run.
+  #isNew = true
   // Whether this node has clients for it, and whether they have been let in.
   #isWanted = true
   #isReady = false
@@ -133,6 +137,8 @@ export class Member implements Doorbell {
   #isLeaving = false
   // Since when no node follows.
   #emptySince: number | undefined
+  // Until when clients wait for the store, where no upstream is to be opened without it.
+  #awayUntil: number | undefined
   // Until when it looks for what its clients have got in the log.
   #searchUntil: number | undefined
   // When this node takes a key that has lost its owner: all that follow have noticed at the same time.
@@ -255,6 +261,7 @@ export class Member implements Doorbell {
       for (const entry of entries) this.#reader.read(entry)
       if (this.#reader.outcome === undefined && !this.#reader.isSearching && this.#isReady) return
     }
+    if (last && this.#fence > 0 && last.position.fence > this.#fence) this.#hasTail = false
     this.wake()
   }
 
@@ -335,17 +342,27 @@ export class Member implements Doorbell {
       this.#closeUpstream()
       return this.#tell(this.#ending)
     }
+    if (this.#node.onDown === 'refuse' && this.#upstream === 'none') return this.#awaitStore()
     const isReopenable = this.#reader.isReopenable || (!this.#reader.head && this.#options.mayOpen)
-    if (this.#upstream !== 'none' || this.#node.onDown === 'refuse' || !isReopenable) return
+    if (this.#upstream !== 'none' || !isReopenable) return
     this.#openBehind()
     if (this.#isBlind) this.#reader.miss()
     this.#isBlind = false
   }
 
+  /** Clients wait for so long, and are told then that their stream is lost. */
+  #awaitStore(): void {
+    const { now, store } = this.#node
+    this.#awayUntil ??= now() + 2 * store.leaseMs
+    if (now() >= this.#awayUntil) this.#finish('lost')
+    else this.#wakeAt(this.#awayUntil)
+  }
+
   /** Not the owner: reads the log to its end, and sees whether it has one. */
   async #seek(): Promise<void> {
     const { store, name } = this.#node
-    const { key, mayOpen, joinsEnded } = this.#options
+    const { key, mayOpen, joinsEnded, busy } = this.#options
+    this.#awayUntil = undefined
     this.#unfollow ??= await this.#node.call(store.follow(key, name, this))
     const state = await this.#catchUp()
     const isSearching = this.#isSearching()
@@ -366,7 +383,12 @@ export class Member implements Doorbell {
       if (head) this.#letIn(head)
       return this.#finish(outcome)
     }
-    if (!state && !mayOpen && !head) return this.#finish('left')
+    if (!state && !mayOpen && !head) return this.#finish('none')
+    if (state && this.#isNew && busy !== 'join') {
+      this.#isNew = false
+      return busy === 'refuse' ? this.#finish('busy') : await this.#take(state, 'new')
+    }
+    this.#isNew = false
     const isLeft =
       !state ||
       state.owner === name ||
@@ -683,13 +705,13 @@ export class Member implements Doorbell {
     this.#emptyQueue()
   }
 
-  #tell(outcome: Outcome | 'handed-over'): void {
+  #tell(outcome: LocalOutcome | 'handed-over'): void {
     if (this.#isTold) return
     this.#isTold = true
     this.#local.over(outcome === 'handed-over' ? 'left' : outcome)
   }
 
-  #finish(outcome: Outcome | 'handed-over'): void {
+  #finish(outcome: LocalOutcome | 'handed-over'): void {
     if (this.isOver) return
     this.#role = 'over'
     this.#fence = 0

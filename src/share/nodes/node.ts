@@ -1,7 +1,7 @@
 // A node of the store: its heartbeat, which other nodes are alive, whether the store is up, and the members, one a key.
 // Looking costs nodes, not keys: one beat and one question each third of a lease, one check of all keys each `checkMs`.
 
-import type { KeyState, ShareStore } from '../store.ts'
+import type { KeyState, ShareStore } from '../../share-store.ts'
 
 /** What a node takes from outside, so that a test may have the time and chance of its own. */
 export interface NodeContext {

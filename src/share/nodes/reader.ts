@@ -1,9 +1,10 @@
 // Reads the log of a key for the clients of one node: entry by entry, in order, whoever has written it. It delivers each
 // event once, also where a new owner sends again what these clients have, and tells where some may be missing.
 
+import type { Position, StoredEntry } from '../../share-store.ts'
+import { isKept } from '../blocks.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter, isNext, samePosition } from '../position.ts'
-import type { Position, StoredEntry } from '../store.ts'
 import { decodeEntry, type Entry, type Outcome, type RunHead } from './entries.ts'
 import { KeptLog } from './kept-log.ts'
 
@@ -310,11 +311,6 @@ function readable(bytes: Buffer): Entry | undefined {
 
 export function bytesOf(blocks: readonly LogEntry[]): number {
   return blocks.reduce((sum, { bytes }) => sum + bytes.length, 0)
-}
-
-/** Comments are for the clients that are here. */
-function isKept({ id, isEvent }: LogEntry): boolean {
-  return isEvent || id !== undefined
 }
 
 function isSame(one: LogEntry, other: LogEntry): boolean {

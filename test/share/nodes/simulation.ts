@@ -16,7 +16,7 @@ import type {
   Page,
   Position,
   ShareStore,
-} from '../../../src/share/store.ts'
+} from '../../../src/share-store.ts'
 import { below, type Chance, oneOf, seeded } from '../../support/seeded.ts'
 
 const key = 'key'
@@ -446,6 +446,7 @@ export class Machine {
         key,
         mayOpen: true,
         joinsEnded: true,
+        busy: 'join',
         isReopenable: true,
         bounds: { events: 400, bytes: 20_000 },
         bufferBytes,

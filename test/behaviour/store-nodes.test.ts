@@ -1,0 +1,221 @@
+// Nodes that are processes, with a Redis server between them, under load: one dies, sleeps, is drained, and Redis is
+// restarted without what it had. No client loses an event, gets one twice, or is cut off, as long as its own node lives.
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { type Client, open } from '../support/client.ts'
+import { NumberedFeed, startNumberedUpstream } from '../support/numbered-upstreams.ts'
+import { type Child, childOf } from '../support/processes/child.ts'
+import { noRedis, RedisServer } from '../support/redis-server.ts'
+import { until } from '../support/waiting.ts'
+
+const leaseMs = 1500
+const eventEveryMs = 20
+const clientsANode = 20
+
+interface StoreNode {
+  child: Child
+  url: string
+}
+
+interface Farm {
+  redis: RedisServer
+  feed: NumberedFeed
+  /** How many requests the upstream has open. */
+  upstreams(): number
+  nodes: StoreNode[]
+}
+
+/** A client, and the numbers of the events that it has got. */
+class Reader {
+  readonly client: Client
+  readonly numbers: number[] = []
+  #text = ''
+  #chunks = 0
+
+  constructor(client: Client) {
+    this.client = client
+  }
+
+  get last(): number {
+    this.#look()
+    return this.numbers.at(-1) ?? 0
+  }
+
+  #look(): void {
+    const { chunks } = this.client
+    for (; this.#chunks < chunks.length; this.#chunks++) this.#text += chunks[this.#chunks]?.toString('latin1')
+    const end = this.#text.lastIndexOf('\n\n')
+    if (end === -1) return
+    for (const [, id] of this.#text.slice(0, end).matchAll(/^id: (\d+)$/gm)) this.numbers.push(Number(id))
+    this.#text = this.#text.slice(end + 2)
+  }
+}
+
+test('the clients of three nodes get each event once and in order, of one upstream stream', {
+  skip: noRedis,
+}, async (t) => {
+  const { feed, nodes, upstreams } = await farm(t)
+  const readers = await readersOf(nodes)
+
+  await feed.reached(100)
+  await allReach(readers, 100)
+
+  assert.equal(upstreams(), 1)
+  assertWhole(readers)
+})
+
+test('the node that reads the upstream is killed, and the others go on in the same responses', {
+  skip: noRedis,
+}, async (t) => {
+  const { feed, nodes } = await farm(t)
+  const readers = await readersOf(nodes)
+  await allReach(readers, 50)
+  const owner = await ownerOf(nodes)
+  const others = await survivors(nodes, owner, readers)
+
+  owner.child.signal('SIGKILL')
+  const killedAt = performance.now()
+  const before = feed.last
+  await allReach(others, before + 10)
+
+  assertWhole(others)
+  const gapMs = performance.now() - killedAt
+  assert.ok(gapMs < (leaseMs * 4) / 3 + 2500, `${gapMs} ms without events`)
+})
+
+test('the node that reads the upstream is drained, and another goes on at once', { skip: noRedis }, async (t) => {
+  const { feed, nodes, upstreams } = await farm(t)
+  const readers = await readersOf(nodes)
+  await allReach(readers, 50)
+  const owner = await ownerOf(nodes)
+  const others = await survivors(nodes, owner, readers)
+
+  await owner.child.ask('close')
+  const before = feed.last
+  await allReach(others, before + 10)
+
+  assertWhole(others)
+  await until(() => upstreams() === 1, 'one upstream')
+})
+
+test('a node that slept past its lease writes nothing more, and its clients get all they have missed', {
+  skip: noRedis,
+}, async (t) => {
+  const { feed, nodes, upstreams } = await farm(t)
+  const readers = await readersOf(nodes)
+  await allReach(readers, 50)
+  const owner = await ownerOf(nodes)
+  const others = await survivors(nodes, owner, readers)
+
+  owner.child.signal('SIGSTOP')
+  const before = feed.last
+  await allReach(others, before + 20)
+  owner.child.signal('SIGCONT')
+  const after = feed.last
+  await allReach(readers, after + 20)
+
+  assertWhole(readers)
+  await until(() => upstreams() === 1, 'one upstream')
+})
+
+test('Redis is killed and comes back with nothing under load, and no client notices', { skip: noRedis }, async (t) => {
+  const { feed, nodes, redis, upstreams } = await farm(t)
+  const readers = await readersOf(nodes)
+  await allReach(readers, 50)
+
+  await redis.kill()
+  const before = feed.last
+  await allReach(readers, before + 50)
+  await redis.start()
+  const after = feed.last
+  await allReach(readers, after + 50)
+
+  await until(() => upstreams() === 1, 'one upstream again')
+  assertWhole(readers)
+})
+
+test('a client that changes nodes under load goes on where it was', { skip: noRedis }, async (t) => {
+  const { feed, nodes } = await farm(t)
+  const [first, second] = await readersOf(nodes, 1)
+  assert.ok(first && second && nodes[1])
+  await allReach([first, second], 50)
+
+  first.client.close()
+  const { last } = first
+  const again = new Reader(await open(nodes[1].url, { headers: { 'last-event-id': `${last}` } }))
+  await allReach([again], feed.last + 10)
+
+  assert.equal(again.numbers[0], last + 1)
+  assertWhole([again])
+})
+
+test('when all clients have left, Redis holds nothing but the fence', { skip: noRedis }, async (t) => {
+  const { nodes, redis } = await farm(t)
+  const readers = await readersOf(nodes)
+  await allReach(readers, 20)
+
+  for (const { client } of readers) client.close()
+
+  for (;;) {
+    const keys = (await redis.cli('KEYS', '*')).split('\n')
+    const streams = await Promise.all(keys.map(async (key) => (await redis.cli('TYPE', key)) === 'stream'))
+    if (!streams.includes(true)) break
+  }
+})
+
+async function farm(t: TestContext): Promise<Farm> {
+  const redis = await RedisServer.start()
+  const feed = new NumberedFeed()
+  const upstream = await startNumberedUpstream(feed)
+  t.after(async () => {
+    feed.finish()
+    await upstream.close()
+    await redis.end()
+  })
+  const setup = { target: upstream.url, redisPort: redis.port, leaseMs }
+  const children = await Promise.all([0, 1, 2].map(() => childOf(t, 'store-node.ts', { setup })))
+  const nodes = await Promise.all(
+    children.map(async (child) => ({ child, url: `http://127.0.0.1:${await child.ask<number>('listen')}/` })),
+  )
+  feed.start(eventEveryMs)
+  return { redis, feed, nodes, upstreams: () => upstream.open }
+}
+
+/** Clients of each node in turn, so that the first ones are of the first node. */
+async function readersOf(nodes: readonly StoreNode[], each: number = clientsANode): Promise<Reader[]> {
+  const readers: Reader[] = []
+  for (const { url } of nodes) {
+    const clients = await Promise.all(Array.from({ length: each }, () => open(url)))
+    readers.push(...clients.map((client) => new Reader(client)))
+  }
+  return readers
+}
+
+async function ownerOf(nodes: readonly StoreNode[]): Promise<StoreNode> {
+  for (const node of nodes) {
+    const { owned } = await node.child.ask<{ owned: number }>('store')
+    if (owned === 1) return node
+  }
+  throw new Error('no node has the stream')
+}
+
+async function survivors(nodes: readonly StoreNode[], dead: StoreNode, readers: readonly Reader[]): Promise<Reader[]> {
+  const index = nodes.indexOf(dead)
+  return readers.filter((_, i) => Math.floor(i / clientsANode) !== index)
+}
+
+async function allReach(readers: readonly Reader[], number: number): Promise<void> {
+  await until(
+    () => readers.every(({ last }) => last >= number),
+    () => `all clients to reach ${number}: ${readers.map(({ last }) => last)}`,
+  )
+}
+
+/** From its first event on each has got all, once and in order, and is still there. */
+function assertWhole(readers: readonly Reader[]): void {
+  for (const { numbers, client } of readers) {
+    const wrong = numbers.findIndex((number, i) => i > 0 && number !== (numbers[i - 1] ?? 0) + 1)
+    assert.equal(wrong, -1, `${numbers[wrong]} came after ${numbers[wrong - 1]}`)
+    assert.equal(client.ending, undefined)
+  }
+}

@@ -1,0 +1,316 @@
+// Several nodes with one store: one upstream stream for the clients of all of them, ids that any of them understands, and
+// another one that goes on when one goes.
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { memoryStore, type ShareStore, sseProxy } from 'sse-proxy-middleware'
+import { MemoryStore } from '../../src/share/memory-store.ts'
+import type { Client } from '../support/client.ts'
+import { type Front, type Middleware, startFront } from '../support/front.ts'
+import { interpret } from '../support/oracle.ts'
+import type { SseProxy, SseProxyOptions } from '../support/proxied.ts'
+import { startUpstream, type Upstream } from '../support/upstream.ts'
+import { until } from '../support/waiting.ts'
+
+type Share = Exclude<NonNullable<SseProxyOptions['share']>, boolean>
+
+interface Node {
+  proxy: SseProxy
+  /** How many requests have reached it. */
+  arrived: number
+  front: Front
+}
+
+interface Farm {
+  upstream: Upstream
+  nodes: [Node, Node, Node]
+  store: ShareStore
+}
+
+const after = (id: string) => ({ headers: { 'last-event-id': id } })
+
+test('clients of several nodes get one upstream stream, each event once and in order', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const first = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  const clients = [first, ...(await Promise.all(nodes.map(({ front }) => front.open(''))))]
+
+  for (let id = 1; id <= 20; id++) stream.send({ id: `${id}`, data: `${id}` })
+  for (const client of clients) await client.waitFor('data: 20\n\n')
+
+  assert.equal(upstream.exchanges.length, 1)
+  for (const client of clients) assert.deepEqual(dataOf(client), numbers(1, 20))
+  assert.deepEqual(
+    nodes.map(({ proxy }) => proxy.stats().shared.store?.owned),
+    [1, 0, 0],
+  )
+})
+
+test('a client that comes back to another node gets what came after its id', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const leader = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  for (let id = 1; id <= 5; id++) stream.send({ id: `${id}`, data: `${id}` })
+  await leader.waitFor('data: 5\n\n')
+
+  const client = await nodes[1].front.open('', after('3'))
+  await client.waitFor('data: 5\n\n')
+  stream.send({ id: '6', data: '6' })
+  await client.waitFor('data: 6\n\n')
+
+  assert.deepEqual(dataOf(client), ['4', '5', '6'])
+  assert.equal(upstream.exchanges.length, 1)
+})
+
+test('ids that are given here are good on every node', async (t) => {
+  const { upstream, nodes } = await farm(t, { replay: { ids: 'assign' } })
+  const leader = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  for (const data of ['a', 'b', 'c']) stream.send({ data })
+  await leader.waitFor('data: c\n')
+  await leader.waitFor('id: ')
+  const { lastEventId } = interpret(leader.bytes).events[0] ?? assert.fail('no event')
+
+  const client = await nodes[2].front.open('', after(lastEventId))
+  await client.waitFor('data: c\n')
+
+  assert.deepEqual(dataOf(client), ['b', 'c'])
+})
+
+test('when the node that reads the upstream is drained, another one goes on in the same responses', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const leader = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  const client = await nodes[1].front.open('')
+  stream.send({ id: '1', data: '1' })
+  await Promise.all([leader, client].map((each) => each.waitFor('data: 1\n\n')))
+
+  await nodes[0].proxy.close({ withinMs: 20 })
+  const next = await upstream.next()
+  const going = next.stream()
+  going.send({ id: '2', data: '2' })
+  await client.waitFor('data: 2\n\n')
+
+  assert.equal(next.headers['last-event-id'], '1')
+  assert.deepEqual(dataOf(client), ['1', '2'])
+  assert.equal(nodes[1].proxy.stats().shared.store?.takeovers, 1)
+})
+
+test('a clean end reaches the clients of all nodes', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const leader = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  const client = await nodes[1].front.open('')
+
+  stream.send({ id: '1', data: '1' })
+  stream.end()
+
+  assert.equal(await leader.ended(), 'clean')
+  assert.equal(await client.ended(), 'clean')
+  assert.deepEqual(dataOf(client), ['1'])
+  for (const { proxy } of nodes) await until(() => proxy.stats().shared.streams === 0, 'the stream to be over')
+})
+
+test('a break reaches the clients of all nodes as one', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const leader = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  const client = await nodes[1].front.open('')
+  stream.send({ id: '1', data: '1' })
+  await client.waitFor('data: 1\n\n')
+
+  stream.reset()
+
+  assert.equal(await leader.ended(), 'broken')
+  assert.equal(await client.ended(), 'broken')
+})
+
+test('an answer that is no stream goes to the one who asked, and the others ask for themselves', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const one = nodes[0].front.request('')
+  const exchange = await upstream.next()
+  const others = [nodes[1].front.request(''), nodes[1].front.request('')]
+  await until(() => nodes[1].arrived === 2, 'the others to wait')
+
+  exchange.res.writeHead(404, { 'content-length': '4' }).end('gone')
+  const answered = new Set([exchange])
+  await until(() => {
+    for (const asked of upstream.exchanges.filter((each) => !answered.has(each))) {
+      answered.add(asked)
+      asked.res.writeHead(404, { 'content-length': '4' }).end('also')
+    }
+    return others.every(({ ending }) => ending !== undefined)
+  }, 'the others to be answered')
+
+  assert.equal(await one.whole(), 'gone')
+  for (const other of others) assert.equal(await other.whole(), 'also')
+})
+
+test('proxy.stop ends the stream of a key from a node that does not follow it', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const leader = nodes[0].front.request('')
+  const exchange = await upstream.next()
+  exchange.stream()
+  const client = await nodes[1].front.open('')
+
+  assert.equal(await nodes[2].proxy.stop('feed'), true)
+
+  assert.equal(await leader.ended(), 'clean')
+  assert.equal(await client.ended(), 'clean')
+  await exchange.leftByPeer()
+  assert.equal(await nodes[2].proxy.stop('feed'), false)
+})
+
+test('a POST stream is joined on another node, is busy there, outlives its opener, and is stopped from a third', async (t) => {
+  const share: Share = {
+    key: () => 'chat',
+    open: ['POST'],
+    join: ['GET'],
+    stop: ['DELETE'],
+    lingerMs: Number.POSITIVE_INFINITY,
+    replay: { initial: 'all', ids: 'assign' },
+  }
+  const { upstream, nodes } = await farm(t, share)
+  const none = nodes[1].front.request('')
+  assert.equal((await none.head()).status, 204)
+  const opener = nodes[0].front.request('', { method: 'POST', body: '{}' })
+  const exchange = await upstream.next()
+  const stream = exchange.stream()
+  stream.send({ data: 'a' })
+  await opener.waitFor('data: a\n')
+
+  const joiner = await nodes[1].front.open('')
+  const busy = nodes[2].front.request('', { method: 'POST', body: '{}' })
+  assert.equal((await busy.head()).status, 409)
+  opener.close()
+  stream.send({ data: 'b' })
+  await joiner.waitFor('data: b\n')
+  const stopped = nodes[2].front.request('', { method: 'DELETE' })
+
+  assert.equal((await stopped.head()).status, 204)
+  assert.equal(await joiner.ended(), 'clean')
+  assert.deepEqual(dataOf(joiner), ['a', 'b'])
+  await exchange.leftByPeer()
+  assert.equal(upstream.exchanges.length, 1)
+})
+
+test('a stream that has ended is replayed on another node for keepEndedMs, its end included', async (t) => {
+  const { upstream, nodes } = await farm(t, { keepEndedMs: 60_000 })
+  const leader = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  for (const id of ['1', '2', '3']) stream.send({ id, data: id })
+  stream.end()
+  assert.equal(await leader.ended(), 'clean')
+
+  const late = nodes[1].front.request('', after('1'))
+  const done = nodes[2].front.request('', after('3'))
+
+  assert.equal(await late.ended(), 'clean')
+  assert.deepEqual(dataOf(late), ['2', '3'])
+  assert.equal((await done.head()).status, 204)
+  assert.equal(upstream.exchanges.length, 1)
+})
+
+test('a client has so many streams and no more, over all nodes', async (t) => {
+  const { upstream, nodes } = await farm(t, {}, { limits: { streamsPerClient: 2 } })
+  const first = nodes[0].front.request('')
+  ;(await upstream.next()).stream()
+  await first.head()
+  const second = await nodes[1].front.open('')
+
+  const third = nodes[2].front.request('')
+  assert.equal((await third.head()).status, 429)
+  second.close()
+  await until(() => nodes[1].proxy.stats().active === 0, 'the client to be gone')
+  const fourth = await nodes[2].front.open('')
+
+  assert.equal((await fourth.head()).status, 200)
+})
+
+test('an answer that depends on more than the key is not shared', async (t) => {
+  const { upstream, nodes } = await farm(t, { key: undefined })
+  const one = nodes[0].front.request('', { headers: { host: 'app.test', 'x-tenant': 'a' } })
+  ;(await upstream.next()).stream({ vary: 'X-Tenant' }).send({ data: 'of a' })
+  await one.waitFor('data: of a\n\n')
+
+  const other = nodes[1].front.request('', { headers: { host: 'app.test', 'x-tenant': 'a' } })
+  ;(await upstream.next()).stream({ vary: 'X-Tenant' }).send({ data: 'another' })
+
+  await other.waitFor('data: another\n\n')
+  assert.deepEqual(dataOf(one), ['of a'])
+})
+
+test("with onDown: 'refuse' a store that is away refuses new clients, and those that wait for it are let go in the end", async (t) => {
+  const store = new Switched()
+  const { upstream, nodes } = await farm(t, { store })
+  const leader = nodes[0].front.request('')
+  ;(await upstream.next()).stream()
+  const client = await nodes[1].front.open('')
+  await leader.head()
+
+  store.turn(false)
+  const refused = nodes[1].front.request('')
+
+  assert.equal((await refused.head()).status, 503)
+  assert.match(await refused.whole(), /ERR_SSE_PROXY_STORE/)
+  assert.equal(await client.ended(), 'broken')
+  assert.equal(leader.ending, undefined, 'the one whose upstream is here')
+  store.turn(true)
+  await nodes[2].front.open('')
+  assert.equal(upstream.exchanges.length, 1)
+})
+
+/** A store that can be taken away. */
+class Switched extends MemoryStore {
+  override readonly onDown = 'refuse'
+  readonly #told = new Set<(isUp: boolean) => void>()
+
+  constructor() {
+    super({ leaseMs: 600 })
+  }
+
+  override watch(onUp: (isUp: boolean) => void): () => void {
+    this.#told.add(onUp)
+    onUp(true)
+    return () => this.#told.delete(onUp)
+  }
+
+  turn(isUp: boolean): void {
+    for (const onUp of this.#told) onUp(isUp)
+  }
+}
+
+/** Three nodes with one store, mounted before one upstream. */
+async function farm(t: TestContext, share: Share = {}, options: Partial<SseProxyOptions> = {}): Promise<Farm> {
+  const upstream = await startUpstream()
+  const { store = memoryStore({ leaseMs: 600 }) } = share
+  const start = async (): Promise<Node> => {
+    const proxy = sseProxy({
+      target: `${upstream.url}/stream`,
+      keepalive: false,
+      share: { key: () => 'feed', lingerMs: 0, ...share, store },
+      ...options,
+    } as SseProxyOptions)
+    const node = { proxy, arrived: 0 }
+    const count: Middleware = (_req, _res, next) => {
+      next()
+      node.arrived++
+    }
+    return Object.assign(node, { front: await startFront('express5', proxy, { before: [count] }) })
+  }
+  const nodes: Farm['nodes'] = [await start(), await start(), await start()]
+  t.after(async () => {
+    for (const { front } of nodes) front.closeClients()
+    await Promise.all(nodes.map(({ proxy }) => proxy.close({ withinMs: 0 })))
+    for (const { front } of nodes) await front.close()
+    await upstream.close()
+  })
+  return { upstream, nodes, store }
+}
+
+function dataOf(client: Client): string[] {
+  return interpret(client.bytes).events.map(({ data }) => data)
+}
+
+function numbers(from: number, to: number): string[] {
+  return Array.from({ length: to - from + 1 }, (_, i) => `${from + i}`)
+}
