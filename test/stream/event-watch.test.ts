@@ -108,6 +108,16 @@ for (const [how, end] of [
   })
 }
 
+test('one timer waits for events at a time, however many come', async (t) => {
+  const { read } = watched(t, { firstEventMs, eventMs })
+  const made = t.mock.method(globalThis, 'setInterval').mock
+  const ended = t.mock.method(globalThis, 'clearInterval').mock
+
+  for (let i = 0; i < 100; i++) await read({ events: 1 })
+
+  assert.deepEqual([made.callCount(), ended.callCount()], [1, 1])
+})
+
 test('where both are off there is the body alone', () => {
   const body = { start() {}, pause() {}, unpause() {}, destroy() {} }
 
