@@ -180,8 +180,8 @@ class Pass implements PassHandler, TransportRequest {
   }
 
   onFailure(error: unknown): true {
-    // A request that is destroyed before the pass has ended was destroyed by the app: the package does so afterwards only. Without a request, an error of Node's own
-    // means that the path or a header cannot be sent.
+    // A request that is destroyed before the pass has ended was destroyed by the app: the package does so afterwards only. Without
+    // a request, an error of Node's own means that the path or a header cannot be sent.
     const isOwn = this.#sent ? this.#sent.isDestroyed : codeOf(error).startsWith('ERR_')
     if (isOwn) this.#fail('ERR_SSE_PROXY_NOT_SENT', error)
     else this.#failed(error)
