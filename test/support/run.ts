@@ -23,6 +23,7 @@ const longest = [
   'package/compilers',
   'behaviour/both-lanes',
   'behaviour/floods',
+  'over-http2/',
   'behaviour/stalls',
   'demo/page',
   'browser/',
