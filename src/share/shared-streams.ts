@@ -226,7 +226,8 @@ export class SharedStreams {
   #join(request: SharingRequest, keys: OpeningKeys): void {
     const { base, key } = keys
     const opening = this.#openings.of(key)
-    if (!opening) return void this.#open(request, keys)
+    // The app may have ended it since it was found.
+    if (!opening) return this.#mayOpen(request) ? void this.#open(request, keys) : request.nothing()
     if (opening.stream) return this.#follow(request, opening, opening.stream)
     // What the upstream will begin with depends on where the leader stands.
     const { lastEventId } = request

@@ -162,6 +162,23 @@ test('proxy.stop ends the stream of a key, once, whether it is read or not', asy
   assert.equal(room.proxy.stats().closed.closed, 1)
 })
 
+test('a reader whose stream is stopped while it comes in has nothing to read, and the upstream hears nothing of it', async (t) => {
+  let stopIt = (): unknown => undefined
+  const clientKey = () => {
+    stopIt()
+    return 'ada'
+  }
+  const room = await chats(t, {}, { limits: { streamsPerClient: 5, clientKey } })
+  const { asker } = await answering(room)
+  stopIt = () => room.proxy.stop(keyOf(''))
+
+  const reader = await room.front.open()
+
+  assert.equal(reader.status, 204)
+  assert.equal(await asker.ended(), 'clean')
+  assert.equal(room.upstream.exchanges.length, 1)
+})
+
 test('a stream that is stopped before the upstream has answered leaves its opener and its readers with nothing', async (t) => {
   const room = await chats(t)
   const asker = room.front.request('', post())
