@@ -371,7 +371,9 @@ export class SharedStreams {
     )
     for (const request of strangers) this.#openings.stopWaiting(request, opening)
     // A crowd whose answers are private does not queue for them one by one.
-    for (const request of strangers) if (!request.isOver && (isAlone || !this.serve(request))) request.alone()
+    for (const request of strangers) {
+      if (!request.isOver) refusing(request, () => (!isAlone && this.serve(request)) || request.alone())
+    }
     return isAlone
   }
 

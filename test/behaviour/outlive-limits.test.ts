@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { Agent, type IncomingMessage } from 'node:http'
 import { test } from 'node:test'
 import { answering, chats, leave, post, wordsOf } from '../support/outliving.ts'
+import { shared } from '../support/sharing.ts'
 import { until } from '../support/waiting.ts'
 
 const clientKey = ({ headers }: IncomingMessage) => String(headers['x-user'] ?? 'ada')
@@ -129,4 +130,18 @@ test('past share.maxBytes the answer that nobody reads is given up before anothe
   const reader = await room.front.open('/2')
   await reader.waitFor('data: last\n')
   assert.deepEqual(wordsOf(reader), ['one', text, text, 'last'])
+})
+
+test('during a drain, a reader that turns out to want another answer is refused, and its asker has its own', async (t) => {
+  const room = await shared(t, { join: ['GET', 'POST'], lingerMs: 0 })
+  const asker = room.front.request('', { headers: { 'accept-language': 'de' } })
+  const exchange = await room.upstream.next()
+  const reader = room.front.request('', { method: 'POST', headers: { 'accept-language': 'en' } })
+  await room.arrivals(2)
+  const closing = room.proxy.close({ withinMs: 1000, retryMs: 5 })
+
+  exchange.stream({ vary: 'accept-language' }).send({ data: 'one' })
+
+  assert.deepEqual([(await asker.head()).status, (await reader.head()).status], [200, 503])
+  await closing
 })
