@@ -2,7 +2,7 @@
 // which their end arrives; the start of a line is held, within a bound, until its end is here.
 
 import type { IncomingMessage } from 'node:http'
-import { ByteStore } from '../bytes.ts'
+import { ByteStore, joined } from '../bytes.ts'
 import { StreamError } from '../errors.ts'
 import { withoutMark } from '../events/bom.ts'
 import type { ToEvent } from '../options/options.ts'
@@ -56,6 +56,8 @@ class LineBody implements UpstreamBody, BodySink {
   readonly #options: LineBodyOptions
   // Undefined before `start`, and when nothing more comes.
   #sink: BodySink | undefined
+  // What one read has brought, a part for each HTTP chunk, until it is done.
+  #parts: Buffer[] | undefined
   // The start of a line whose end has not come.
   readonly #held = new ByteStore()
   // Whether the first line has not come: it may begin with a byte order mark.
@@ -96,6 +98,7 @@ class LineBody implements UpstreamBody, BodySink {
 
   destroy(why?: 'given-up' | 'silent'): void {
     this.#sink = undefined
+    this.#parts = undefined
     this.#waiting = []
     this.#lines.destroy(why)
   }
@@ -105,7 +108,20 @@ class LineBody implements UpstreamBody, BodySink {
   }
 
   onData(chunk: Buffer): void {
-    if (this.#outcome !== undefined) return
+    if (this.#parts) return void this.#parts.push(chunk)
+    this.#parts = [chunk]
+    // After the read that brought it, and still in its turn: what came together is looked at once.
+    process.nextTick(readDone, this)
+  }
+
+  /** For the tick alone. */
+  onReadDone(): void {
+    const parts = this.#parts
+    this.#parts = undefined
+    if (parts && this.#outcome === undefined) this.#read(joined(parts))
+  }
+
+  #read(chunk: Buffer): void {
     const bytes = this.#options.hasSeparators ? withoutSeparators(chunk) : chunk
     const end = bytes.lastIndexOf(LF) + 1
     if (end > 0) this.#take(this.#withHeld(bytes.subarray(0, end)))
@@ -122,6 +138,7 @@ class LineBody implements UpstreamBody, BodySink {
   }
 
   onEnd(): void {
+    this.onReadDone()
     const last = this.#held.take()
     if (this.#outcome !== undefined) return
     if (!isBlank(last)) {
@@ -132,6 +149,7 @@ class LineBody implements UpstreamBody, BodySink {
   }
 
   onBroken(cause: Error): void {
+    this.onReadDone()
     if (this.#outcome === undefined) this.#end(cause)
   }
 
@@ -215,6 +233,11 @@ class LineBody implements UpstreamBody, BodySink {
     if (this.#outcome === 'complete') sink?.onEnd()
     else sink?.onBroken(this.#outcome)
   }
+}
+
+// One function for all: a closure would be made for every read.
+function readDone(body: LineBody): void {
+  body.onReadDone()
 }
 
 /** RFC 7464: a record separator begins a text; an empty line in its place says as much. */
