@@ -54,11 +54,11 @@ export class RequestReader {
   #readHead(text: string): void {
     const [line = '', ...lines] = text.split('\r\n')
     const method = line.slice(0, line.indexOf(' '))
-    const headers: OutgoingHttpHeaders = {
-      ':method': method,
-      ':path': line.slice(method.length + 1, line.lastIndexOf(' ')),
-      ':scheme': this.#scheme,
-    }
+    // A header may be called like a member of every object.
+    const headers: OutgoingHttpHeaders = Object.create(null)
+    headers[':method'] = method
+    headers[':path'] = line.slice(method.length + 1, line.lastIndexOf(' '))
+    headers[':scheme'] = this.#scheme
     for (const field of lines) {
       const colon = field.indexOf(':')
       this.#addField(headers, field.slice(0, colon).toLowerCase(), field.slice(colon + 1).trim())

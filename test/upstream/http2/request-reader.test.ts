@@ -39,11 +39,20 @@ for (const [name, rest] of [
 test('a head has the pseudo headers of HTTP/2, and nothing of the hop', () => {
   const { reader } = read([`${head}\r\n`])
 
-  assert.deepEqual(reader.head, {
+  assert.deepEqual(reader.head && { ...reader.head, headers: { ...reader.head.headers } }, {
     headers: { ':method': 'POST', ':path': '/a?b=c', ':scheme': 'https', ':authority': 'x:1', 'x-twice': ['1', '2'] },
     method: 'POST',
     isWhole: true,
   })
+})
+
+test('a header that is called like a member of every object is a header', () => {
+  const { reader } = read([`${head}Constructor: x\r\n__proto__: y\r\n\r\n`])
+
+  assert.deepEqual(Object.entries(reader.head?.headers ?? {}).slice(-2), [
+    ['constructor', 'x'],
+    ['__proto__', 'y'],
+  ])
 })
 
 test('a body that is longer than its length, and a chunk that cannot be read, are errors', () => {
