@@ -127,14 +127,17 @@ export class Exchange {
   #onEnd(stream: ClientHttp2Stream): void {
     if (this.#isOver) return
     this.#isOver = true
-    if (this.#isComplete) {
+    // Where the connection has broken meanwhile, what was not read yet is gone with it.
+    if (this.#isComplete && stream.readableLength === 0) {
       for (const piece of this.#writer.end(this.#trailers)) this.#owner.give(piece)
     } else if (!this.#isFlowing && this.#session.hasRefused(stream))
       this.#refuse('the upstream has not taken the request')
     else {
       const reset = () =>
         Object.assign(new Error(`the upstream has reset the stream, code ${stream.rstCode}`), { code: 'ECONNRESET' })
-      this.#owner.destroy(this.#cause ?? this.#session.cause ?? reset())
+      const cause = this.#cause ?? this.#session.cause
+      // What the connection has refused are others: this one may have been worked on.
+      this.#owner.destroy(cause && !(cause instanceof Refusal) ? cause : reset())
     }
   }
 

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict'
 import { constants } from 'node:http2'
 import { test } from 'node:test'
 import { hostsByProtocol } from '../../support/front.ts'
-import { dataFrame } from '../../support/http2-frames.ts'
+import { dataFrame, goawayFrame } from '../../support/http2-frames.ts'
 import { goAway, overHttp2, reset } from '../../support/over-http2.ts'
+import { until } from '../../support/waiting.ts'
 
 const codes = {
   NO_ERROR: 0,
@@ -143,6 +144,34 @@ test('GOAWAY with an error breaks the streams of its connection', async (t) => {
   goAway(exchange, 1, constants.NGHTTP2_INTERNAL_ERROR)
 
   assert.equal(await client.ended(), 'broken')
+})
+
+test('an answer that has ended, and is lost with its connection before all of it was read, is broken', async (t) => {
+  const { upstream, front } = await overHttp2(t, { limits: { bufferBytes: 16_000_000 } })
+  const client = front.request()
+  client.pause()
+  const exchange = await upstream.next()
+  exchange.res.end('x'.repeat(15_000_000))
+  await until(() => exchange.http2Stream.closed, 'the answer to be sent')
+  await new Promise((resolve) => exchange.socket?.write(goawayFrame(1, constants.NGHTTP2_INTERNAL_ERROR), resolve))
+  await until(() => exchange.socket?.destroyed !== false, 'the connection to end')
+
+  client.resume()
+
+  assert.equal(await client.ended(), 'broken')
+})
+
+test('a POST whose connection is torn after GOAWAY is not sent again', async (t) => {
+  const { upstream, front } = await overHttp2(t)
+  const client = front.request('', { method: 'POST', body: 'x' })
+  const exchange = await upstream.next()
+  goAway(exchange, exchange.http2Stream.id ?? 0)
+  await new Promise((resolve) => exchange.http2Stream.session?.ping(resolve))
+
+  exchange.socket?.destroy()
+
+  assert.equal((await client.head()).status, 502)
+  assert.equal(upstream.exchanges.length, 1)
 })
 
 test('bytes that are no HTTP/2 break the streams of their connection, and nothing else', async (t) => {
