@@ -271,8 +271,8 @@ export class Middleware {
   }
 }
 
-function agentsOf({ http2, limits }: ResolvedOptions): Agents {
-  return http2 ? createHttp2Agents(http2, limits.bufferBytes) : createAgents()
+function agentsOf({ http2, limits, timeouts }: ResolvedOptions): Agents {
+  return http2 ? createHttp2Agents({ ...http2, connectMs: timeouts.connectMs }, limits.bufferBytes) : createAgents()
 }
 
 /** Undefined for a connection that no server of Node's has accepted. */

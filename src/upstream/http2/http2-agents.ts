@@ -8,11 +8,10 @@ import type { Duplex } from 'node:stream'
 import { type Agents, createAgents, createHttp1Agent } from '../agents.ts'
 import type { Upstream } from '../transport.ts'
 import { Http2Socket } from './http2-socket.ts'
-import { type Http2Mode, Origin } from './origin.ts'
-import type { SessionPolicy } from './session.ts'
+import { type Http2Mode, Origin, type OriginPolicy } from './origin.ts'
 
 /** See the option `http2`. */
-export interface Http2Policy extends Pick<SessionPolicy, 'pingMs' | 'idleMs'> {
+export interface Http2Policy extends Pick<OriginPolicy, 'pingMs' | 'idleMs' | 'connectMs'> {
   readonly mode: Http2Mode
 }
 

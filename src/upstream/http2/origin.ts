@@ -21,21 +21,29 @@ export interface Waiter {
 /** See the option `http2`. */
 export type Http2Mode = 'auto' | 'prior-knowledge'
 
+/** How connections are made and looked after. */
+export interface OriginPolicy extends SessionPolicy {
+  /** How long a connection may take until the upstream has said how many streams it takes; 0 means for ever. */
+  readonly connectMs: number
+}
+
 export class Origin {
   /** Whether it has turned out to speak HTTP/1.1, or to want it, so that it need not be asked again. */
   isHttp1 = false
   readonly #mode: Http2Mode
   readonly #isSecure: boolean
-  readonly #policy: SessionPolicy
+  readonly #policy: OriginPolicy
   readonly #sessions = new Set<Session>()
   // Connections on which the upstream has not said yet how many streams it takes.
   readonly #dialing = new Set<Socket>()
   // In the order in which they came.
   readonly #waiting = new Set<Waiter>()
+  // Whether no request follows but those that wait.
+  #isRetired = false
   // How many streams a connection takes, as far as is known.
   #perSession = Number.POSITIVE_INFINITY
 
-  constructor(mode: Http2Mode, isSecure: boolean, policy: SessionPolicy) {
+  constructor(mode: Http2Mode, isSecure: boolean, policy: OriginPolicy) {
     this.#mode = mode
     this.#isSecure = isSecure
     this.#policy = policy
@@ -70,6 +78,7 @@ export class Origin {
 
   /** No request follows: its connections end with their streams. */
   retire(): void {
+    this.#isRetired = true
     for (const session of this.#sessions) session.end()
   }
 
@@ -105,6 +114,7 @@ export class Origin {
       return waiter.onFailed(asError('agent', error))
     }
     this.#dialing.add(socket)
+    this.#boundDial(socket)
     const failed = (error: Error) => this.#onLost(socket, error)
     const closed = () => failed(new Error('closed before it was open'))
     socket.on('error', failed)
@@ -113,6 +123,18 @@ export class Origin {
       socket.off('error', failed).off('close', closed)
       this.#onConnected(socket)
     })
+  }
+
+  /** Another connection takes the place of one that does not come: where new requests wait all the time, it is never given up. */
+  #boundDial(socket: Socket): void {
+    const { connectMs } = this.#policy
+    if (connectMs === 0) return
+    const late = setTimeout(() => {
+      if (!this.#dialing.delete(socket)) return
+      socket.destroy()
+      this.#serve()
+    }, connectMs).unref()
+    socket.once('close', () => clearTimeout(late))
   }
 
   #onConnected(socket: Socket): void {
@@ -129,6 +151,8 @@ export class Origin {
         if (this.#dialing.delete(socket)) this.#sessions.add(session)
         this.#perSession = session.limit
         this.#serve()
+        // It was not there yet when the others were ended.
+        if (this.#isRetired && session.active === 0) session.end()
       },
       onHttp1Required: () => {
         this.isHttp1 = this.#isSecure && this.#mode === 'auto'

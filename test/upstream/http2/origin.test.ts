@@ -1,0 +1,58 @@
+// The connections of one upstream: which of them is given up, and when.
+import assert from 'node:assert/strict'
+import { connect } from 'node:net'
+import { type TestContext, test } from 'node:test'
+import { Origin, type Waiter } from '../../../src/upstream/http2/origin.ts'
+import type { Session } from '../../../src/upstream/http2/session.ts'
+import { settingsFrame } from '../../support/http2-frames.ts'
+import { type RawUpstream, startRawUpstream } from '../../support/raw-upstream.ts'
+import { gate } from '../../support/waiting.ts'
+
+async function arranged(t: TestContext, connectMs: number): Promise<{ upstream: RawUpstream; origin: Origin }> {
+  const upstream = await startRawUpstream()
+  const origin = new Origin('prior-knowledge', false, { connectMs, pingMs: 0, idleMs: 0, windowBytes: 65_535 })
+  t.after(async () => {
+    origin.destroy()
+    await upstream.close()
+  })
+  return { upstream, origin }
+}
+
+function waiterFor({ port }: RawUpstream): { waiter: Waiter; session: Promise<Session> } {
+  const session = gate<Session>()
+  const waiter: Waiter = {
+    dial: () => connect(port, '127.0.0.1'),
+    onSession: (given) => session.open(given),
+    onHttp1: () => assert.fail('HTTP/1.1'),
+    onFailed: (error) => assert.fail(error),
+  }
+  return { waiter, session: session.promise }
+}
+
+test('another connection takes the place of one on which the upstream says nothing, however many wait', async (t) => {
+  const { upstream, origin } = await arranged(t, 300)
+  const { waiter, session } = waiterFor(upstream)
+  origin.ask(waiter)
+  const silent = await upstream.next()
+
+  const other = await upstream.next()
+  other.send(settingsFrame)
+
+  assert.equal((await session).limit > 0, true)
+  await silent.closed()
+})
+
+test('a connection that was not there yet when its upstream was retired ends with its last stream', async (t) => {
+  const { upstream, origin } = await arranged(t, 0)
+  const { waiter, session } = waiterFor(upstream)
+  origin.ask(waiter)
+  const conversation = await upstream.next()
+
+  origin.retire()
+  conversation.send(settingsFrame)
+  const given = await session
+  assert.equal(conversation.isClosed, false)
+  given.release()
+
+  await conversation.closed()
+})
