@@ -350,6 +350,21 @@ export class Member implements Doorbell {
     this.#isBlind = false
   }
 
+  async #follow(): Promise<() => void> {
+    const { store, name } = this.#node
+    const following = store.follow(this.#options.key, name, this)
+    try {
+      return await this.#node.call(following)
+    } catch (error) {
+      // It may come about later, when nobody waits for it.
+      following.then(
+        (unfollow) => unfollow(),
+        () => {},
+      )
+      throw error
+    }
+  }
+
   /** Clients wait for so long, and are told then that their stream is lost. */
   #awaitStore(): void {
     const { now, store } = this.#node
@@ -360,10 +375,10 @@ export class Member implements Doorbell {
 
   /** Not the owner: reads the log to its end, and sees whether it has one. */
   async #seek(): Promise<void> {
-    const { store, name } = this.#node
-    const { key, mayOpen, joinsEnded, busy } = this.#options
+    const { name } = this.#node
+    const { mayOpen, joinsEnded, busy } = this.#options
     this.#awayUntil = undefined
-    this.#unfollow ??= await this.#node.call(store.follow(key, name, this))
+    this.#unfollow ??= await this.#follow()
     const state = await this.#catchUp()
     const isSearching = this.#isSearching()
     // The log of another owner has all that an upstream of its own would bring.
@@ -409,7 +424,8 @@ export class Member implements Doorbell {
     const { now, store } = this.#node
     if (!this.#reader.isSearching) this.#searchUntil = undefined
     if (!this.#reader.isSearching) return false
-    this.#searchUntil ??= now() + store.leaseMs
+    // An owner that has died meanwhile has a successor by then.
+    this.#searchUntil ??= now() + 3 * store.leaseMs
     this.#wakeAt(this.#searchUntil)
     if (now() < this.#searchUntil) return true
     this.#searchUntil = undefined
