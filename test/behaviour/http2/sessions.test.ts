@@ -160,6 +160,35 @@ for (const code of [0, 11]) {
   })
 }
 
+test('a request that an upstream has taken, and drops with its GOAWAY, is a failure of the upstream and no refusal', async (t) => {
+  const { upstream, front, proxy } = await overHttp2(t)
+  const client = front.request()
+  const { http2Stream } = await upstream.next()
+
+  http2Stream.session?.destroy()
+
+  assert.equal(JSON.parse(await client.whole()).error.code, 'ERR_SSE_PROXY_UNREACHABLE')
+  assert.equal(client.status, 502)
+  assert.equal(proxy.stats().upstreams[0]?.failures, 1)
+})
+
+test('a GET that meets a connection in use which drops it with a GOAWAY is sent on a new one', async (t) => {
+  const { upstream, front, proxy } = await overHttp2(t)
+  const earlier = front.request()
+  const first = await upstream.next()
+  first.answer(204)
+  await earlier.ended()
+
+  const client = front.request()
+  const { http2Stream } = await upstream.next()
+  http2Stream.session?.destroy()
+  const again = await upstream.next()
+  again.answer(200, {}, 'fine')
+
+  assert.equal(await client.whole(), 'fine')
+  assert.equal(proxy.stats().upstreams[0]?.failures, 0)
+})
+
 test('a GOAWAY that comes with the first settings is no end of it: another connection is opened', async (t) => {
   const { upstream, front } = await rawProxied(t, { http2: 'prior-knowledge' })
   const client = front.request('', { method: 'POST', body: 'x' })
