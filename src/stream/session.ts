@@ -4,6 +4,7 @@
 import { after } from '../abort.ts'
 import { asError, isThenable, promised, tell } from '../app-callback.ts'
 import { jittered } from '../backoff.ts'
+import { joined } from '../bytes.ts'
 import { AdmissionError, type CloseReason, closeReasonOf, type SseProxyError, StreamError } from '../errors.ts'
 import type { Progress } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
@@ -338,9 +339,18 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
 
   /** What came together leaves together, where that takes no large copy. */
   #writeAll(pieces: readonly Buffer[]): void {
-    const bytes = pieces.length > 1 ? pieces.reduce((sum, { length }) => sum + length, 0) : 0
-    if (bytes > 0 && bytes <= JOINED_BYTES) this.#write(Buffer.concat(pieces, bytes))
-    else for (const piece of pieces) this.#write(piece)
+    let together: Buffer[] = []
+    let bytes = 0
+    for (const piece of pieces) {
+      if (bytes + piece.length > JOINED_BYTES && together.length > 0) {
+        this.#write(joined(together))
+        together = []
+        bytes = 0
+      }
+      together.push(piece)
+      bytes += piece.length
+    }
+    if (together.length > 0) this.#write(joined(together))
   }
 
   /** The tick that is under way does not count as silence. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { RequestOptions } from '../support/client.ts'
-import { hostsByProtocol } from '../support/front.ts'
+import { hostsByProtocol, type Middleware } from '../support/front.ts'
 import { answering, chats, leave, post, wordsOf } from '../support/outliving.ts'
 import { gate, until } from '../support/waiting.ts'
 
@@ -266,4 +266,29 @@ test('the body of a question is let go when it is answered, although its stream 
     () => `the bodies to be let go, of which there are ${process.memoryUsage().arrayBuffers - before} bytes`,
   )
   assert.equal(room.proxy.stats().shared.streams, 20)
+})
+
+test('a long answer of small events is replayed in few writes', async (t) => {
+  let writes = 0
+  const count: Middleware = (req, res, next) => {
+    for (const stream of req.method === 'GET' ? [res, res.socket] : []) {
+      const write = stream.write
+      stream.write = (...args: unknown[]) => {
+        writes += 1
+        return write.apply(stream, args)
+      }
+    }
+    next()
+  }
+  const replay = { ids: 'assign', initial: 'all', events: 5000 } as const
+  const room = await chats(t, { replay }, {}, { before: [count] })
+  const { asker, stream } = await answering(room)
+  stream.write('data: a word\n\n'.repeat(4000))
+  stream.send({ data: 'last' })
+  await asker.waitFor('data: last\n')
+
+  const reader = await room.front.open()
+  await reader.waitFor('data: last\n')
+
+  assert.ok(writes < 50, `${writes} writes`)
 })
