@@ -19,6 +19,7 @@ const filesAtOnce = 2 * Math.max(2, availableParallelism())
 
 // Those that take longest start first, so that none of them runs on alone in the end.
 const longest = [
+  'behaviour/store-parted',
   'redis/failover',
   'package/compilers',
   'behaviour/both-lanes',
