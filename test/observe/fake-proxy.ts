@@ -34,7 +34,10 @@ export function busyProxy(name: string, times = 1): FakeProxy {
   const proxy = fakeProxy(name)
   const { counted, now } = proxy
   now.active = 3 * times
-  now.shared = { streams: 2 * times, clients: 7 * times, unread: times, kept: 3 * times }
+  now.shared = {
+    ...{ streams: 2 * times, clients: 7 * times, unread: times, kept: 3 * times },
+    store: { isUp: true, owned: 11 * times, followed: 12 * times, takeovers: 13 * times, checksFound: 14 * times },
+  }
   now.upstreams = [
     fakeUpstream('http://one:8080', { active: 2 * times, requests: 40 * times, http2Connections: 8 * times }),
     fakeUpstream('http://two:8080', { active: 1 * times, requests: 20 * times, healthy: false, failures: 3 }),

@@ -61,6 +61,10 @@ const types: Record<string, string> = {
   sse_proxy_shared_kept_streams: 'gauge',
   sse_proxy_shared_joined_total: 'counter',
   sse_proxy_shared_replayed_total: 'counter',
+  sse_proxy_store_up: 'gauge',
+  sse_proxy_store_streams: 'gauge',
+  sse_proxy_store_takeovers_total: 'counter',
+  sse_proxy_store_checks_found_total: 'counter',
   sse_proxy_time_to_headers_seconds: 'histogram',
   sse_proxy_time_to_first_event_seconds: 'histogram',
   sse_proxy_event_gap_seconds: 'histogram',
@@ -100,6 +104,11 @@ test('a scrape has every metric with its type and its number', async (t) => {
   assert.equal(value('sse_proxy_shared_kept_streams', { proxy }), 3)
   assert.equal(value('sse_proxy_shared_joined_total', { proxy }), 4)
   assert.equal(value('sse_proxy_shared_replayed_total', { proxy }), 5)
+  assert.equal(value('sse_proxy_store_up', { proxy }), 1)
+  assert.equal(value('sse_proxy_store_streams', { proxy, role: 'owner' }), 11)
+  assert.equal(value('sse_proxy_store_streams', { proxy, role: 'follower' }), 12)
+  assert.equal(value('sse_proxy_store_takeovers_total', { proxy }), 13)
+  assert.equal(value('sse_proxy_store_checks_found_total', { proxy }), 14)
 })
 
 test('a histogram has its cumulative buckets, its sum in seconds and its count', async (t) => {

@@ -3,7 +3,7 @@
 import { test } from 'node:test'
 import { type Faults, simulate } from './simulation.ts'
 
-const runs = Number(process.env.NODES_RUNS ?? 8)
+const runs = Number(process.env.NODES_RUNS ?? 4)
 const firstSeed = Number(process.env.NODES_SEED ?? 1)
 
 const none: Faults = { calls: 0, doorbells: 0, events: [], hasIds: true }
