@@ -40,7 +40,8 @@ test('a snapshot has the counted, the open, and the name, and survives JSON', ()
   assert.deepEqual(snapshot.upstreams[1], {
     ...fakeUpstream('http://two:8080', { active: 1, requests: 20, healthy: false, failures: 3 }),
   })
-  assert.deepEqual(snapshot.shared, { streams: 2, clients: 7, unread: 1, kept: 3, joined: 4, replayed: 5 })
+  const store = { isUp: true, owned: 11, followed: 12, takeovers: 13, checksFound: 14 }
+  assert.deepEqual(snapshot.shared, { streams: 2, clients: 7, unread: 1, kept: 3, joined: 4, replayed: 5, store })
   assert.equal(snapshot.timeToHeadersSeconds.count, 4)
   assert.deepEqual(JSON.parse(JSON.stringify(snapshot)), snapshot)
 })
