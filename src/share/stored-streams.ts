@@ -120,12 +120,10 @@ export class StoredStreams {
   async close(): Promise<void> {
     this.#local.close()
     for (const { stream } of this.#entries.values()) stream.member?.handOver()
-    const { members, after, store } = this.#node
-    const deadline = new Promise<void>((resolve) => void after(store.leaseMs / 2, resolve))
-    const left = (async () => {
-      while (members.size > 0) await new Promise((resolve) => setTimeout(resolve, 5))
-    })()
-    await Promise.race([left, deadline])
+    const { members, now, store } = this.#node
+    const until = now() + store.leaseMs / 2
+    // While the store is away nothing can be handed over: that is not waited for any longer.
+    while (members.size > 0 && now() < until) await new Promise((resolve) => setTimeout(resolve, 5))
     await this.#node.close()
   }
 
