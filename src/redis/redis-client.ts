@@ -188,17 +188,28 @@ function nodeRedisSubscriber(client: NodeRedis, events: SubscriberEvents): Redis
   })
   subscriber.on('error', (error) => events.onEnd(error))
   subscriber.on('end', () => events.onEnd(undefined))
+  let hasSocket = false
+  let isClosed = false
+  const destroy = () => {
+    try {
+      subscriber.destroy()
+    } catch {
+      // It is closed already.
+    }
+  }
+  // Version 5 goes on with a connection that is destroyed before it is there, and cannot be told again.
+  subscriber.on('connect', () => {
+    hasSocket = true
+    if (isClosed) destroy()
+  })
   const onMessage: Listener = (message, channel) => events.onMessage(channel.toString(), message)
   return {
     connect: () => subscriber.connect(),
     subscribe: (channels) => subscriber.subscribe(channels, onMessage, true),
     unsubscribe: (channels) => subscriber.unsubscribe(channels, onMessage, true),
     close() {
-      try {
-        subscriber.destroy()
-      } catch {
-        // It is closed already.
-      }
+      isClosed = true
+      if (hasSocket) destroy()
     },
   }
 }

@@ -126,6 +126,8 @@ export class Subscriber {
     const stop = () => line.end('it is not needed any more')
     running.onAbort(stop)
     try {
+      // It may have been stopped while there was nothing to be ended.
+      if (running.aborted) throw new Error('it is not needed any more')
       await unless(line.ended, this.#prepare(line, running))
       return line
     } catch (error) {

@@ -172,6 +172,30 @@ for (const kind of redisClients) {
       )
     })
 
+    test('a store that is let go while it connects leaves no connection, and does not say that it is up', async (t) => {
+      const { client, close } = await kind.one(server.port)
+      t.after(() => close())
+      const count = async () =>
+        (await server.cli('CLIENT', 'LIST', 'TYPE', 'pubsub')).split('\n').filter(Boolean).length
+      await eventually(async () => (await count()) === 0, 'the connections of other tests to close')
+      const store = redisStore({ client })
+      const told: boolean[] = []
+
+      store.watch((isUp) => told.push(isUp))()
+      for (let turns = 1; turns < 8; turns++) {
+        const unwatch = redisStore({ client }).watch(() => {})
+        for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve))
+        unwatch()
+      }
+
+      const kept = redisStore({ client })
+      const unwatch = kept.watch(() => {})
+      t.after(unwatch)
+      await eventually(async () => (await count()) > 0, 'a connection of a store that is kept')
+      await eventually(async () => (await count()) === 1, 'the connections of the others to close')
+      assert.deepEqual(told, [])
+    })
+
     test('a store that is not used any more leaves neither sockets nor timers', async (t) => {
       // So that no connection of the test before is counted, which is about to close.
       await cli('PING')
