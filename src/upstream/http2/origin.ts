@@ -105,14 +105,8 @@ export class Origin {
   }
 
   #dial(waiter: Waiter): void {
-    let socket: Socket
-    try {
-      socket = waiter.dial(this.#mode === 'auto' ? ['h2', 'http/1.1'] : ['h2'])
-    } catch (error) {
-      // Options that Node does not take.
-      this.#waiting.delete(waiter)
-      return waiter.onFailed(asError('agent', error))
-    }
+    const socket = this.#socketFor(waiter, this.#mode === 'auto' ? ['h2', 'http/1.1'] : ['h2'])
+    if (!socket) return
     this.#dialing.add(socket)
     this.#boundDial(socket)
     const failed = (error: Error) => this.#onLost(socket, error)
@@ -123,6 +117,17 @@ export class Origin {
       socket.off('error', failed).off('close', closed)
       this.#onConnected(socket)
     })
+  }
+
+  /** Undefined where the options of the waiter's request are none that Node takes, of which it is told. */
+  #socketFor(waiter: Waiter, protocols: string[]): Socket | undefined {
+    try {
+      return waiter.dial(protocols)
+    } catch (error) {
+      this.#waiting.delete(waiter)
+      waiter.onFailed(asError('agent', error))
+      return undefined
+    }
   }
 
   /** Another connection takes the place of one that does not come: where new requests wait all the time, it is never given up. */
@@ -172,7 +177,10 @@ export class Origin {
     this.#waiting.clear()
     if (first) first.onHttp1(socket, true)
     else socket.destroy()
-    for (const waiter of others) waiter.onHttp1(waiter.dial(['http/1.1']), false)
+    for (const waiter of others) {
+      const own = this.#socketFor(waiter, ['http/1.1'])
+      if (own) waiter.onHttp1(own, false)
+    }
   }
 
   /** What was dialed is no session, and will be none. The failure is shared by all who wait, and not remembered. */

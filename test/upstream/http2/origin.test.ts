@@ -1,9 +1,11 @@
 // The connections of one upstream: which of them is given up, and when.
 import assert from 'node:assert/strict'
-import { connect } from 'node:net'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { connect as connectTls, createServer } from 'node:tls'
 import { Origin, type Waiter } from '../../../src/upstream/http2/origin.ts'
 import type { Session } from '../../../src/upstream/http2/session.ts'
+import { certificate } from '../../support/certificate.ts'
 import { settingsFrame } from '../../support/http2-frames.ts'
 import { type RawUpstream, startRawUpstream } from '../../support/raw-upstream.ts'
 import { gate } from '../../support/waiting.ts'
@@ -55,4 +57,31 @@ test('a connection that was not there yet when its upstream was retired ends wit
   given.release()
 
   await conversation.closed()
+})
+
+test('a waiter whose own connection cannot be dialed fails alone, where the upstream speaks HTTP/1.1', async (t) => {
+  const server = createServer({ ...certificate, ALPNProtocols: ['http/1.1'] })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const origin = new Origin('auto', true, { connectMs: 0, pingMs: 0, idleMs: 0, windowBytes: 65_535 })
+  const served = gate<Socket>()
+  const failed = gate<Error>()
+  t.after(async () => {
+    ;(await served.promise).destroy()
+    await new Promise((resolve) => server.close(resolve))
+  })
+  const first: Waiter = {
+    dial: (ALPNProtocols) => connectTls({ port, host: '127.0.0.1', ALPNProtocols, rejectUnauthorized: false }),
+    onSession: () => assert.fail('HTTP/2'),
+    onHttp1: (socket) => served.open(socket),
+    onFailed: (error) => assert.fail(error),
+  }
+  const dial = (): Socket => {
+    throw new TypeError('options that Node does not take')
+  }
+
+  origin.ask(first)
+  origin.ask({ ...first, dial, onFailed: failed.open })
+
+  assert.equal((await failed.promise).message, 'options that Node does not take')
 })
