@@ -74,6 +74,11 @@ export interface OpenRequest {
   readonly avoid?: string
   /** Sent in place of the client's own of these names, which are lower case; undefined for none. */
   readonly headers?: Readonly<Record<string, string | undefined>>
+  /**
+   * Whether an answer may go where the first one went, to many clients maybe. Asked about each further answer where the first is
+   * polled.
+   */
+  readonly isForAll?: (answer: UpstreamResponse) => boolean
   /** Gives up, in whatever state the request is. */
   readonly signal: AbortState
 }
@@ -93,6 +98,8 @@ export type Inspect = (response: UpstreamResponse, req: IncomingMessage, signal:
 /** What an answer is an answer to. */
 export interface AskedFor {
   readonly req: IncomingMessage
+  /** See `OpenRequest`. */
+  readonly isForAll?: OpenRequest['isForAll'] | undefined
   /** Makes what asks for further answers, each as it comes; absent where that could do something twice. */
   readonly again?: (() => OpenUpstream) | undefined
 }

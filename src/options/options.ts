@@ -498,7 +498,7 @@ export interface SseProxyOptions<
    * answer passes as it is. A later one that fails (another status, no JSON, more than `limits.eventBytes`) is counted in
    * `stats().errors` and told once (`logger`, `sse-proxy:error`), and the wait doubles with each failure, up to
    * `retry.maxBackoffMs`, or 30 s without `retry`. With `share` one poller serves all, and who comes later begins with the
-   * latest value.
+   * latest value; an answer for one client alone, after one that was for all, loses the stream.
    * @see NdjsonSource @see JsonSource @defaultValue event streams
    */
   from?: 'ndjson' | NdjsonSource<TReq> | JsonSource<TReq> | undefined

@@ -254,8 +254,9 @@ export class SharedStreams {
     const signal = opening.controller
     try {
       const open = leader.open()
+      const isForAll = this.#isForFollowers(opening)
       // Ids of the proxy's own mean nothing to the upstream.
-      const response = await open(this.#assignsIds ? { lastEventId: '', signal } : { signal })
+      const response = await open(this.#assignsIds ? { lastEventId: '', isForAll, signal } : { isForAll, signal })
       const body = eventStreamOf(response, this.#context.options.timeouts.idleMs)
       if (opening.controller.aborted) response.body.destroy()
       else if (body) this.#share(opening, response, body)
@@ -334,12 +335,17 @@ export class SharedStreams {
   /** What a resume brings must be for all who follow, as the stream was until then. */
   #reopener(opening: Opening, open: OpenUpstream): OpenUpstream {
     return async (request) => {
-      const response = await open(request)
+      const response = await open({ ...request, isForAll: this.#isForFollowers(opening) })
       if (!isEventStream(response) || this.#isForAll(opening, response)) return response
       response.body.destroy()
       const cause = new Error('the upstream answered a resume for one of its clients alone')
       throw new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause)
     }
+  }
+
+  /** The same of what is polled, unless the stream is its leader's alone. */
+  #isForFollowers(opening: Opening): (answer: UpstreamResponse) => boolean {
+    return (answer) => !opening.stream || this.#isForAll(opening, answer)
   }
 
   /** Whether an answer depends on nothing in which the followers may differ. */

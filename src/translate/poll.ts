@@ -52,12 +52,13 @@ export interface PollOptions {
 }
 
 /** A 200 of JSON as the beginning of a stream; any other answer, and one to another method than GET, as it is. */
-export function polled(response: UpstreamResponse, { req, again }: AskedFor, options: PollOptions): UpstreamResponse {
+export function polled(response: UpstreamResponse, asked: AskedFor, options: PollOptions): UpstreamResponse {
+  const { req, again } = asked
   if (!isJson(response)) return response
   const head = asType(response, 'text/event-stream')
   if (req.method === 'HEAD') return head
   if (!again || !decodedBody(response)) return response
-  const body = new Poller(response, again(), req, options)
+  const body = new Poller(response, again(), asked, options)
   return { ...head, body, delimited: true, isPolled: true }
 }
 
@@ -65,6 +66,8 @@ export function polled(response: UpstreamResponse, { req, again }: AskedFor, opt
 class Poller implements UpstreamBody {
   readonly #ask: OpenUpstream
   readonly #req: IncomingMessage
+  // Undefined where the stream is one client's.
+  readonly #isForAll: AskedFor['isForAll']
   readonly #options: PollOptions
   // Ends the wait for the next answer, and the request that is under way.
   readonly #controller = new Abort()
@@ -85,11 +88,12 @@ class Poller implements UpstreamBody {
   // Set while the next request waits for its end.
   #onUnpaused: (() => void) | undefined
 
-  constructor(first: UpstreamResponse, ask: OpenUpstream, req: IncomingMessage, options: PollOptions) {
+  constructor(first: UpstreamResponse, ask: OpenUpstream, { req, isForAll }: AskedFor, options: PollOptions) {
     this.#first = first
     this.#body = first.body
     this.#ask = ask
     this.#req = req
+    this.#isForAll = isForAll
     this.#options = options
   }
 
@@ -177,6 +181,13 @@ class Poller implements UpstreamBody {
     if (!plain) {
       response.body.destroy()
       throw unusable(response.upstream, `a poll was answered with status ${response.status}, or with what is not JSON`)
+    }
+    if (!isUnchanged && this.#isForAll?.(response) === false) {
+      response.body.destroy()
+      const cause = new Error('the upstream answered a poll for one of its clients alone')
+      const lost = new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause)
+      this.#break(lost)
+      throw lost
     }
     this.#body = stallMs > 0 ? new WatchedBody(plain, new IdleWatch(stallMs)) : plain
     try {

@@ -4,7 +4,14 @@
 import { type AbortState, LinkedAbort, sleep } from '../abort.ts'
 import { isUpstreamsFault, UpstreamError } from '../errors.ts'
 import type { RetryPolicy } from '../options/resolve-retry.ts'
-import type { Inspect, Inspected, OpenUpstream, Translate, UpstreamResponse } from '../upstream-response.ts'
+import type {
+  Inspect,
+  Inspected,
+  OpenRequest,
+  OpenUpstream,
+  Translate,
+  UpstreamResponse,
+} from '../upstream-response.ts'
 import { type AttemptContext, type AttemptObserver, type AttemptResult, makeAttempt } from './attempt.ts'
 import { isFailing, Outcome, type OutcomeObserver } from './pool/outcome.ts'
 import type { Member, OpenAttempt, Pool } from './pool/pool.ts'
@@ -59,7 +66,8 @@ export function createOpen(
   // What a resume brings goes on with a stream that has begun, and is not looked at.
   let hasBegun = method === 'HEAD'
 
-  return async ({ lastEventId, avoid, headers, signal }) => {
+  return async (asked) => {
+    const { lastEventId, avoid, headers, signal } = asked
     // Asked in vain by this call.
     let tried = NONE
     for (let attempt = 0; ; attempt++) {
@@ -80,7 +88,7 @@ export function createOpen(
       let result: AttemptResult
       let seen: Inspected
       try {
-        result = translated(await makeAttempt(order), context, request, translate)
+        result = translated(await makeAttempt(order), { context, request, asked }, translate)
         seen = taken(result)
         if (seen.response && inspect && !hasBegun) seen = await inspect(seen.response, req, wanted)
       } finally {
@@ -147,15 +155,18 @@ class Stay extends LinkedAbort implements OpenAttempt {
 /** An answer in another format as events. Where that takes several answers, it asks for them as they come. */
 function translated(
   result: AttemptResult,
-  context: OpenContext,
-  request: ProxiedRequest,
+  { context, request, asked }: { context: OpenContext; request: ProxiedRequest; asked: OpenRequest },
   translate: Translate | undefined,
 ): AttemptResult {
   if (!translate || result instanceof UpstreamError) return result
   const { req, body } = request
+  const { lastEventId, isForAll } = asked
   const mayAskAgain = req.method === 'GET' && isReplayable(body)
-  const again = () => createOpen(context, request, (answer) => answer)
-  return translate(result, { req, again: mayAskAgain ? again : undefined })
+  const again = (): OpenUpstream => {
+    const open = createOpen(context, request, (answer) => answer)
+    return (further) => open(lastEventId === undefined ? further : { lastEventId, ...further })
+  }
+  return translate(result, { req, isForAll, again: mayAskAgain ? again : undefined })
 }
 
 function taken(result: UpstreamResponse | UpstreamError): Inspected {

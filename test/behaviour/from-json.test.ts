@@ -274,6 +274,19 @@ test('an endpoint that does not change is silent for eventMs, and not for idleMs
   assert.equal(open.ending, undefined)
 })
 
+test('polls go on from where the first request did', async (t) => {
+  const { upstream, front } = await proxied(t, { from, share: { ...share, replay: { ids: 'assign' } } })
+  const client = front.request('', { headers: { 'last-event-id': 'an id of the proxy' } })
+  const first = await upstream.next()
+  first.answer(200, json, '1')
+  await client.waitFor('data: 1')
+
+  const poll = await upstream.next()
+
+  assert.equal(first.headers['last-event-id'], undefined)
+  assert.equal(poll.headers['last-event-id'], undefined)
+})
+
 test('a drain ends a feed behind an event', async (t) => {
   const backend = new Backend()
   const { front, proxy, upstream } = await proxied(t, { from }, { upstream: backend })
@@ -339,6 +352,53 @@ for (const host of hostsByProtocol) {
     assert.equal(backend.asked.length, length)
   })
 }
+
+const forOne: Record<string, string>[] = [
+  { 'set-cookie': 'session=1' },
+  { 'cache-control': 'private, max-age=1' },
+  { vary: 'x-user' },
+]
+for (const headers of forOne) {
+  test(`a later answer for one client alone (${Object.keys(headers)}) reaches none of those who share, and ends the feed`, async (t) => {
+    let isForOne = false
+    const handler = (exchange: Exchange): void =>
+      exchange.answer(200, isForOne ? { ...json, ...headers } : json, isForOne ? '"secret"' : '1')
+    const { front, proxy } = await proxied(t, { from, share }, { upstream: { handler } })
+    const clients = [front.request(), front.request()]
+    await Promise.all(clients.map((client) => client.waitFor('data: 1')))
+
+    isForOne = true
+
+    for (const client of clients) {
+      assert.equal(await client.ended(), 'broken')
+      assert.equal(client.text, 'data: 1\n\n')
+    }
+    assert.deepEqual(proxy.stats().errors, { ERR_SSE_PROXY_UPSTREAM_LOST: 1 })
+  })
+
+  test(`what is for one client from the start (${Object.keys(headers)}) goes on for that client`, async (t) => {
+    let asked = 0
+    const handler = (exchange: Exchange): void => exchange.answer(200, { ...json, ...headers }, String(++asked))
+    const { front } = await proxied(t, { from, share }, { upstream: { handler } })
+    const client = front.request('', { headers: { 'x-user': 'ada' } })
+
+    await client.waitFor('data: 3')
+
+    assert.equal(client.ending, undefined)
+  })
+}
+
+test('with a key of the app all answers are for all', async (t) => {
+  let asked = 0
+  const handler = (exchange: Exchange): void =>
+    exchange.answer(200, ++asked > 1 ? { ...json, 'set-cookie': 'a=1' } : json, String(asked))
+  const { front } = await proxied(t, { from, share: { ...share, key: () => 'all' } }, { upstream: { handler } })
+  const client = front.request()
+
+  await client.waitFor('data: 3')
+
+  assert.equal(client.ending, undefined)
+})
 
 test('the latest value is that of all its events, also behind a hook that takes its time', async (t) => {
   const backend = new Backend()
