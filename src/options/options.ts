@@ -522,7 +522,8 @@ export interface SseProxyOptions<
   fastLane?: boolean | undefined
   /**
    * What happens to the upstream request when its client disconnects: `'abort'` ends it, `graceMs` gives it that long, and
-   * `'drain'` lets it finish. It counts towards `limits` until it is over. @defaultValue 'abort'
+   * `'drain'` lets it finish. It counts towards `limits` until it is over. `'drain'` cannot be used with `from: { format: 'json' }`,
+   * whose polls have no end. @defaultValue 'abort'
    */
   onDisconnect?: 'abort' | 'drain' | { graceMs: number } | undefined
   /**

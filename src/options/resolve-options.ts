@@ -126,7 +126,7 @@ export function resolveOptions(input: SseProxyOptions): ResolvedOptions {
     to: resolveTo(options.to, framing),
     http2: resolveHttp2(options.http2),
     fastLane: flag('fastLane', options.fastLane ?? DEFAULTS.fastLane),
-    graceMs: resolveGrace(options.onDisconnect ?? DEFAULTS.onDisconnect),
+    graceMs: resolveGrace(options.onDisconnect ?? DEFAULTS.onDisconnect, options.from),
     unavailable: oneOf('unavailable', options.unavailable ?? DEFAULTS.unavailable, ['status', 'reconnect']),
     clientRetryMs: range('clientRetryMs', options.clientRetryMs ?? DEFAULTS.clientRetryMs),
     via: resolveVia(options.via ?? DEFAULTS.via),
@@ -177,9 +177,16 @@ function fallbackTarget({ target }: SseProxyOptions): Target | undefined {
   return typeof first === 'object' && first !== null && 'url' in first ? first.url : first
 }
 
-function resolveGrace(value: unknown): number {
+function resolveGrace(value: unknown, from: SseProxyOptions['from']): number {
   if (value === 'abort') return 0
-  if (value === 'drain') return Number.POSITIVE_INFINITY
+  if (value === 'drain') {
+    if (isObject(from) && from.format === 'json') {
+      throw new ConfigError(
+        "onDisconnect: 'drain' cannot be used with from: { format: 'json' }, whose polls have no end; use { graceMs }",
+      )
+    }
+    return Number.POSITIVE_INFINITY
+  }
   if (!isObject(value)) return unexpected('onDisconnect', "'abort', 'drain' or { graceMs }", value)
   return integer('onDisconnect.graceMs', group('onDisconnect', value, ['graceMs']).graceMs, 1, MAX_MS)
 }

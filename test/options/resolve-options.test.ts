@@ -410,6 +410,10 @@ const REFUSED: readonly (readonly [options: unknown, message: string])[] = [
   [{ target, onDisconnect: 'stop' }, "onDisconnect: expected 'abort', 'drain' or { graceMs }, got 'stop' (string)"],
   [{ target, onDisconnect: 5000 }, "onDisconnect: expected 'abort', 'drain' or { graceMs }, got 5000 (number)"],
   [{ target, onDisconnect: { graceMs: 0 } }, `onDisconnect.graceMs: expected ${FROM_1}, got 0 (number)`],
+  [
+    { target, onDisconnect: 'drain', from: { format: 'json', everyMs: 1000 } },
+    "onDisconnect: 'drain' cannot be used with from: { format: 'json' }, whose polls have no end; use { graceMs }",
+  ],
   [{ target, onDisconnect: {} }, `onDisconnect.graceMs: expected ${FROM_1}, got undefined`],
   [{ target, onDisconnect: { grace: 1 } }, 'onDisconnect.grace: unknown option, did you mean graceMs?'],
 
