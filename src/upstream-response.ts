@@ -28,6 +28,8 @@ export interface BodySink {
 export interface UpstreamBody {
   /** Whether any of it is here already, so that it can leave together with the head. */
   readonly hasBegun?: boolean | undefined
+  /** Whether a callback of the app's works on what has come: a silence is not the upstream's then. */
+  readonly isWithApp?: boolean | undefined
   start(sink: BodySink): void
   pause(): void
   unpause(): void

@@ -94,7 +94,8 @@ class CommitHold implements UpstreamBody, BodySink {
     req: IncomingMessage,
     signal: AbortState,
   ) {
-    const { policy, idleMs } = options
+    const { policy } = options
+    const idleMs = response.isPolled ? 0 : options.idleMs
     this.#options = options
     this.#response = response
     this.#body = body
@@ -119,6 +120,10 @@ class CommitHold implements UpstreamBody, BodySink {
 
   get hasBegun(): boolean {
     return this.#heldBytes > 0
+  }
+
+  get isWithApp(): boolean | undefined {
+    return this.#body.isWithApp
   }
 
   start(sink: BodySink): void {
@@ -277,6 +282,7 @@ class CommitHold implements UpstreamBody, BodySink {
   }
 
   #onSilence(cause?: Error): void {
+    if (this.isWithApp) return
     this.#body.destroy('silent')
     this.onBroken(new StreamError('ERR_SSE_PROXY_IDLE', cause))
   }

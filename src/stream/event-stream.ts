@@ -6,8 +6,11 @@ import { decodedBody } from './decode.ts'
 import { IdleWatch } from './idle.ts'
 import { WatchedBody } from './watched-body.ts'
 
-/** @param idleMs silence after which the upstream counts as lost; 0 for none */
+/**
+ * @param idleMs silence after which the upstream counts as lost; 0 for none. What is polled is silent between its answers, each
+ * of which has a bound of its own.
+ */
 export function eventStreamOf(response: UpstreamResponse, idleMs: number): UpstreamBody | undefined {
   const body = isEventStream(response) ? decodedBody(response) : undefined
-  return body && idleMs > 0 ? new WatchedBody(body, new IdleWatch(idleMs)) : body
+  return body && idleMs > 0 && !response.isPolled ? new WatchedBody(body, new IdleWatch(idleMs)) : body
 }

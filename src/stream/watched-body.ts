@@ -1,5 +1,6 @@
 // A body whose upstream may be silent for too long, and is given up as lost then. What silence is, a watch decides: of bytes
-// (`idle.ts`), or of events (`event-watch.ts`). A silence that backpressure has asked for is none.
+// (`idle.ts`), or of events (`event-watch.ts`). A silence that backpressure has asked for is
+// none, nor is one in which a callback of the app's works on what has come.
 
 import { StreamError } from '../errors.ts'
 import type { BodySink, UpstreamBody } from '../upstream-response.ts'
@@ -25,6 +26,8 @@ export class WatchedBody implements UpstreamBody, BodySink {
   #sink: BodySink | undefined
   // Backpressure, between `pause` and `unpause`: the upstream may not send, so that its silence is not its own.
   #paused = false
+  // Whether the app had what has come when the body told of itself last.
+  #wasWithApp = false
 
   constructor(body: UpstreamBody, watch: SilenceWatch) {
     this.#body = body
@@ -33,6 +36,10 @@ export class WatchedBody implements UpstreamBody, BodySink {
 
   get hasBegun(): boolean | undefined {
     return this.#body.hasBegun
+  }
+
+  get isWithApp(): boolean | undefined {
+    return this.#body.isWithApp
   }
 
   start(sink: BodySink): void {
@@ -62,7 +69,10 @@ export class WatchedBody implements UpstreamBody, BodySink {
   }
 
   onData(chunk: Buffer): void {
-    this.#watch.onRead()
+    const isWithApp = this.isWithApp === true
+    if (this.#wasWithApp && !isWithApp) this.#watch.onUnpaused()
+    else this.#watch.onRead()
+    this.#wasWithApp = isWithApp
     this.#sink?.onData(chunk)
   }
 
@@ -90,7 +100,7 @@ export class WatchedBody implements UpstreamBody, BodySink {
   }
 
   #onSilence(cause: Error | undefined): void {
-    if (this.#paused) return
+    if (this.#paused || this.isWithApp) return
     this.#body.destroy('silent')
     this.#finish()?.onBroken(new StreamError('ERR_SSE_PROXY_IDLE', cause))
   }

@@ -23,7 +23,7 @@ export function createTranslate(
     everyMs: from.everyMs,
     maxDelayMs: retry ? retry.maxBackoffMs : MAX_DELAY_MS,
     bodyBytes: limits.eventBytes,
-    stallMs: timeouts.responseMs,
+    stallMs: timeouts.idleMs || timeouts.responseMs,
     toEvent,
     observer,
   }

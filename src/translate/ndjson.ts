@@ -81,6 +81,10 @@ class LineBody implements UpstreamBody, BodySink {
     return this.#lines.hasBegun
   }
 
+  get isWithApp(): boolean {
+    return this.#isPending
+  }
+
   start(sink: BodySink): void {
     this.#sink = sink
     this.#lines.start(this)

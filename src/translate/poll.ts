@@ -83,6 +83,8 @@ class Poller implements UpstreamBody {
   #conditions: Readonly<Record<string, string | undefined>> = {}
   // Failures since the last good answer.
   #failures = 0
+  // Whether the app makes events of the value that came last.
+  #isWithApp = false
   // Backpressure: a client that does not read needs no new values.
   #isPaused = false
   // Set while the next request waits for its end.
@@ -99,6 +101,10 @@ class Poller implements UpstreamBody {
 
   get hasBegun(): boolean | undefined {
     return this.#body.hasBegun
+  }
+
+  get isWithApp(): boolean {
+    return this.#isWithApp
   }
 
   start(sink: BodySink): void {
@@ -162,8 +168,8 @@ class Poller implements UpstreamBody {
     const bytes = await this.#read(response)
     const value = bytes ? digestOf(bytes) : this.#value
     if (bytes && value !== this.#value) {
-      const events = await this.#eventsOf(bytes, response.upstream)
-      this.#sink?.onData(Buffer.from(events))
+      const events = this.#eventsOf(bytes, response.upstream)
+      this.#sink?.onData(Buffer.from(typeof events === 'string' ? events : await this.#fromApp(events)))
     } else {
       // A sign of life for whoever waits for one.
       this.#sink?.onData(NOTHING)
@@ -210,6 +216,17 @@ class Poller implements UpstreamBody {
     }
     const { toEvent } = this.#options
     return toEvent ? madeEvents(json, toEvent, this.#req) : eventOf(json)
+  }
+
+  /** While the app takes its time, the upstream has answered. */
+  async #fromApp(events: Promise<string>): Promise<string> {
+    this.#isWithApp = true
+    this.#sink?.onData(NOTHING)
+    try {
+      return await events
+    } finally {
+      this.#isWithApp = false
+    }
   }
 
   #break(error: Error): void {

@@ -274,6 +274,37 @@ test('an endpoint that does not change is silent for eventMs, and not for idleMs
   assert.equal(open.ending, undefined)
 })
 
+test('the time between two answers is no silence of the upstream, and neither is that between failures', async (t) => {
+  let asked = 0
+  const handler = (exchange: Exchange): void =>
+    ++asked === 2 ? exchange.answer(503, json, '{}') : exchange.answer(200, json, String(asked))
+  const { front } = await proxied(
+    t,
+    { from: { format: 'json', everyMs: 60 }, timeouts: { idleMs: 16 }, retry: false },
+    { upstream: { handler } },
+  )
+  const client = front.request()
+
+  await client.waitFor('data: 4')
+
+  assert.deepEqual(dataOf(client), ['1', '3', '4'])
+})
+
+test('an answer that stops in the middle for idleMs is a poll that has failed', async (t) => {
+  let asked = 0
+  const handler = (exchange: Exchange): void =>
+    ++asked === 2
+      ? void exchange.stream({ ...json, 'content-length': '9' }).write('{')
+      : exchange.answer(200, json, String(asked))
+  const { front, proxy } = await proxied(t, { from, timeouts: { idleMs: 40 } }, { upstream: { handler } })
+  const client = front.request()
+
+  await client.waitFor('data: 3')
+
+  assert.deepEqual(dataOf(client), ['1', '3'])
+  assert.deepEqual(proxy.stats().errors, { ERR_SSE_PROXY_IDLE: 1 })
+})
+
 test('polls go on from where the first request did', async (t) => {
   const { upstream, front } = await proxied(t, { from, share: { ...share, replay: { ids: 'assign' } } })
   const client = front.request('', { headers: { 'last-event-id': 'an id of the proxy' } })
