@@ -53,9 +53,9 @@ export function requestHeaders(client: ClientHeaders, facts: RequestFacts): Outg
   const { format = 'event-stream', method } = facts
   // Who takes anything would rather have events; a backend that has none still may answer with something else.
   const takesAnything = (headers.accept ?? '*/*') === '*/*'
-  // An EventSource asks for events, which a plain endpoint may refuse as not acceptable.
-  const asksForEvents = format === 'json' && headers.accept === 'text/event-stream'
-  if ((takesAnything || asksForEvents) && (method === 'GET' || format === 'ndjson')) headers.accept = ACCEPT[format]
+  // An EventSource asks for events, others for what is made of them: a plain endpoint may refuse both as not acceptable.
+  const asksForMade = format === 'json' && (headers.accept === 'text/event-stream' || facts.wantsEvents)
+  if ((takesAnything || asksForMade) && (method === 'GET' || format === 'ndjson')) headers.accept = ACCEPT[format]
   else if (facts.wantsEvents && format === 'event-stream') headers.accept = withEvents(incoming.accept)
 
   const lastEventId =

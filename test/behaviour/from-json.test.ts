@@ -318,6 +318,17 @@ test('polls go on from where the first request did', async (t) => {
   assert.equal(poll.headers['last-event-id'], undefined)
 })
 
+test('an endpoint is asked for JSON, whatever is made of it for the client', async (t) => {
+  const { upstream, front } = await proxied(t, { from, to: { format: () => 'ndjson' } })
+  const client = front.request('', { headers: { accept: 'application/x-ndjson' } })
+
+  const exchange = await upstream.next()
+  exchange.answer(200, json, '{"n":1}')
+  await client.waitFor('{"n":1}\n')
+
+  assert.equal(exchange.headers.accept, 'application/json, */*;q=0.9')
+})
+
 test('a drain ends a feed behind an event', async (t) => {
   const backend = new Backend()
   const { front, proxy, upstream } = await proxied(t, { from }, { upstream: backend })
