@@ -7,6 +7,8 @@ import { listOf, numberOf, textOf, textOrNone } from './replies.ts'
 
 // What a node says of itself is dropped when it has not been said again for so long. Whether it is alive its heartbeat tells.
 const FORGET_MS = 3_600_000
+// It says so again each time: a server that has dropped it to make room has it back then.
+const REGISTER_MS = 120_000
 
 // Keys in one command.
 const BATCH = 1000
@@ -21,22 +23,28 @@ interface Member {
   registeredAt: number | undefined
 }
 
+/** Who follows keys. */
+interface Question {
+  readonly keys: Set<string>
+  readonly answer: Promise<ReadonlyMap<string, readonly string[]>>
+}
+
 export class Members {
   readonly #connection: Connection
   readonly #prefix: string
-  readonly #refreshMs: number
   readonly #onForgotten: (node: string) => void
   readonly #members = new Map<string, Member>()
+  // Keys whose followers are asked for in this turn, and what comes of it.
+  #question: Question | undefined
 
   /**
    * @param prefix of the names, with the hash tag
    * @param onForgotten told of a node that Redis did not have
    */
-  constructor(connection: Connection, prefix: string, refreshMs: number, onForgotten: (node: string) => void) {
+  constructor(connection: Connection, prefix: string, onForgotten: (node: string) => void) {
     this.#connection = connection
     this.#onForgotten = onForgotten
     this.#prefix = prefix
-    this.#refreshMs = refreshMs
   }
 
   /** Returns whether Redis had a heartbeat of the node. */
@@ -52,7 +60,7 @@ export class Members {
     }
     if (member.isStale) await this.#write(node, member)
     const { registeredAt = Number.NEGATIVE_INFINITY } = member
-    if (performance.now() - registeredAt >= this.#refreshMs) await this.#register(node, member)
+    if (performance.now() - registeredAt >= REGISTER_MS) await this.#register(node, member)
     return !isNew
   }
 
@@ -101,14 +109,40 @@ export class Members {
     }
   }
 
-  /** The nodes that are alive and follow the key. */
-  async followers(key: string): Promise<string[]> {
+  /** The nodes that are alive and follow the key. For all keys of one turn that is asked together: it costs nodes, not keys. */
+  async followers(key: string): Promise<readonly string[]> {
+    this.#question ??= this.#ask()
+    const { keys, answer } = this.#question
+    keys.add(key)
+    return (await answer).get(key) ?? []
+  }
+
+  #ask(): Question {
+    const keys = new Set<string>()
+    const answer = Promise.resolve().then(() => {
+      this.#question = undefined
+      return this.#followersOf([...keys])
+    })
+    return { keys, answer }
+  }
+
+  async #followersOf(keys: readonly string[]): Promise<ReadonlyMap<string, string[]>> {
     const nodes = listOf(await this.#send('ZRANGE', this.#registry, '0', '-1')).map(textOf)
     const [areAlive, ...follow] = await Promise.all([
       this.areAlive(nodes),
-      ...nodes.map((node) => this.#send('SISMEMBER', this.#follows(node), key)),
+      ...nodes.map((node) => this.#areFollowed(node, keys)),
     ])
-    return nodes.filter((_node, i) => areAlive[i] && numberOf(follow[i]) === 1)
+    const following = (key: number) => nodes.filter((_node, i) => areAlive[i] && follow[i]?.[key])
+    return new Map(keys.map((key, i) => [key, following(i)]))
+  }
+
+  async #areFollowed(node: string, keys: readonly string[]): Promise<boolean[]> {
+    const replies: unknown[] = []
+    for (let i = 0; i < keys.length; i += BATCH) {
+      const some = keys.slice(i, i + BATCH)
+      replies.push(...listOf(await this.#send('SMISMEMBER', this.#follows(node), ...some), some.length))
+    }
+    return replies.map((reply) => numberOf(reply) === 1)
   }
 
   #member(node: string): Member {

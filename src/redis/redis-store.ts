@@ -134,9 +134,9 @@ class RedisStore implements ShareStore {
     this.#redis = redis
     this.#connection = new Connection(redis, () => this.#subscriber.suspect())
     this.#places = new Places(this.#connection, (nodes) => this.#members.areAlive(nodes))
-    this.#members = new Members(this.#connection, `${prefix}{nodes}`, checkMs, (node) => this.#places.lost(node))
+    this.#members = new Members(this.#connection, `${prefix}{nodes}`, (node) => this.#places.lost(node))
     const owner = {
-      probe: (channel: string, probe: string) => this.#probe(channel, probe),
+      probe: (channel: string, probe: string, writes: boolean) => this.#probe(channel, probe, writes),
       onMessage: (channel: string, message: Buffer) => this.#onMessage(channel, message),
       onUp: (isUp: boolean) => this.#onUp(isUp),
     }
@@ -291,13 +291,10 @@ class RedisStore implements ShareStore {
 
   // Doorbells.
 
-  async #probe(channel: string, probe: string): Promise<void> {
-    const name = `${this.#prefix}{nodes}:probe`
-    await Promise.all([
-      // A replica, or a server without memory left, publishes but writes nothing.
-      this.#send('SET', name, probe, 'PX', '1'),
-      this.#send('PUBLISH', channel, probe),
-    ])
+  async #probe(channel: string, probe: string, writes: boolean): Promise<void> {
+    // A replica, or a server without memory left, publishes but writes nothing.
+    const written = writes && this.#send('SET', `${this.#prefix}{nodes}:probe`, probe, 'PX', '1')
+    await Promise.all([written, this.#send('PUBLISH', channel, probe)])
   }
 
   #onUp(isUp: boolean): void {

@@ -19,8 +19,8 @@ const BATCH = 500
 
 /** Whom a subscriber works for. */
 export interface SubscriberOwner {
-  /** Publishes this to the channel, and makes sure that the server takes writes. */
-  probe(channel: string, text: string): Promise<unknown>
+  /** Publishes this to the channel; `writes` makes sure that the server takes writes as well. */
+  probe(channel: string, text: string, writes: boolean): Promise<unknown>
   onMessage(channel: string, message: Buffer): void
   onUp(isUp: boolean): void
 }
@@ -95,7 +95,7 @@ export class Subscriber {
 
   /** A command has failed: is the connection still good? */
   suspect(): void {
-    if (this.#line) this.#verify(this.#line)
+    if (this.#line) this.#verify(this.#line, true)
   }
 
   async #run(running: Abort): Promise<void> {
@@ -149,7 +149,7 @@ export class Subscriber {
       onEnd: (why) => line?.end(why ?? new Error('the connection has ended')),
     })
     const redis = await answered(opening, ANSWER_MS)
-    const watchdog = new Watchdog(this.#silenceMs, () => line && this.#verify(line)).unref()
+    const watchdog = new Watchdog(this.#silenceMs, () => line && this.#verify(line, false)).unref()
     line = {
       redis,
       watchdog,
@@ -170,7 +170,7 @@ export class Subscriber {
     for (let i = 0; i < channels.length; i += BATCH) {
       await answered(line.redis.subscribe(channels.slice(i, i + BATCH)), ANSWER_MS)
     }
-    await this.#heardProbe()
+    await this.#heardProbe(true)
     // From here on channels can be added. Those that were left meanwhile are not heard any more.
     if (!running.aborted) this.#line = line
     const left = channels.filter((channel) => channel !== this.#probeChannel && !this.#channels.has(channel))
@@ -181,18 +181,18 @@ export class Subscriber {
     answered(line.redis.unsubscribe(channels), ANSWER_MS).catch((error) => line.end(error))
   }
 
-  /** Ends a connection over which a probe does not come. */
-  #verify(line: Line): void {
-    if (this.#probe === undefined) this.#heardProbe().catch((error) => line.end(error))
+  /** Ends a connection over which a probe does not come. In silence heartbeats show whether the server takes writes. */
+  #verify(line: Line, writes: boolean): void {
+    if (this.#probe === undefined) this.#heardProbe(writes).catch((error) => line.end(error))
   }
 
-  async #heardProbe(): Promise<void> {
+  async #heardProbe(writes: boolean): Promise<void> {
     const text = `${this.#probes++}`
     const heard = new Promise<void>((resolve) => {
       this.#probe = { text, heard: resolve }
     })
     try {
-      await this.#owner.probe(this.#probeChannel, text)
+      await this.#owner.probe(this.#probeChannel, text, writes)
       await answered(heard, ANSWER_MS)
     } finally {
       this.#probe = undefined

@@ -256,6 +256,7 @@ export class Member implements Doorbell {
     const [first] = entries
     const last = entries.at(-1)
     if (!first || (at && last && !isAfter(last.position, at))) return
+    this.#node.noteHeard()
     // What follows directly is taken as it comes; anything else is read from the log.
     if (this.#role === 'following' && !this.#isRunning && at && isNext(first.position, at)) {
       for (const entry of entries) this.#reader.read(entry)
@@ -274,9 +275,11 @@ export class Member implements Doorbell {
   /** How the key stands, as a check of all keys has found it; returns whether that is news. */
   check(state: KeyState | undefined): boolean {
     const { at } = this.#reader
-    if (this.#isRunning || this.#sending.length > 0 || (state && at && samePosition(state.last, at))) return false
-    this.onChanged()
-    return true
+    const isNews = !this.#isRunning && this.#sending.length === 0 && !(state && at && samePosition(state.last, at))
+    if (isNews) this.onChanged()
+    // Whether other nodes still follow it is asked for all keys together.
+    else if (this.#fence > 0 && !this.#isWanted) this.wake()
+    return isNews
   }
 
   /** Something may have changed. */
@@ -667,12 +670,12 @@ export class Member implements Doorbell {
 
   /** No client here: the run goes on for as long as another node follows, and for `lingerMs` after that. */
   async #linger(): Promise<void> {
-    const { now, store } = this.#node
+    const { now } = this.#node
     if (await this.#hasOthers()) this.#emptySince = undefined
     else this.#emptySince ??= now()
     if (this.#isWanted) return
     const until = (this.#emptySince ?? Number.POSITIVE_INFINITY) + this.#options.lingerMs
-    if (now() < until) return this.#wakeAt(Math.min(until, now() + store.checkMs))
+    if (now() < until) return this.#wakeAt(until)
     this.#ending ??= 'left'
     this.#isDirty = true
   }

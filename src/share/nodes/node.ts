@@ -1,5 +1,6 @@
 // A node of the store: its heartbeat, which other nodes are alive, whether the store is up, and the members, one a key.
-// Looking costs nodes, not keys: one beat and one question each third of a lease, one check of all keys each `checkMs`.
+// Looking costs nodes, not keys: one beat each third of a lease, one question as often (half as often at rest), one check of
+// all keys each `checkMs`.
 
 import type { KeyState, ShareStore } from '../../share-store.ts'
 
@@ -51,6 +52,9 @@ export class StoreNode {
   #isAnswered = true
   #isBeating = false
   #hasBeat = false
+  // When another node's entries came last, and whether the owners were asked for in the third of a lease before.
+  #heardAt = Number.NEGATIVE_INFINITY
+  #hasAsked = false
   // Not before then is a node taken for dead.
   #judgesFrom = Number.NEGATIVE_INFINITY
   #checkAt: number
@@ -106,6 +110,11 @@ export class StoreNode {
 
   noteTaken(isTakeover: boolean): void {
     if (isTakeover) this.counts.takeovers++
+  }
+
+  /** Another node's entries have come. */
+  noteHeard(): void {
+    this.#heardAt = this.now()
   }
 
   /** Settles as the store's call does, or rejects as soon as the store is away. */
@@ -170,7 +179,10 @@ export class StoreNode {
     const owners = new Set<string>()
     for (const { owner } of this.#members) if (owner !== undefined && owner !== this.name) owners.add(owner)
     for (const name of this.#alive.keys()) if (!owners.has(name)) this.#alive.delete(name)
-    if (owners.size > 0) await this.#ask([...owners])
+    // The death of an owner that was silent for long is noticed a third of a lease later, so that rest costs less.
+    const isAtRest = this.now() - this.#heardAt > 2 * this.store.leaseMs
+    this.#hasAsked = owners.size > 0 && !(isAtRest && this.#hasAsked)
+    if (this.#hasAsked) await this.#ask([...owners])
     for (const member of this.#members) {
       if (member.owner !== undefined && this.#alive.get(member.owner)?.isAlive === false) member.wake()
     }
