@@ -84,6 +84,17 @@ describe('the report of the benchmark', () => {
     assert.match(row('sse-proxy:share', text) ?? '', /\| 100000 \(×2\.50\) \|/)
   })
 
+  it('compares what stands in another server with piping in that', () => {
+    const text = markdown([
+      result('pipe', 'hosts-large', { perSecond: 90_000, eventBytes: 1e3 }),
+      result('pipe:compression', 'hosts-large', { perSecond: 10_000, eventBytes: 1e3 }),
+      result('sse-proxy:compression', 'hosts-large', { perSecond: 20_000, eventBytes: 1e3 }),
+    ])
+
+    assert.equal(row('pipe:compression', text), '| pipe:compression | 10 | – |')
+    assert.equal(row('sse-proxy:compression', text), '| sse-proxy:compression | 20 (×2.00) | – |')
+  })
+
   it('tells of streams that were lost', () => {
     assert.match(markdown([result('pipe', 'large', { perSecond: 1, lost: 3 })]), /lost: large, pipe \(3\)/)
   })

@@ -6,7 +6,7 @@ import type { Contender } from './contenders/index.ts'
 import type { Place } from './contenders/place.ts'
 import type { Figures } from './load/load.ts'
 import { warmUp } from './measures/index.ts'
-import type { Run } from './measures/measure.ts'
+import { isPlain, type Run } from './measures/measure.ts'
 import { measure, NotTakingPart, RunningProxy } from './processes.ts'
 import { disturbancePct, isDisturbed, type Result } from './report.ts'
 
@@ -180,7 +180,7 @@ export class Comparison {
 
 function takes(run: Run, contender: Contender): boolean {
   if (contender.measures && !contender.measures.includes(run.name)) return false
-  return run.takes ? run.takes(contender) : !contender.tls
+  return run.takes ? run.takes(contender) : isPlain(contender)
 }
 
 function isFree(port: number): Promise<boolean> {

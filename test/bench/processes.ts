@@ -212,7 +212,8 @@ function accepts(port: number): Promise<boolean> {
 export async function measure(proxy: RunningProxy, run: string): Promise<Figures> {
   await proxy.quiet()
   const { port, ...upstreams } = proxy.place
-  const assignment: Assignment = { run, clientPort: port, ...upstreams }
+  const http2 = proxy.contender.host === 'http2-server'
+  const assignment: Assignment = { run, clientPort: port, ...upstreams, http2 }
   const child = start(loadCpu, process.execPath, [compiled('load/main'), JSON.stringify(assignment)], 'inherit')
   const patience = setTimeout(() => child.kill('SIGKILL'), loadMs)
   let figures: Figures | undefined

@@ -1,6 +1,6 @@
 // Tables of medians over the rounds, and of ratios to bare piping.
 
-import { contenders, pipe } from './contenders/index.ts'
+import { baseOf, contenders, pipe } from './contenders/index.ts'
 import type { Figures } from './load/load.ts'
 import { families } from './measures/index.ts'
 import type { Column, Family } from './measures/measure.ts'
@@ -97,7 +97,8 @@ function line(cells: readonly string[]): string {
 function cell(contender: string, column: Column, results: readonly Result[]): string {
   const value = medianOf(contender, column.run, column.value, results)
   if (value === undefined) return '–'
-  const base = contender !== pipe && column.ratio && medianOf(pipe, column.run, column.value, results)
+  const piping = baseOf(contender)
+  const base = contender !== piping && column.ratio && medianOf(piping, column.run, column.value, results)
   // Of differences there may be none, or less.
   const ratio = isProxied(contender) && base && base > 0 && value > 0 ? ` (×${(value / base).toFixed(2)})` : ''
   const every = results.filter((result) => result.contender === contender && result.run === column.run)

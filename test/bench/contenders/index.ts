@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path'
 import { compiled } from '../compile.ts'
 import { haproxyConfig, haproxyHttp2Config, haproxyTlsConfig } from './haproxy.ts'
 import { nginxConfig, nginxTlsConfig } from './nginx.ts'
-import type { Place } from './place.ts'
+import type { Host, Place } from './place.ts'
 
 export interface Command {
   readonly file: string
@@ -24,6 +24,8 @@ export interface Contender {
   readonly tls?: true
   /** What such a one is compared with. */
   readonly besideShare?: true
+  /** The server that it stands in, where that is another than the others'; compared with piping there, and apart. */
+  readonly host?: Host
   /** Polls for its clients. */
   readonly polls?: true
   /** The names of the only measures that it is there for. */
@@ -81,20 +83,35 @@ export const contenders: readonly Contender[] = [
   { ...variant('sse-proxy:tls', 'this package, HTTP/1.1 over TLS to the upstream'), tls: true },
   { ...variant('sse-proxy:http2', "this package, http2: 'auto'"), tls: true },
   variant('sse-proxy:bare', 'this package on a bare server, as piping is'),
+  { ...hosted('pipe', 'http2-server'), about: 'piping to clients that speak HTTP/2' },
+  { ...hosted('sse-proxy', 'http2-server'), about: 'this package, and clients that speak HTTP/2' },
+  { ...hosted('pipe', 'compression'), about: 'piping behind the middleware compression()' },
+  { ...hosted('sse-proxy', 'compression'), about: 'this package behind the middleware compression()' },
   { ...variant('sse-proxy:lines', 'lines of JSON made events'), measures: ['warm-up', 'lines'] },
   { ...variant('sse-proxy:polls', 'an endpoint polled for each client'), polls: true, measures: ['warm-up', 'polls'] },
   { ...variant('sse-proxy:share-bare', 'the same with share'), shares: true },
 ]
 
-function node(script: string, name?: string): NonNullable<Contender['command']> {
+function node(script: string, variant?: string, host?: Host): NonNullable<Contender['command']> {
   return (place) => ({
     file: process.execPath,
-    args: [compiled(`contenders/${script}`), JSON.stringify({ ...place, variant: name })],
+    args: [compiled(`contenders/${script}`), JSON.stringify({ ...place, variant, host })],
   })
 }
 
 function variant(name: string, about: string): Contender {
   return { name, about, command: node('sse-proxy', name) }
+}
+
+function hosted(script: string, host: Host): Pick<Contender, 'name' | 'command' | 'host'> {
+  const name = `${script}:${host}`
+  return { name, host, command: node(script, name, host) }
+}
+
+/** What a contender is compared with: piping in the same server. */
+export function baseOf(contender: string): string {
+  const host = contenders.find(({ name }) => name === contender)?.host
+  return host ? `${pipe}:${host}` : pipe
 }
 
 /** A program that takes a file of settings as its last argument. */

@@ -1,5 +1,8 @@
 // Where a proxy stands.
 
+/** Servers beside plain ones of HTTP/1.1. */
+export type Host = 'http2-server' | 'compression'
+
 export interface Place {
   readonly port: number
   /** Ports of the upstream; all of them lead to the same one. */

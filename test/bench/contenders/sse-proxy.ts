@@ -1,9 +1,8 @@
 // This package in Express or on a bare server, in the variant that is asked for.
 
-import { createServer } from 'node:http'
 import express from 'express'
 import { sseProxy } from 'sse-proxy-middleware'
-import { backlog, port, refuse, tlsPort, upstream, upstreams, variant } from './serve.ts'
+import { host, refuse, serve, tlsPort, upstream, upstreams, variant } from './serve.ts'
 
 // A variant may need options that the built package does not have.
 type Options = Record<string, unknown>
@@ -20,6 +19,8 @@ const variants: Record<string, Options> = {
   'sse-proxy:tls': { target: `https://localhost:${tlsPort}`, secure: false },
   'sse-proxy:http2': { target: `https://localhost:${tlsPort}`, secure: false, http2: 'auto' },
   'sse-proxy:bare': {},
+  'sse-proxy:http2-server': {},
+  'sse-proxy:compression': {},
   'sse-proxy:lines': { from: 'ndjson' },
   'sse-proxy:polls': { from: { format: 'json', everyMs: 1_000 } },
   'sse-proxy:share-bare': { share: { lingerMs: 0 } },
@@ -34,8 +35,7 @@ function markSeen(event: { data: string }): { data: string } {
 try {
   const options = { target: upstream, ...variants[variant ?? 'sse-proxy'] }
   const proxy = sseProxy(options as Parameters<typeof sseProxy>[0])
-  const server = variant?.endsWith('bare') ? createServer(proxy) : createServer(express().use(proxy))
-  server.listen(port, '127.0.0.1', backlog)
+  await serve(host || variant?.endsWith('bare') ? proxy : express().use(proxy))
 } catch (error) {
   refuse(error instanceof Error ? error.message : String(error))
 }

@@ -1,5 +1,6 @@
-// A client: one connection, one request, and what comes back. All clients read into one buffer.
+// A client: one connection, one request, and what comes back. Those of HTTP/1.1 read into one buffer.
 
+import { connect as connectHttp2 } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { type BodySink, ChunkReader } from './chunks.ts'
 import { blankLine, sentAt } from './events.ts'
@@ -21,11 +22,20 @@ export interface ClientObserver {
   onLost?(client: Client): void
 }
 
-export class Client {
+export interface Client {
+  readonly openedAt: number
+  readonly headAt: number
+  readonly status: number
+  /** Replaced by measures that count in another way. */
+  sink: BodySink
+  readonly events: EventCounter
+  close(): void
+}
+
+export class Http1Client implements Client {
   readonly openedAt: number = performance.now()
   headAt = 0
   status = 0
-  /** Replaced by measures that count in another way. */
   sink: BodySink
   readonly events: EventCounter
   readonly #socket: Socket
@@ -91,6 +101,45 @@ export class Client {
     if (/\r\ntransfer-encoding: *chunked\r\n/i.test(head.slice(0, end + 2))) this.#chunks = new ChunkReader()
     this.#observer.onHead?.(this)
     return end + 4 - before
+  }
+}
+
+// So large that no client holds a proxy up.
+const windowBytes = 8 * 1024 * 1024
+
+/** The same over a connection of HTTP/2, which nobody else uses. */
+export class Http2Client implements Client {
+  readonly openedAt: number = performance.now()
+  headAt = 0
+  status = 0
+  sink: BodySink
+  readonly events: EventCounter
+  readonly close: () => void
+
+  constructor({ port, path, localAddress }: ClientPlace, observer: ClientObserver) {
+    this.events = new EventCounter((time) => observer.onEvent?.(this, time))
+    this.sink = this.events
+    const session = connectHttp2(`http://127.0.0.1:${port}`, {
+      settings: { initialWindowSize: windowBytes },
+      createConnection: () =>
+        connect({ port, host: '127.0.0.1', ...(localAddress && { localAddress }), noDelay: true }),
+    })
+    session.on('connect', () => session.setLocalWindowSize(windowBytes))
+    session.on('error', () => {})
+    const stream = session.request({ ':path': path, accept: 'text/event-stream', 'cache-control': 'no-cache' })
+    stream.on('error', () => {})
+    stream.on('response', (head) => {
+      this.headAt = performance.now()
+      this.status = Number(head[':status'])
+      observer.onHead?.(this)
+    })
+    stream.on('data', (bytes: Buffer) => this.sink.take(bytes, 0, bytes.length))
+    const lost = () => observer.onLost?.(this)
+    stream.on('close', lost)
+    this.close = () => {
+      stream.off('close', lost)
+      session.destroy()
+    }
   }
 }
 

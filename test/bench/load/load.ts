@@ -4,7 +4,7 @@
 import { platform } from 'node:process'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Usage } from '../usage.ts'
-import { Client, type ClientObserver } from './client.ts'
+import { type Client, type ClientObserver, Http1Client, Http2Client } from './client.ts'
 import { EventTemplate } from './events.ts'
 import { streamPath, Upstream } from './upstream.ts'
 
@@ -35,6 +35,8 @@ export interface LoadPlace {
   readonly clientPort: number
   readonly upstreamPorts: readonly number[]
   readonly tlsPort: number
+  /** Whether clients speak HTTP/2. */
+  readonly http2: boolean
 }
 
 const stuckMs = 5_000
@@ -52,18 +54,20 @@ export class Load {
   /** Clients that were refused, or lost their stream. */
   lost = 0
   readonly #clientPort: number
+  readonly #Client: typeof Http1Client | typeof Http2Client
   readonly #usage: () => Promise<Usage | undefined>
   #opened = 0
   #nextId = 0
 
   constructor(
-    { clientPort, upstreamPorts, tlsPort }: LoadPlace,
+    { clientPort, upstreamPorts, tlsPort, http2 }: LoadPlace,
     bytes: number,
     usage: () => Promise<Usage | undefined>,
   ) {
     this.event = new EventTemplate(bytes)
     this.upstream = new Upstream(upstreamPorts, tlsPort, this.event)
     this.#clientPort = clientPort
+    this.#Client = http2 ? Http2Client : Http1Client
     this.#usage = usage
   }
 
@@ -78,7 +82,7 @@ export class Load {
 
   open(path: string, observer: ClientObserver): Client {
     const source = sources > 0 ? `127.0.0.${2 + (this.#opened++ % sources)}` : undefined
-    const client = new Client(
+    const client = new this.#Client(
       { port: this.#clientPort, path, localAddress: source },
       {
         onHead: (opened) => {

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { streamsAtMost } from '../descriptors.ts'
 import type { Figures, Load, Settings } from '../load/load.ts'
-import { type Family, isProxy } from './measure.ts'
+import { type Family, isPlain, isProxy } from './measure.ts'
 
 export const fewStreams = 2_000
 const settleMs = 600
@@ -59,7 +59,7 @@ export const idleStreams: Family = {
       settings: { streams: manyStreams },
       measure: idle,
       fresh: true,
-      takes: (contender) => isProxy(contender) && !contender.shares && !contender.tls,
+      takes: (contender) => isProxy(contender) && isPlain(contender) && !contender.shares,
     },
   ],
   columns: [{ heading: 'start MiB', run: 'idle', value: (f) => f.startMiB }, ...idleColumns('idle')],

@@ -2,6 +2,7 @@
 
 import { comeAndGo, connecting } from './connecting.ts'
 import { formats } from './formats.ts'
+import { otherHosts } from './hosts.ts'
 import { idleStreams } from './idle.ts'
 import { type Family, isProxy, type Run } from './measure.ts'
 import { growth, latency, paced } from './paced.ts'
@@ -18,6 +19,7 @@ export const families: readonly Family[] = [
   idleStreams,
   sharing,
   overTls,
+  otherHosts,
   formats,
 ]
 

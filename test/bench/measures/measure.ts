@@ -11,7 +11,7 @@ export interface Run {
   readonly quick?: true | 'only'
   /** Memory is measured in a process that has done nothing else. */
   readonly fresh?: true
-  /** Who takes part; without it, all who ask the upstream without TLS. */
+  /** Who takes part; without it, all that are plain. */
   readonly takes?: (contender: Contender) => boolean
 }
 
@@ -38,4 +38,6 @@ export interface Family {
 }
 
 export const isProxy = ({ command }: Contender): boolean => command !== undefined
+/** Whether its server and its upstream are those of nearly all. */
+export const isPlain = ({ tls, host }: Contender): boolean => !tls && !host
 export const isDirect = (contender: Contender): boolean => !isProxy(contender)

@@ -4,7 +4,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { everyTurn, type Figures, type Load, type Settings } from '../load/load.ts'
 import type { UpstreamStream } from '../load/upstream.ts'
-import type { Family } from './measure.ts'
+import { manyStreams } from './idle.ts'
+import { type Family, isPlain, isProxy } from './measure.ts'
 import { during, percentiles, warmUpMs } from './window.ts'
 
 // So that what arrives is read between what is sent.
@@ -79,23 +80,49 @@ export const latency: Family = {
   ],
 }
 
-const growing = [1, 10, 100, 1_000]
+const growing = [1, 10, 100, 1_000, manyStreams]
+
+/** More and more streams of one process, and always as many events a second in all. */
+async function grow(load: Load, { rate = 4_000, ms = 700 }: Settings): Promise<Figures> {
+  let figures: Figures = {}
+  // The first of them lets compilers settle.
+  for (const streams of [100, ...growing]) {
+    const { cpuUs = NaN, waitPct = 0, loadWaitPct = 0 } = await paced(load, { streams, rate: rate / streams, ms })
+    const { rssKiB = NaN } = (await load.usage()) ?? {}
+    await load.closeAll()
+    figures = {
+      ...figures,
+      [`cpuUs${streams}`]: cpuUs,
+      [`mib${streams}`]: rssKiB / 1_024,
+      waitPct: Math.max(waitPct, figures.waitPct ?? 0),
+      loadWaitPct: Math.max(loadWaitPct, figures.loadWaitPct ?? 0),
+    }
+  }
+  return figures
+}
 
 export const growth: Family = {
   name: 'growth',
-  title: 'CPU per event as streams grow',
-  note: 'Microseconds; always 4,000 events a second in all.',
-  runs: growing.map((streams) => ({
-    name: `growth-${streams}`,
-    settings: { streams, rate: 4_000 / streams, ms: 700 },
-    measure: paced,
-  })),
+  title: 'What an event costs, and all of the process takes, as streams grow',
+  note:
+    'Always 4,000 events a second in all, 200 bytes each; one process, which has nothing else behind it. CPU in microseconds an event; ' +
+    'the resident size while those streams are open, in MiB.',
+  runs: [
+    {
+      name: 'growth',
+      settings: {},
+      measure: grow,
+      fresh: true,
+      takes: (contender) => isProxy(contender) && isPlain(contender) && !contender.shares,
+    },
+  ],
   columns: growing.flatMap((streams) => [
     {
-      heading: `${streams} ${streams === 1 ? 'stream' : 'streams'}`,
-      run: `growth-${streams}`,
-      value: cpu,
-      ratio: true,
+      heading: `${streams.toLocaleString('en')} ${streams === 1 ? 'stream' : 'streams'}: CPU`,
+      run: 'growth',
+      value: (figures: Figures) => figures[`cpuUs${streams}`],
+      ratio: true as const,
     },
+    { heading: 'MiB', run: 'growth', value: (figures: Figures) => figures[`mib${streams}`], ratio: true as const },
   ]),
 }

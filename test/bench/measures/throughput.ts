@@ -69,9 +69,10 @@ async function json(load: Load, { count = 1 }: Settings): Promise<Figures> {
   return { us: ((performance.now() - startedAt) * 1e3) / count, length }
 }
 
-const thousands = (figures: Figures) => (figures.perSecond ?? Number.NaN) / 1e3
-const megabytes = (figures: Figures) => ((figures.perSecond ?? Number.NaN) * (figures.eventBytes ?? Number.NaN)) / 1e6
-const cpu = (figures: Figures) => figures.cpuUs
+export const thousands = (figures: Figures) => (figures.perSecond ?? Number.NaN) / 1e3
+export const megabytes = (figures: Figures) =>
+  ((figures.perSecond ?? Number.NaN) * (figures.eventBytes ?? Number.NaN)) / 1e6
+export const cpu = (figures: Figures) => figures.cpuUs
 
 const runs = [
   { name: 'tokens', settings: { streams: 100, bytes: 60, window: 32 }, measure: flood, quick: true },
