@@ -8,7 +8,7 @@ import { ConfigError, sseProxy } from 'sse-proxy-middleware'
 import { headerOf } from '../support/client.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { refusingUrl, several } from '../support/several-upstreams.ts'
-import type { Exchange, UpstreamOptions } from '../support/upstream.ts'
+import { areOverHttp2, type Exchange, type UpstreamOptions } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
 
 const one = 'id: 1\ndata: one\n\n'
@@ -16,6 +16,7 @@ const two = 'id: 2\ndata: two\n\n'
 const three = 'id: 3\ndata: three\n\n'
 // An idle connection is closed by an upstream after 5 s.
 const closingMs = 3000
+const overHttp1 = { skip: areOverHttp2 && 'it is about connections of HTTP/1.1' }
 
 // Who is asked.
 
@@ -107,7 +108,7 @@ test('retries follow from how many targets there are now', async (t) => {
   assert.deepEqual([alone.status, ...statuses, last.status], [502, 200, 200, 502])
 })
 
-test('a WebSocket goes to the first of the new targets, with its own headers', async (t) => {
+test('a WebSocket goes to the first of the new targets, with its own headers', overHttp1, async (t) => {
   const { upstreams, urls, proxy, front } = await several(t, { target: refusingUrl }, { count: 1 })
   const arrived = new Promise<unknown>((resolve) => {
     upstreams[0].server.on('upgrade', (req, socket: Duplex) => {
@@ -390,25 +391,29 @@ test('where the targets stay, in another order and with others beside them, noth
 
 // What is left of a target.
 
-test('the idle connections to a target that went close, and one in use closes when its answer is over', async (t) => {
-  const handler = (exchange: Exchange): void => {
-    if (exchange.url === '/stream') answering(exchange)
-  }
-  const { left, leave, front } = await pair(t, {}, { handler })
-  const client = front.request('/open')
-  const open = await left.next()
-  open.stream()
-  await client.head()
-  await front.request().whole()
-  assert.equal(left.connections, 2)
+test(
+  'the idle connections to a target that went close, and one in use closes when its answer is over',
+  overHttp1,
+  async (t) => {
+    const handler = (exchange: Exchange): void => {
+      if (exchange.url === '/stream') answering(exchange)
+    }
+    const { left, leave, front } = await pair(t, {}, { handler })
+    const client = front.request('/open')
+    const open = await left.next()
+    open.stream()
+    await client.head()
+    await front.request().whole()
+    assert.equal(left.connections, 2)
 
-  leave()
-  await until(() => left.connections === 1, 'the idle connection to close', closingMs)
-  open.res.end()
-  await client.whole()
+    leave()
+    await until(() => left.connections === 1, 'the idle connection to close', closingMs)
+    open.res.end()
+    await client.whole()
 
-  await until(() => left.connections === 0, 'the last connection to close', closingMs)
-})
+    await until(() => left.connections === 0, 'the last connection to close', closingMs)
+  },
+)
 
 test('probes of a target that went end, the one under way too, and a new one is probed at once', async (t) => {
   const health = { probe: { path: '/health', intervalMs: 20, timeoutMs: 60_000 } }

@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { sseProxy } from 'sse-proxy-middleware'
 import { startFront } from '../support/front.ts'
 import { NumberedFeed, numberedEvent, startNumberedUpstream } from '../support/numbered-upstreams.ts'
+import { areOverHttp2 } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
 
 const streams = 200
@@ -13,7 +14,8 @@ test(`every event reaches all ${streams} clients once, in order, in one response
   const feed = new NumberedFeed()
   const upstreams = await Promise.all(Array.from({ length: 12 }, () => startNumberedUpstream(feed)))
   const [first, second, third] = [upstreams.slice(0, 6), upstreams.slice(3, 9), upstreams.slice(6, 12)]
-  const proxy = sseProxy({ target: first.map(({ url }) => url), resume: true })
+  const http2 = areOverHttp2 && ('prior-knowledge' as const)
+  const proxy = sseProxy({ target: first.map(({ url }) => url), resume: true, http2 })
   const front = await startFront('express5', proxy)
   t.after(async () => {
     feed.finish()

@@ -1,7 +1,9 @@
 // Upstreams that serve the same numbered events, each to every client from wherever it left off, and that can be killed
 // in several ways and started again at the same address.
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createHttp2Server } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
+import { areOverHttp2 } from './upstream.ts'
 import { until } from './waiting.ts'
 
 /** How an upstream goes down; `half` closes in the middle of an event, `stall` keeps everything open and silent. */
@@ -55,12 +57,12 @@ export class NumberedUpstream {
   readonly #port: number
   readonly #sockets = new Set<Socket>()
   readonly #streams = new Set<ServerResponse>()
-  #server: ReturnType<typeof createServer>
+  #server: Server
   #isStalled = false
   /** Streams that were open when it was killed, over all times. */
   struck = 0
 
-  constructor(server: ReturnType<typeof createServer>, feed: NumberedFeed) {
+  constructor(server: Server, feed: NumberedFeed) {
     this.#server = server
     this.#feed = feed
     this.#port = (server.address() as AddressInfo).port
@@ -97,7 +99,7 @@ export class NumberedUpstream {
     for (const socket of this.#sockets) socket.destroy()
     if (this.#isStalled) await new Promise((resolve) => this.#server.close(resolve))
     this.#isStalled = false
-    let server: ReturnType<typeof createServer> | undefined
+    let server: Server | undefined
     // Meanwhile the port may have served as the near end of somebody's connection.
     for (let tries = 0; server === undefined; tries += 1) {
       server = await listening(this.#port).catch((error) => {
@@ -114,7 +116,7 @@ export class NumberedUpstream {
     if (this.#server.listening) await new Promise((resolve) => this.#server.close(resolve))
   }
 
-  #attach(server: ReturnType<typeof createServer>): void {
+  #attach(server: Server): void {
     server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket)
       socket.on('error', () => {})
@@ -140,7 +142,8 @@ export class NumberedUpstream {
       stopListening()
       this.#streams.delete(res)
     })
-    res.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+    res.writeHead(200, { 'content-type': 'text/event-stream' })
+    res.flushHeaders()
     send()
   }
 }
@@ -149,8 +152,8 @@ export async function startNumberedUpstream(feed: NumberedFeed): Promise<Numbere
   return new NumberedUpstream(await listening(0), feed)
 }
 
-function listening(port: number): Promise<ReturnType<typeof createServer>> {
-  const server = createServer()
+function listening(port: number): Promise<Server> {
+  const server = areOverHttp2 ? (createHttp2Server() as unknown as Server) : createServer()
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, '127.0.0.1', () => resolve(server))

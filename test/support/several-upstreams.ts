@@ -3,7 +3,7 @@ import type { TestContext } from 'node:test'
 import { sseProxy } from 'sse-proxy-middleware'
 import { type Front, type FrontOptions, type Host, startFront } from './front.ts'
 import type { SseProxy, SseProxyOptions } from './proxied.ts'
-import { startUpstream, type Upstream, type UpstreamOptions } from './upstream.ts'
+import { areOverHttp2, startUpstream, type Upstream, type UpstreamOptions } from './upstream.ts'
 import { until } from './waiting.ts'
 
 export interface SeveralArrangement extends FrontOptions {
@@ -33,7 +33,8 @@ export async function several(
   )
   const urls = upstreams.map(({ url }) => `${url}/stream`)
   const given = typeof options === 'function' ? options(urls) : options
-  const proxy = sseProxy({ target: urls, ...given } as SseProxyOptions)
+  const http2 = areOverHttp2 && { http2: 'prior-knowledge' }
+  const proxy = sseProxy({ target: urls, ...http2, ...given } as SseProxyOptions)
   const front = await startFront(host, proxy, mounting)
   t.after(async () => {
     front.closeClients()
