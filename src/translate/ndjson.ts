@@ -111,6 +111,11 @@ class LineBody implements UpstreamBody, BodySink {
     this.#lines.judge?.(isWhole)
   }
 
+  /** The fast lane brings the data of many HTTP chunks at once; the chunks themselves are of no use. */
+  onChunks(read: Buffer): readonly Buffer[] {
+    return [read]
+  }
+
   onData(chunk: Buffer): void {
     if (this.#parts) return void this.#parts.push(chunk)
     this.#parts = [chunk]

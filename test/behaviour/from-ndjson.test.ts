@@ -1,6 +1,7 @@
 // An upstream that answers with lines of JSON: to the client, and to all that looks at events, they are an event stream.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import { constants } from 'node:http2'
 import { test } from 'node:test'
 import { createGzip, constants as zlib } from 'node:zlib'
@@ -12,7 +13,8 @@ import { watchLeftovers } from '../support/leftovers.ts'
 import { interpret } from '../support/oracle.ts'
 import { overHttp2 } from '../support/over-http2.ts'
 import { proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
-import { chunk } from '../support/raw-upstream.ts'
+import { chunk, lastChunk } from '../support/raw-upstream.ts'
+import { below, parted, seeded } from '../support/seeded.ts'
 import { several } from '../support/several-upstreams.ts'
 import type { EventStream, Exchange } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
@@ -373,6 +375,38 @@ test('keepalives go on in silence, and a drain ends the stream behind an event',
 
   assert.match(await client.whole(), /^data: 1\n\n(: keepalive\n\n)+retry: \d+\n\n$/)
 })
+
+for (const fastLane of [false, true]) {
+  test(`lines in chunks, cut anywhere, are the same events ${fastLane ? "past Node's parser" : 'through it'}`, async (t) => {
+    let answer: IncomingMessage | undefined
+    const proxyRes = (proxyRes: IncomingMessage): void => {
+      answer = proxyRes
+    }
+    const { upstream, front } = await rawProxied(t, { from, fastLane, on: { proxyRes } })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(`HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked\r\n\r\n`)
+    await client.head()
+    const chance = seeded(19)
+    const sent = Array.from({ length: 300 }, (_, n) => `{"n":${n},"text":"${'é'.repeat(below(chance, 40))}"}`)
+    const chunks = parted(chance, Buffer.from(sent.join('\n')), 200).map(chunk)
+
+    for (const part of parted(chance, Buffer.concat(chunks), 60)) {
+      const bytesRead = (answer?.socket.bytesRead ?? 0) + part.length
+      conversation.send(part)
+      await until(() => (answer?.socket.bytesRead ?? 0) >= bytesRead, 'the proxy to read')
+    }
+    // Node's parser listens under this name.
+    const isPast = answer?.socket.listeners('data')[0]?.name !== 'socketOnData'
+    conversation.send(lastChunk)
+
+    assert.deepEqual(
+      interpret(Buffer.from(await client.whole())).events.map(({ data }) => data),
+      sent,
+    )
+    assert.equal(isPast, fastLane)
+  })
+}
 
 test('a client that does not read pauses an upstream of lines', async (t) => {
   const { upstream, front } = await proxied(t, { from, keepalive: false })
