@@ -1,53 +1,36 @@
-// Everything the README says that a program can check: its examples run, its tables are those of the sources.
+// What the programs of the README and of the LLM guide promise, and the README's own bounds. guides.test.ts has what concerns
+// all documents.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
-import { ConfigError } from '../src/errors.ts'
-import { OWN_OPTIONS } from '../src/options/option-names.ts'
-import type { SseProxyOptions } from '../src/options/options.ts'
-import { PASSED_OPTIONS } from '../src/options/passed-options.ts'
-import { resolveOptions } from '../src/options/resolve-options.ts'
 import { open, request } from './support/client.ts'
-import type { Child } from './support/processes/child.ts'
 import {
+  type Block,
   blocks,
   type Changes,
+  guide,
   projectForFile,
   readme,
   root,
   runBlock,
   section,
   spans,
-  table,
-  typecheck,
-} from './support/readme.ts'
+} from './support/documents.ts'
+import type { Child } from './support/processes/child.ts'
 import { type Exchange, startUpstream, type Upstream } from './support/upstream.ts'
 import { until } from './support/waiting.ts'
 
 const linesAtMost = 350
-const target = 'http://127.0.0.1:1/events'
-
-// What tells an option's forms apart where it has several.
-const FORMS: Record<string, object[]> = { target: [{ url: target }], sticky: [{}, { issueCookie: 'name' }] }
-
 const project = projectForFile()
-const programs = blocks('js')
-const [start, gateway, several, shared, production] = programs
+const start = programWith("app.use('/events', requireUser, sseProxy(")
+const gateway = blocks(guide('llm-gateway'), 'js').find(({ section }) => section === 'The gateway')
+const several = programWith('export const notifications')
+const shared = programWith('export const prices')
+const production = programWith('prometheusMetrics(events')
 
 describe('the programs', () => {
-  test('all of them are run below', () => {
-    assert.deepEqual(
-      programs.map(({ section }) => section),
-      ['sse-proxy-middleware', 'Recipes', 'Recipes', 'Recipes', 'Recipes'],
-    )
-  })
-
-  test('their types are right', async () => {
-    await typecheck(await project(), programs)
-  })
-
   test('the first one streams events to a client that the guard lets in, and answers 401 to another', async (t) => {
     const upstream = await upstreamOf(t)
     const { url } = await runBlock(t, await project(), start!, {
@@ -200,7 +183,7 @@ describe('the programs', () => {
   })
 
   test('the line that logs somebody out ends the streams of that user, and of nobody else', async (t) => {
-    const [line = ''] = spans(section('Recipes')).filter((span) => span.startsWith('for ('))
+    const [line = ''] = spans(section(readme, 'Recipes')).filter((span) => span.startsWith('for ('))
     const upstream = await upstreamOf(t, (exchange) => exchange.stream().send({ data: 'hello' }))
     const { url, child } = await runBlock(t, await project(), production!, {
       ...inProduction(upstream, "(req, res, next) => { req.user = { id: req.headers['x-user'] }; next() }"),
@@ -217,108 +200,15 @@ describe('the programs', () => {
   })
 })
 
-describe('the options', () => {
-  const rows = table('Options')
-
-  test('the table has all of them, in the order of the sources', () => {
-    assert.deepEqual(
-      rows.flatMap(([name = '']) => spans(name)),
-      OWN_OPTIONS,
-    )
-  })
-
-  for (const [name = '', values = ''] of rows.map(([name = '', values]) => [spans(name)[0], values])) {
-    test(`${name}: the names inside it are those that are accepted`, () => {
-      const documented = spans(values)
-        .filter((span) => span.startsWith('{'))
-        .flatMap((span) => namesIn(name, span))
-
-      assert.deepEqual([...new Set(documented)].sort(), acceptedIn(name).sort())
-    })
-  }
-
-  test('the values in quotes, true and false are accepted', () => {
-    for (const [name = '', values = ''] of rows) {
-      for (const span of spans(values).filter((one) => /^('.*'|true|false)$/.test(one))) {
-        const value: unknown = span.startsWith("'") ? span.slice(1, -1) : span === 'true'
-        resolveOptions({ target, [spans(name)[0]!]: value })
-      }
-    }
-  })
-
-  test('those of http-proxy-middleware are accepted, and those that are refused are told what replaces them', () => {
-    const text = section('Options')
-    const passed = spans(/with its meaning:([^.]*)/.exec(text)?.[1] ?? '')
-    const refused = spans(/Refused,[^:]*:([^.]*)/.exec(text)?.[1] ?? '')
-    assert.ok(passed.length > 0 && refused.length > 0)
-
-    for (const name of passed) assert.ok(PASSED_OPTIONS.includes(name), name)
-    for (const name of refused) {
-      assert.throws(() => resolveOptions({ target, [name]: {} }), /this option is not available here; /)
-    }
-  })
-
-  test('the middleware has what is told of it, and nothing else', () => {
-    const told = /^The middleware has .*$/m.exec(section('Options'))?.[0] ?? ''
-    const names = spans(told).map((span) => span.replace(/\(.*/, ''))
-
-    assert.deepEqual(names.sort(), membersOf('sse-proxy.ts', 'SseProxy'))
-  })
-
-  test('the reasons are those of the type', () => {
-    const told = /^Reasons: (.*)$/m.exec(section('Options'))?.[1] ?? ''
-
-    assert.deepEqual(spans(told), literalsIn(/export type CloseReason =\n((?: {2}\| .*\n)+)/, 'errors.ts'))
-  })
-})
-
-describe('the hooks and the observers', () => {
-  const text = section('Hooks and observers')
-
-  test('a stream has what is told of it, and nothing else', () => {
-    const told = /`stream` is `\{([^}]+)\}/.exec(text.replaceAll('\n', ' '))?.[1] ?? ''
-    const names = told.split(',').map((name) => name.trim().replace(/\(.*/, ''))
-
-    assert.deepEqual(names.sort(), membersOf('events/event.ts', 'SseStream'))
-  })
-
-  test('the channels are those of the sources', () => {
-    const told = /`node:diagnostics_channel` has ([^;]*);/.exec(text)?.[1] ?? ''
-    const names = spans(told).map((span) => (span.startsWith(':') ? `sse-proxy${span}` : span))
-    const channels = [...source('observe/channels.ts').matchAll(/new Topic\('([^']+)'\)/g)].map(([, name]) => name)
-
-    assert.deepEqual(names.sort(), channels.sort())
-  })
-})
-
-describe('the errors', () => {
-  const rows = table('Errors').map(([code = '', status = '']) => ({ code: spans(code)[0] ?? '', status }))
-  const text = source('errors.ts')
-  const statuses = new Map(
-    [...text.matchAll(/(ERR_SSE_PROXY_\w+): \[(\d+)/g)].map(([, code, status]) => [code, status]),
-  )
-
-  test('the table has every code once', () => {
-    const codes = [...new Set(text.match(/ERR_SSE_PROXY_\w+/g))]
-
-    assert.deepEqual(rows.map(({ code }) => code).sort(), codes.sort())
-  })
-
-  test('their statuses are what a client gets', () => {
-    assert.ok(statuses.size > 0)
-    for (const { code, status } of rows) assert.equal(status, statuses.get(code) ?? '', code)
-  })
-})
-
 describe('the rest', () => {
   const scripts = Object.keys(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts)
 
   test(`it has ${linesAtMost} lines at most`, () => {
-    assert.ok(readme.split('\n').length - 1 <= linesAtMost)
+    assert.ok(readme.text.split('\n').length - 1 <= linesAtMost)
   })
 
   test('the commands to try it are run before a change lands', () => {
-    const commands = blocks('sh')
+    const commands = blocks(readme, 'sh')
       .filter(({ section }) => section.startsWith('Try it'))
       .flatMap(({ code }) => code.trim().split('\n'))
       .map((line) => line.replace(/ *#.*/, ''))
@@ -332,7 +222,7 @@ describe('the rest', () => {
   })
 
   test('the scripts that it names exist', () => {
-    const named = [...readme.matchAll(/npm run ([\w:]+)/g)].map(([, name = '']) => name)
+    const named = [...readme.text.matchAll(/npm run ([\w:]+)/g)].map(([, name = '']) => name)
 
     assert.deepEqual(
       named.filter((name) => !scripts.includes(name)),
@@ -341,25 +231,19 @@ describe('the rest', () => {
   })
 
   test('the files in "How it works" exist', () => {
-    const missing = section('How it works')
+    const missing = section(readme, 'How it works')
       .split('\n')
       .flatMap(filesIn)
       .filter((file) => !existsSync(join(root, 'src', file)))
 
     assert.deepEqual(missing, [])
   })
-
-  test('the relative links lead to something', () => {
-    const links = [...readme.matchAll(/\]\(([^)\s]+)\)/g)].map(([, link = '']) => link)
-    const relative = links.filter((link) => !/^(https?:|#)/.test(link))
-
-    assert.ok(relative.length > 0)
-    assert.deepEqual(
-      relative.filter((link) => !existsSync(join(root, link))),
-      [],
-    )
-  })
 })
+
+/** The program of the README that has this in it. */
+function programWith(text: string): Block | undefined {
+  return blocks(readme, 'js').find(({ code }) => code.includes(text))
+}
 
 async function upstreamOf(t: TestContext, handler?: (exchange: Exchange) => void): Promise<Upstream> {
   const upstream = await startUpstream(handler && { handler })
@@ -392,55 +276,6 @@ function inProduction(upstream: Upstream, before = '(req, res, next) => next()')
       'withinMs: 10_000': 'withinMs: 500',
     },
   }
-}
-
-/** `{ a, b: { c } }` as the paths of its names: `a`, `b` and `b.c`, all below `path`. */
-function namesIn(path: string, written: string): string[] {
-  const names: string[] = []
-  const open: string[] = []
-  let last = path
-  for (const [token] of written.replace(/'[^']*'/g, '').matchAll(/\w+|[{}]/g)) {
-    if (token === '{') open.push(last)
-    else if (token === '}') open.pop()
-    else {
-      last = `${open.at(-1)}.${token}`
-      names.push(last)
-    }
-  }
-  return names
-}
-
-/** The paths of all names that an option's objects may have: an unknown one is refused with a list of the known. */
-function acceptedIn(path: string): string[] {
-  const known = (FORMS[path] ?? [{}]).flatMap((form) => knownBeside(path, form))
-  return [...new Set(known)].flatMap((name) => [`${path}.${name}`, ...acceptedIn(`${path}.${name}`)])
-}
-
-function knownBeside(path: string, form: object): string[] {
-  const value = path.split('.').reduceRight<unknown>((inner, name) => ({ [name]: inner }), { ...form, zzzzzz: 1 })
-  try {
-    resolveOptions({ target, ...(value as SseProxyOptions) })
-  } catch (error) {
-    assert.ok(error instanceof ConfigError)
-    const list = /zzzzzz: unknown option; known are (.*)$/.exec(error.message)?.[1]
-    return list?.split(', ') ?? []
-  }
-  return []
-}
-
-function source(file: string): string {
-  return readFileSync(join(root, 'src', file), 'utf8')
-}
-
-function literalsIn(declaration: RegExp, file: string): string[] {
-  const text = declaration.exec(source(file))?.[1] ?? ''
-  return [...text.matchAll(/'([^']+)'/g)].map(([, literal = '']) => literal)
-}
-
-/** The names of an interface's members, sorted. */
-function membersOf(file: string, name: string): string[] {
-  const body = new RegExp(`^export interface ${name}<.*?\\{\\n(.*?)^\\}`, 'ms').exec(source(file))?.[1] ?? ''
-  return [...body.matchAll(/^ {2}(?:readonly )?(\w+)\??[(:]/gm)].map(([, member = '']) => member).sort()
 }
 
 /** A line of the drawing names files in the folder that it names first. */

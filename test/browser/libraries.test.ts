@@ -8,7 +8,7 @@ import express from 'express'
 import { sseProxy } from 'sse-proxy-middleware'
 import { browserForFile } from '../support/browser.ts'
 import { withoutBrowser } from '../support/chromium.ts'
-import { root } from '../support/readme.ts'
+import { root } from '../support/documents.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
 
 const browser = browserForFile()

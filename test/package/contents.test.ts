@@ -1,22 +1,23 @@
 // What is published, and what the repository consists of.
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
-import { join, sep } from 'node:path'
+import { join, relative, sep } from 'node:path'
 import { test } from 'node:test'
 import { packedForFile, root } from './packed.ts'
 
 const packed = packedForFile()
 
-test('the tarball holds the built sources, their declarations and four documents, nothing else', async () => {
+test('the tarball holds the built sources, their declarations, the documents and what they link to, nothing else', async () => {
   const built = sources().flatMap((name) => {
     const [, path, c] = /^(.*)\.(c?)ts$/.exec(name) ?? []
     return [`dist/${path}.${c}js`, `dist/${path}.d.${c}ts`]
   })
-  const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
+  const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'demo/screenshot.png', 'package.json']
+  const linked = ['demo/guides', 'demo/recipes'].flatMap(filesBelow)
 
   const { files } = await packed()
 
-  assert.deepEqual(files, [...built, ...documents].sort())
+  assert.deepEqual(files, [...built, ...documents, ...linked].sort())
 })
 
 test('no built file names a source file or a type that is not in the tarball', async () => {
@@ -73,6 +74,12 @@ test('the lock file names no place to download from', () => {
 
   assert.doesNotMatch(lock, /"resolved"/)
 })
+
+function filesBelow(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)).split(sep).join('/'))
+}
 
 function sources(): string[] {
   return readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })

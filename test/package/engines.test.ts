@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import semver from 'semver'
-import { section } from '../support/readme.ts'
+import { readme, section } from '../support/documents.ts'
 import { root } from './packed.ts'
 
 interface Locked {
@@ -36,7 +36,7 @@ test('the manifest and the lock file promise the same', () => {
 })
 
 test('the README names the versions from which on the package promises to work', () => {
-  const [sentence = ''] = /^Node .*? are supported/m.exec(section('Install')) ?? []
+  const [sentence = ''] = /^Node .*? are supported/m.exec(section(readme, 'Install')) ?? []
   const named = sentence.match(/\d+(?:\.\d+)*/g) ?? []
 
   assert.deepEqual(

@@ -1,4 +1,4 @@
-// What the README says to set so that Jest's CommonJS tests can load the package, set.
+// What the guide on hosts says to set so that Jest's CommonJS tests can load the package, set.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
@@ -6,14 +6,14 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { section, spans } from '../support/readme.ts'
+import { guide, section, spans } from '../support/documents.ts'
 import { installIn, packedForFile, root } from './packed.ts'
 
 const run = promisify(execFile)
 const packed = packedForFile()
 
-const settings = spans(section('Deployment notes')).filter((span) => /^transform\w*: /.test(span))
-const [flag = ''] = spans(section('Deployment notes')).filter((span) => span.startsWith('NODE_OPTIONS='))
+const settings = spans(section(guide('hosts'), 'Runtimes')).filter((span) => /^transform\w*: /.test(span))
+const [flag = ''] = spans(section(guide('hosts'), 'Runtimes')).filter((span) => span.startsWith('NODE_OPTIONS='))
 
 const program = (process.env.PATH ?? '')
   .split(delimiter)
