@@ -5,13 +5,11 @@ import type { Position } from '../../share-store.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter } from '../position.ts'
 
-/** One entry with events. */
+/** One entry with events, or a place where events are missing. */
 export interface KeptEntry {
   readonly position: Position
   readonly events: number
   readonly bytes: number
-  /** The upstream's id after it. */
-  readonly cursor: string
   /** Without comments. Undefined when it is too long ago. */
   blocks: readonly LogEntry[] | undefined
 }
@@ -81,8 +79,9 @@ export class KeptLog {
     return this.#entries.findLast((entry) => !isAfter(entry.position, position))
   }
 
-  /** Nothing of what has been added until now is remembered. */
-  forget(): void {
+  /** Events are missing here, and clients have been told: what was before cannot be added again together with what comes. */
+  cut(position: Position): void {
+    this.#entries.push({ position, events: 0, bytes: 0, blocks: undefined })
     while (this.#firstRemembered < this.#entries.length) this.#forgetOldest()
   }
 

@@ -149,12 +149,19 @@ export class LogReader {
 
   /** The store has lost the latest owners with all that they have added: an earlier one goes on behind this position. */
   goBack(last: Position): void {
-    const read = this.#lastOfFences.findLast((position) => !isAfter(position, last))
+    const read = this.#readUntil(last)
     this.lost(last)
-    this.#lastOfFences = this.#lastOfFences.filter((position) => !isAfter(position, last))
     if (!read) this.#mayMiss = true
-    this.at = read ?? last
-    if (this.openedAt && isAfter(this.openedAt, this.at)) this.openedAt = undefined
+    const at = read ?? last
+    this.#lastOfFences = this.#lastOfFences.filter(({ fence }) => fence < at.fence)
+    this.#moveTo(at)
+    if (this.openedAt && isAfter(this.openedAt, at)) this.openedAt = undefined
+  }
+
+  /** The latest entry up to this position that has been read; undefined where none is known. */
+  #readUntil(last: Position): Position | undefined {
+    const latest = this.#lastOfFences.findLast(({ fence }) => fence <= last.fence)
+    return latest && isAfter(latest, last) ? last : latest
   }
 
   /** The log has lost what is behind this position (undefined: all): the clients have got it, as far as it is remembered. */
@@ -263,8 +270,7 @@ export class LogReader {
 
   #tellGap(): void {
     this.takeAhead()
-    // What was before cannot be added again together with what comes.
-    this.kept.forget()
+    if (this.at) this.kept.cut(this.at)
     this.#sink.gap()
   }
 
@@ -280,11 +286,11 @@ export class LogReader {
     this.#sink.deliver(blocks)
   }
 
-  #keep({ blocks, cursor }: Extract<Entry, { kind: 'events' }>, position: Position): void {
+  #keep({ blocks }: Extract<Entry, { kind: 'events' }>, position: Position): void {
     this.content = position
     const kept = blocks.filter(isKept)
     const events = blocks.filter(({ isEvent }) => isEvent).length
-    this.kept.add({ position, events, bytes: bytesOf(blocks), cursor, blocks: kept })
+    this.kept.add({ position, events, bytes: bytesOf(blocks), blocks: kept })
   }
 
   #push(block: LogEntry): void {

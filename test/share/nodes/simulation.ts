@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import type { LogEntry } from '../../../src/share/event-log.ts'
 import { MemoryStore } from '../../../src/share/memory-store.ts'
-import type { Outcome } from '../../../src/share/nodes/entries.ts'
+import { decodeEntry, type Outcome } from '../../../src/share/nodes/entries.ts'
 import { type LocalStream, Member } from '../../../src/share/nodes/member.ts'
 import { StoreNode } from '../../../src/share/nodes/node.ts'
 import type {
@@ -16,6 +16,7 @@ import type {
   Page,
   Position,
   ShareStore,
+  StoredEntry,
 } from '../../../src/share-store.ts'
 import { below, type Chance, oneOf, seeded } from '../../support/seeded.ts'
 
@@ -237,17 +238,19 @@ class Wire implements ShareStore {
   async take(name: string, claim: Claim): Promise<Added> {
     const added = await this.#call(async (store) => {
       const result = await store.take(name, claim)
-      if (!result.isRefused && store === this.#world.engine.store)
+      if (!result.isRefused && store === this.#world.engine.store) {
         this.#world.engine.checkOwner(result.fence, claim.node)
+      }
       return result
     }, true)
+    if (!added.isRefused) this.#world.note(`${claim.node} has taken the key: ${added.fence % 1_000_000}`)
     return added
   }
 
-  append(name: string, addition: Addition): Promise<Added> {
+  async append(name: string, addition: Addition): Promise<Added> {
     const machine = this.#machine
     const owner = machine.name
-    return this.#call(async (store) => {
+    const added = await this.#call(async (store) => {
       const result = await store.append(name, addition)
       const [first] = addition.entries
       if (!result.isRefused && first && store === this.#world.engine.store) {
@@ -255,6 +258,8 @@ class Wire implements ShareStore {
       }
       return result
     }, true)
+    if (!added.isRefused) this.#world.note(`${owner} has added ${addition.entries.map(shown).join(', ')}`)
+    return added
   }
 
   look(keys: readonly string[]): Promise<readonly (KeyState | undefined)[]> {
@@ -297,6 +302,22 @@ class Wire implements ShareStore {
 
   freePlace(): Promise<void> {
     return Promise.resolve()
+  }
+}
+
+/** An entry, for those who read a trace. */
+function shown({ position: { fence, seq }, bytes }: StoredEntry): string {
+  const entry = decodeEntry(bytes)
+  const at = `${fence % 1_000_000}-${seq}`
+  switch (entry.kind) {
+    case 'events':
+      return `${at} ${entry.blocks.map(({ bytes }) => bytes.toString('latin1', 6).trim())}`
+    case 'opened': {
+      const follows = entry.follows && `${entry.follows.fence % 1_000_000}-${entry.follows.seq}`
+      return `${at} opened behind ${follows}${entry.hasGap ? ' with a hole' : ''}`
+    }
+    default:
+      return `${at} ${entry.kind}`
   }
 }
 

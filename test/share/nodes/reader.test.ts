@@ -1,0 +1,81 @@
+// How the log is read for the clients of a node, entry by entry: what they get, and where they are told of a gap.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { LogEntry } from '../../../src/share/event-log.ts'
+import { type Entry, encodeEntry } from '../../../src/share/nodes/entries.ts'
+import { LogReader } from '../../../src/share/nodes/reader.ts'
+import type { Position } from '../../../src/share-store.ts'
+
+const head: Entry = { kind: 'head', node: 'a', run: 'same', isReopenable: true }
+const first: Entry = { ...head, run: 'new' }
+const gap: Entry = { kind: 'gap' }
+
+test('an owner before the last goes on where it was left, and what its clients have of it does not come again', () => {
+  const { reader, got } = reading()
+  readAll(reader, 1, [first, opened(undefined), events('1')])
+  readAll(reader, 2, [head, opened(at(1, 2)), events('2'), events('3'), events('4')])
+  readAll(reader, 3, [head, opened(at(2, 4)), events('5')])
+
+  reader.goBack(at(2, 3))
+  readAll(reader, 2, [head, opened(at(1, 2)), events('2'), events('3')])
+  readAll(reader, 4, [head, opened(at(2, 3)), events('4'), events('5'), events('6')])
+
+  assert.deepEqual(got, ['1', '2', '3', '4', '5', '6'])
+})
+
+for (const [what, after] of [
+  ['with the events behind it', [events('9')]],
+  ['alone', []],
+] as const) {
+  test(`a gap that the store has lost ${what} is a hole in what the owner adds again`, () => {
+    const { reader, got } = reading()
+    readAll(reader, 1, [first, opened(undefined), events('1')])
+    readAll(reader, 2, [head])
+    for (const [i, entry] of [opened(at(1, 2)), gap, ...after].entries()) reader.wrote(at(2, i + 1), entry, false)
+
+    reader.lost(at(1, 2))
+
+    const { blocks, hasHole } = reader.takeAhead()
+    assert.equal(hasHole, true)
+    assert.deepEqual(textsOf(blocks), after.length > 0 ? ['9'] : [])
+    assert.deepEqual(got, after.length > 0 ? ['1', 'gap', '9'] : ['1', 'gap'])
+  })
+}
+
+/** A reader, and what its clients have got, gaps included. */
+function reading(): { reader: LogReader; got: string[] } {
+  const got: string[] = []
+  const sink = {
+    get isLive() {
+      return got.length > 0
+    },
+    begin() {},
+    deliver: (blocks: readonly LogEntry[]) => got.push(...textsOf(blocks)),
+    gap: () => got.push('gap'),
+  }
+  return { reader: new LogReader(sink, 10_000, true, () => 0), got }
+}
+
+/** The log of one owner, from its head on. */
+function readAll(reader: LogReader, fence: number, entries: readonly Entry[]): void {
+  for (const [seq, entry] of entries.entries()) reader.read({ position: at(fence, seq), bytes: encodeEntry(entry) })
+}
+
+function at(fence: number, seq: number): Position {
+  return { fence, seq }
+}
+
+function opened(follows: Position | undefined): Entry {
+  const run = { statusMessage: 'OK', headers: [], idBefore: '' }
+  return { kind: 'opened', head: run, isReopenable: true, follows, hasGap: false }
+}
+
+/** Of an upstream without ids. */
+function events(...data: readonly string[]): Entry {
+  const blocks = data.map((text) => ({ bytes: Buffer.from(`data: ${text}\n\n`), id: undefined, isEvent: true }))
+  return { kind: 'events', blocks, cursor: '' }
+}
+
+function textsOf(blocks: readonly LogEntry[]): string[] {
+  return blocks.map(({ bytes }) => bytes.toString('latin1', 6).trim())
+}
