@@ -1,9 +1,15 @@
-// What a node knows of the log of a key: which entries it keeps, and, of the latest, what is in them, so that a node can
-// add again what the store has lost, and knows what its clients have got.
+// What a node knows of the log of a key: which entries it is to keep, and, of the latest, what is in them, so that a node can
+// add again what the store has lost, and knows what its clients have got. Bounded as the log is, on every node.
 
 import type { Position } from '../../share-store.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter } from '../position.ts'
+
+/** How much a log keeps. */
+export interface KeptBounds {
+  readonly events: number
+  readonly bytes: number
+}
 
 /** One entry with events, or a place where events are missing. */
 export interface KeptEntry {
@@ -15,6 +21,7 @@ export interface KeptEntry {
 }
 
 export class KeptLog {
+  readonly #bounds: KeptBounds
   readonly #rememberedBytes: number
   #entries: KeptEntry[] = []
   // The index of the oldest entry whose blocks are remembered, and how much those take.
@@ -22,13 +29,21 @@ export class KeptLog {
   #remembered = 0
   #events = 0
   #bytes = 0
+  // The latest entry that is beyond the bounds.
+  #dropped: Position | undefined
 
-  constructor(rememberedBytes: number) {
+  constructor(bounds: KeptBounds, rememberedBytes: number) {
+    this.#bounds = bounds
     this.#rememberedBytes = rememberedBytes
   }
 
   get rememberedBytes(): number {
     return this.#remembered
+  }
+
+  /** Where the log is to begin; undefined for where it does. */
+  get begin(): Position | undefined {
+    return this.#dropped && this.#entries[0]?.position
   }
 
   add(entry: KeptEntry): void {
@@ -39,10 +54,11 @@ export class KeptLog {
     while (this.#remembered > this.#rememberedBytes && this.#firstRemembered < this.#entries.length - 1) {
       this.#forgetOldest()
     }
+    this.#trim()
   }
 
-  /** Where the log is to begin so that it is within these bounds; undefined where all of it is. */
-  firstWithin(bounds: { readonly events: number; readonly bytes: number }): Position | undefined {
+  /** Where a log would begin that is within these bounds; undefined where all of it is. */
+  firstWithin(bounds: KeptBounds): Position | undefined {
     let [events, bytes] = [this.#events, this.#bytes]
     if (events <= bounds.events && bytes <= bounds.bytes) return undefined
     for (const entry of this.#entries) {
@@ -53,30 +69,16 @@ export class KeptLog {
     return this.#entries.at(-1)?.position
   }
 
-  /** The log does not keep what is before this position any more. */
-  dropBefore(position: Position): void {
-    let dropped = 0
-    for (const entry of this.#entries) {
-      if (!isAfter(position, entry.position)) break
-      if (dropped >= this.#firstRemembered) this.#forgetOldest()
+  /** Takes out those behind a position (undefined: all), which the log has lost; beside them what was before. */
+  takeAfter(position: Position | undefined): { lost: readonly KeptEntry[]; before: Position | undefined } {
+    const index = position ? this.#entries.findLastIndex((entry) => !isAfter(entry.position, position)) : -1
+    const lost = this.#entries.splice(index + 1)
+    for (const [i, entry] of lost.entries()) {
       this.#count(entry, -1)
-      dropped++
+      if (index + 1 + i >= this.#firstRemembered) this.#remembered -= entry.bytes
     }
-    if (dropped === 0) return
-    this.#entries.splice(0, dropped)
-    this.#firstRemembered -= dropped
-  }
-
-  /** Those behind a position (undefined: all). */
-  after(position: Position | undefined): readonly KeptEntry[] {
-    if (!position) return this.#entries
-    const index = this.#entries.findLastIndex((entry) => !isAfter(entry.position, position))
-    return this.#entries.slice(index + 1)
-  }
-
-  /** The latest one that is not behind a position. */
-  until(position: Position): KeptEntry | undefined {
-    return this.#entries.findLast((entry) => !isAfter(entry.position, position))
+    this.#firstRemembered = Math.min(this.#firstRemembered, this.#entries.length)
+    return { lost, before: this.#entries.at(-1)?.position ?? this.#dropped }
   }
 
   /** Events are missing here, and clients have been told: what was before cannot be added again together with what comes. */
@@ -86,8 +88,21 @@ export class KeptLog {
   }
 
   clear(): void {
+    this.#dropped = undefined
     this.#entries = []
     this.#firstRemembered = this.#remembered = this.#events = this.#bytes = 0
+  }
+
+  #trim(): void {
+    const first = this.firstWithin(this.#bounds)
+    if (!first) return
+    const count = this.#entries.findIndex(({ position }) => position === first)
+    while (this.#firstRemembered < count) this.#forgetOldest()
+    for (const entry of this.#entries.splice(0, count)) {
+      this.#count(entry, -1)
+      this.#dropped = entry.position
+    }
+    this.#firstRemembered -= count
   }
 
   #forgetOldest(): void {

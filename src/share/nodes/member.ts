@@ -167,7 +167,7 @@ export class Member implements Doorbell {
       deliver: (blocks: readonly LogEntry[]) => this.#deliver(blocks),
       gap: () => this.#isTold || local.gap(),
     }
-    this.#reader = new LogReader(sink, options.bufferBytes, options.isReopenable, node.now)
+    this.#reader = new LogReader(sink, options, node.now)
     node.add(this)
     this.wake()
   }
@@ -601,7 +601,7 @@ export class Member implements Doorbell {
     if (!last || !at) return
     this.#isDirty = true
     const keepMs = last.entry.kind === 'outcome' ? await this.#keepEndedMs(last.entry.outcome) : KEEP_MS
-    const first = kept.firstWithin(this.#options.bounds) ?? NOTHING_BEFORE
+    const first = kept.begin ?? NOTHING_BEFORE
     const keepFrom = openedAt && isAfter(first, openedAt) ? openedAt : first
     this.#unsure = last.position
     const addition = { after: at, entries: sending, keepFrom, keepMs }
@@ -616,7 +616,6 @@ export class Member implements Doorbell {
     if (this.#sending !== sending) return
     this.#sending = []
     this.#addedAt = this.#node.now()
-    kept.dropBefore(keepFrom)
     for (const { position, entry, isDelivered } of sending) this.#reader.wrote(position, entry, isDelivered)
     this.#regulate()
     const { head, outcome } = this.#reader

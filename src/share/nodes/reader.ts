@@ -6,7 +6,7 @@ import { isKept } from '../blocks.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter, isNext, samePosition } from '../position.ts'
 import { decodeEntry, type Entry, type Outcome, type RunHead } from './entries.ts'
-import { KeptLog } from './kept-log.ts'
+import { type KeptBounds, KeptLog } from './kept-log.ts'
 
 /** The clients of this node. None of it throws. */
 export interface ReaderSink {
@@ -18,6 +18,15 @@ export interface ReaderSink {
   deliver(blocks: readonly LogEntry[]): void
   /** Events are missing between what has been delivered and what comes. */
   gap(): void
+}
+
+export interface ReaderOptions {
+  /** How much the log keeps. */
+  readonly bounds: KeptBounds
+  /** How much is remembered of what has been delivered. */
+  readonly bufferBytes: number
+  /** Whether another node may ask the upstream again for a run that this one has begun. */
+  readonly isReopenable: boolean
 }
 
 // A store that comes back without its latest is not further back than so many owners.
@@ -55,12 +64,12 @@ export class LogReader {
   // Set while the log brings something else than what the clients have got last: where in it they are is not known yet.
   #isSearching = false
 
-  constructor(sink: ReaderSink, bufferBytes: number, isReopenable: boolean, now: () => number) {
+  constructor(sink: ReaderSink, options: ReaderOptions, now: () => number) {
     this.#sink = sink
-    this.#bufferBytes = bufferBytes
+    this.#bufferBytes = options.bufferBytes
     this.#now = now
-    this.isReopenable = isReopenable
-    this.kept = new KeptLog(bufferBytes)
+    this.isReopenable = options.isReopenable
+    this.kept = new KeptLog(options.bounds, options.bufferBytes)
   }
 
   get bytes(): number {
@@ -166,15 +175,15 @@ export class LogReader {
 
   /** The log has lost what is behind this position (undefined: all): the clients have got it, as far as it is remembered. */
   lost(position: Position | undefined): void {
-    const lost = this.kept.after(position)
+    const { lost, before } = this.kept.takeAfter(position)
     if (lost.length === 0) return
-    const missing = lost.filter(({ blocks }) => !blocks)
+    const missing = lost.findLast(({ blocks }) => !blocks)?.position
+    // What is too long ago to be kept has been lost as well.
+    const hasMore = before !== undefined && (!position || isAfter(before, position))
     if (!this.#hasHole) this.putBack(lost.flatMap(({ blocks }) => blocks ?? []))
-    if (missing.length > 0) this.#hasHole = true
-    const before = position && this.kept.until(position)
+    if (missing || hasMore) this.#hasHole = true
     // What follows goes on after the oldest that is remembered.
-    this.content = missing.at(-1)?.position ?? before?.position
-    this.kept.clear()
+    this.content = missing ?? before
   }
 
   /** What the clients have got that is not in the log: its new owner adds it. */

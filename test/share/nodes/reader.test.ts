@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { LogEntry } from '../../../src/share/event-log.ts'
 import { type Entry, encodeEntry } from '../../../src/share/nodes/entries.ts'
+import type { KeptBounds } from '../../../src/share/nodes/kept-log.ts'
 import { LogReader } from '../../../src/share/nodes/reader.ts'
 import type { Position } from '../../../src/share-store.ts'
 
@@ -42,8 +43,30 @@ for (const [what, after] of [
   })
 }
 
+test('what two failovers in a row have undone is all added again', () => {
+  const { reader } = reading()
+  readAll(reader, 1, [first, opened(undefined), events('1'), events('2'), events('3'), events('4')])
+
+  reader.lost(at(1, 4))
+  reader.lost(at(1, 2))
+
+  const { blocks, hasHole } = reader.takeAhead()
+  assert.deepEqual([textsOf(blocks), hasHole], [['2', '3', '4'], false])
+})
+
+test('a failover that has undone more than is remembered leaves a hole', () => {
+  const { reader } = reading({ events: 2, bytes: 10_000 })
+  readAll(reader, 1, [first, opened(undefined), events('1'), events('2'), events('3'), events('4')])
+
+  reader.lost(at(1, 2))
+
+  const { content } = reader
+  const { blocks, hasHole } = reader.takeAhead()
+  assert.deepEqual([textsOf(blocks), hasHole, content], [['3', '4'], true, at(1, 3)])
+})
+
 /** A reader, and what its clients have got, gaps included. */
-function reading(): { reader: LogReader; got: string[] } {
+function reading(bounds: KeptBounds = { events: 100, bytes: 10_000 }): { reader: LogReader; got: string[] } {
   const got: string[] = []
   const sink = {
     get isLive() {
@@ -53,7 +76,7 @@ function reading(): { reader: LogReader; got: string[] } {
     deliver: (blocks: readonly LogEntry[]) => got.push(...textsOf(blocks)),
     gap: () => got.push('gap'),
   }
-  return { reader: new LogReader(sink, 10_000, true, () => 0), got }
+  return { reader: new LogReader(sink, { bounds, bufferBytes: 10_000, isReopenable: true }, () => 0), got }
 }
 
 /** The log of one owner, from its head on. */
