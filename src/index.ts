@@ -27,32 +27,29 @@ export type {
 export type { HistogramBucket, HistogramSnapshot } from './observe/histogram.ts'
 export type { ProxyStats, RefusalReason, SharedStats, StoreStats, UpstreamStats } from './observe/stats.ts'
 export type {
+  Collect,
+  JsonSource,
+  NdjsonSource,
+  StreamFormat,
+  TargetFormat,
+  ToEvent,
+} from './options/format-options.ts'
+export type { KeepaliveOptions, LimitOptions, SseProxyOptions, TimeoutOptions } from './options/options.ts'
+export type { ReplayOptions, ShareOptions, StreamGap } from './options/share-options.ts'
+export type {
   BalanceCandidate,
   BalanceFunction,
-  Collect,
   CommitAnswer,
   CommitFunction,
   HealthOptions,
   Http2Options,
-  JsonSource,
-  KeepaliveOptions,
-  LimitOptions,
-  NdjsonSource,
-  ReplayOptions,
   ResumeOptions,
   RetryOptions,
-  ShareOptions,
-  SseProxyOptions,
   StickyOptions,
-  StreamFormat,
-  StreamGap,
   Target,
-  TargetFormat,
   Targets,
-  TimeoutOptions,
-  ToEvent,
   WeightedTarget,
-} from './options/options.ts'
+} from './options/upstream-options.ts'
 export { type MemoryStoreOptions, memoryStore } from './share/memory-store.ts'
 export type {
   Added,

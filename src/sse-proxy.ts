@@ -6,8 +6,9 @@ import type { DrainOptions, DrainResult } from './drain.ts'
 import type { SseStream } from './events/event.ts'
 import { Middleware } from './middleware.ts'
 import type { ProxyStats } from './observe/stats.ts'
-import type { SseProxyOptions, Targets } from './options/options.ts'
+import type { SseProxyOptions } from './options/options.ts'
 import { resolveOptions } from './options/resolve-options.ts'
+import type { Targets } from './options/upstream-options.ts'
 
 type Next = (error?: unknown) => void
 

@@ -2,7 +2,8 @@
 
 import { ConfigError } from '../errors.ts'
 import { callableOrNone, group, integer, isObject, MAX_MS, oneOf, unexpected } from './check.ts'
-import type { JsonSource, NdjsonSource, SseProxyOptions } from './options.ts'
+import type { JsonSource, NdjsonSource } from './format-options.ts'
+import type { SseProxyOptions } from './options.ts'
 
 /** See the option `from`. */
 export type SourceFormat = Readonly<Required<NdjsonSource> | Required<JsonSource>>

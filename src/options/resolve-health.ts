@@ -1,7 +1,8 @@
 // The option `health`: when an upstream is ejected because it fails, for how long, and what finds out.
 
 import { group, integer, integers, MAX_MS, text } from './check.ts'
-import type { HealthOptions, SseProxyOptions } from './options.ts'
+import type { SseProxyOptions } from './options.ts'
+import type { HealthOptions } from './upstream-options.ts'
 
 /** Passive health: which requests that fail eject an upstream, and for how long. */
 export interface HealthPolicy {

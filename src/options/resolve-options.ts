@@ -25,7 +25,7 @@ import {
   unexpectedResult,
 } from './check.ts'
 import { CHECKED_WITH_NULL, OWN_OPTIONS, REPLACED } from './option-names.ts'
-import type { SseProxyOptions, Target } from './options.ts'
+import type { SseProxyOptions } from './options.ts'
 import { PASSED_OPTIONS, resolvePassed } from './passed-options.ts'
 import { resolveFrom, type SourceFormat } from './resolve-from.ts'
 import { resolveStripHeaders } from './resolve-headers.ts'
@@ -37,6 +37,7 @@ import { type ResolvedShare, resolveShare } from './resolve-share.ts'
 import { type ResolvedTimeouts, resolveTimeouts } from './resolve-timeouts.ts'
 import { type ResolvedTo, resolveTo } from './resolve-to.ts'
 import { type ResolvedUpstreams, resolveUpstreams } from './resolve-upstreams.ts'
+import type { Target } from './upstream-options.ts'
 
 /** The options as used. Groups have all their members; 0 and false mean off. */
 export interface ResolvedOptions {

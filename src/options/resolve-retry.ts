@@ -3,7 +3,8 @@
 import { asked } from '../app-callback.ts'
 import { ConfigError } from '../errors.ts'
 import { callable, group, integer, isList, MAX_MS, methodNames, unexpected } from './check.ts'
-import type { CommitFunction, RetryOptions, SseProxyOptions } from './options.ts'
+import type { SseProxyOptions } from './options.ts'
+import type { CommitFunction, RetryOptions } from './upstream-options.ts'
 
 /** See the option `retry`. */
 export interface RetryPolicy {

@@ -6,7 +6,8 @@ import { ConfigError } from '../errors.ts'
 import type { TransformHook } from '../events/event.ts'
 import type { ShareStore } from '../share-store.ts'
 import { callable, callableOrNone, callables, group, integer, MAX_MS, methodNames, oneOf, unexpected } from './check.ts'
-import type { ReplayOptions, ShareOptions, SseProxyOptions } from './options.ts'
+import type { SseProxyOptions } from './options.ts'
+import type { ReplayOptions, ShareOptions } from './share-options.ts'
 
 /** See the option `share`. */
 export interface ResolvedShare {

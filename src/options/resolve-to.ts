@@ -4,7 +4,8 @@ import type { IncomingMessage } from 'node:http'
 import { asked } from '../app-callback.ts'
 import { ConfigError } from '../errors.ts'
 import { callable, group, unexpectedResult } from './check.ts'
-import type { Collect, SseProxyOptions, StreamFormat } from './options.ts'
+import type { Collect, StreamFormat } from './format-options.ts'
+import type { SseProxyOptions } from './options.ts'
 
 /** See the option `to`. */
 export interface ResolvedTo {

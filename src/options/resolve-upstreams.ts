@@ -4,11 +4,12 @@ import { asked } from '../app-callback.ts'
 import { ConfigError } from '../errors.ts'
 import { upstreamLabel } from '../upstream-label.ts'
 import { group, isObject, oneOf, unexpected } from './check.ts'
-import type { BalanceFunction, SseProxyOptions, Target } from './options.ts'
+import type { SseProxyOptions } from './options.ts'
 import { checkHeaders } from './resolve-headers.ts'
 import { type HealthPolicy, type ProbePolicy, resolveHealth } from './resolve-health.ts'
 import { type RetryPolicy, resolveRetry } from './resolve-retry.ts'
 import { resolveSticky, type StickyPolicy } from './resolve-sticky.ts'
+import type { BalanceFunction, Target } from './upstream-options.ts'
 
 /** Where requests go and how failures are met. */
 export interface ResolvedUpstreams {

@@ -2,8 +2,8 @@
 // that client, since a page cannot read the headers of its stream.
 
 import { isThenable } from '../app-callback.ts'
-import type { StreamGap } from '../options/options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
+import type { StreamGap } from '../options/share-options.ts'
 import type { Session } from '../stream/session.ts'
 
 export function tellGap(session: Session, onGap: ResolvedShare['onGap'], gap: StreamGap): void {

@@ -7,7 +7,7 @@ import { StreamError } from '../errors.ts'
 import type { HookResult, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
 import { listOf } from '../events/hook-results.ts'
-import type { ToEvent } from '../options/options.ts'
+import type { ToEvent } from '../options/format-options.ts'
 
 /**
  * No promise is made where the callback returns none.

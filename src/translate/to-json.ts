@@ -4,7 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { StreamEvent } from '../events/event.ts'
 import { EventReader } from '../events/event-reader.ts'
-import type { Collect, StreamFormat } from '../options/options.ts'
+import type { Collect, StreamFormat } from '../options/format-options.ts'
 import { ClientWriter, type ResponseHead, type WriterListener } from '../stream/client-writer.ts'
 import { asType } from './as-type.ts'
 

@@ -2,7 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { EventReader } from '../events/event-reader.ts'
-import type { StreamFormat } from '../options/options.ts'
+import type { StreamFormat } from '../options/format-options.ts'
 import { ClientWriter, type ResponseHead } from '../stream/client-writer.ts'
 import { asType } from './as-type.ts'
 

@@ -1,7 +1,7 @@
 // Which of several upstreams takes a request: pure choices among those that may be asked.
 
 import type { IncomingMessage } from 'node:http'
-import type { BalanceCandidate, BalanceFunction } from '../../options/options.ts'
+import type { BalanceCandidate, BalanceFunction } from '../../options/upstream-options.ts'
 
 /** Chooses one of the candidates, of which there is always one at least. Undefined, from a function of the app's, is an error. */
 export type Balance<C extends BalanceCandidate> = (candidates: readonly C[], req: IncomingMessage) => C | undefined

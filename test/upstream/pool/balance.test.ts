@@ -4,7 +4,7 @@ import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { BalanceCandidate } from '../../../src/options/options.ts'
+import type { BalanceCandidate } from '../../../src/options/upstream-options.ts'
 import { type Balance, custom, failover, leastStreams, random, roundRobin } from '../../../src/upstream/pool/balance.ts'
 
 const req = new IncomingMessage(new Socket())
