@@ -102,3 +102,12 @@ export class Opening {
     return this.stream?.shared.place ?? this.lingering?.place
   }
 }
+
+/** What is wrong with one of many is nothing to the others. */
+export function refusing(request: SharingRequest, serve: () => void): void {
+  try {
+    serve()
+  } catch (error) {
+    request.refuse(error)
+  }
+}

@@ -9,6 +9,8 @@ export class Openings {
   readonly #byLeader = new Map<SharingRequest, Opening>()
   // What each request waits for that has no answer yet.
   readonly #waiting = new Map<SharingRequest, Opening>()
+  /** Set when the proxy closes: what no client follows is not kept from then on, whether it runs or is over. */
+  isClosed = false
 
   /** All that are not over. */
   all(): readonly Opening[] {
@@ -46,8 +48,9 @@ export class Openings {
     if (this.#byKey.get(opening.key) === opening) this.#byKey.delete(opening.key)
   }
 
-  /** It is over. */
+  /** It is over, or was for its leader alone. */
   delete(opening: Opening): void {
+    opening.lingering?.stop()
     this.leaveKey(opening)
     if (this.#byLeader.get(opening.leader) === opening) this.#byLeader.delete(opening.leader)
   }

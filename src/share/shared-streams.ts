@@ -1,49 +1,25 @@
-// Which clients share an upstream stream: who opens one, who waits for it, who comes later, and who is set apart again
-// when the answer says that it is not for all. How a client gets in is told in follow.ts.
+// Which clients share an upstream stream: who opens one, who waits for it, who comes later, and who stops it. What becomes of
+// the upstream's answer is told in shared-answers.ts, and how a client gets in in follow.ts.
 
 import createDebug from 'debug'
-import type { Admission } from '../admission.ts'
-import { AdmissionError, type CloseReason, StreamError, UpstreamError } from '../errors.ts'
+import { AdmissionError, type CloseReason } from '../errors.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
-import type { ResolvedShare } from '../options/resolve-share.ts'
-import { bodyOf, collect, lengthOf } from '../stream/collect.ts'
-import { eventStreamOf } from '../stream/event-stream.ts'
-import type { Moves } from '../stream/moves.ts'
-import {
-  headerOf,
-  isEventStream,
-  type OpenUpstream,
-  type UpstreamBody,
-  type UpstreamResponse,
-} from '../upstream-response.ts'
-import { EndedStream, EndedStreams, type Kept } from './ended-streams.ts'
-import { MemoryEventLog } from './event-log.ts'
+import { EndedStreams, type Kept } from './ended-streams.ts'
 import { follow } from './follow.ts'
-import type { StreamEnding } from './followed-stream.ts'
-import { shareableAnswerHeaders } from './follower-headers.ts'
 import { Lingering } from './lingering.ts'
-import { type OpenedStream, Opening, type OpeningKeys, type SharingRequest } from './opening.ts'
+import { Opening, type OpeningKeys, refusing, type SharingRequest } from './opening.ts'
 import { Openings } from './openings.ts'
 import { ReplayBudget } from './replay-budget.ts'
 import { asksForStream, compactKey, ShareKeys, variantKey } from './share-key.ts'
 import { mayHaveBody, outlivesReaders, roleOf, whenBusy } from './share-methods.ts'
-import { SharedStream, type SharedStreamObserver } from './shared-stream.ts'
+import { SharedAnswers } from './shared-answers.ts'
+import type { SharedStreamsContext } from './shared-streams-context.ts'
 
 const debug = createDebug('sse-proxy:stream')
 
 // A client that stands elsewhere than a stream that is being opened gets one of its own, a variant of that key. So many
 // at most; a crowd gets what there is.
 const MAX_VARIANTS = 16
-
-/** What all shared streams of a proxy have in common. */
-export interface SharedStreamsContext {
-  readonly options: ResolvedOptions
-  readonly share: ResolvedShare
-  readonly observer: SharedStreamObserver
-  readonly admission: Admission
-  readonly moves: Moves | undefined
-  nextId(): string
-}
 
 /** How many streams there are now. */
 export interface SharedNow {
@@ -75,8 +51,7 @@ export class SharedStreams {
   readonly #budget: ReplayBudget
   readonly #openings = new Openings()
   readonly #ended: EndedStreams
-  // Set by `close`: nothing is kept from then on.
-  #isClosed = false
+  readonly #answers: SharedAnswers
 
   constructor(context: SharedStreamsContext) {
     const { options, share, admission } = context
@@ -85,6 +60,14 @@ export class SharedStreams {
     this.#keys = new ShareKeys(share.key, warning, new Set(options.stripHeaders))
     this.#budget = new ReplayBudget(share.maxBytes, () => this.#ended.dropOldest() || admission.closeOldestLingering())
     this.#ended = new EndedStreams(share.keepEndedMs, this.#budget)
+    this.#answers = new SharedAnswers({
+      ...context,
+      keys: this.#keys,
+      openings: this.#openings,
+      ended: this.#ended,
+      budget: this.#budget,
+      serve: (request) => this.serve(request),
+    })
   }
 
   get stats(): SharedNow {
@@ -104,7 +87,7 @@ export class SharedStreams {
 
   /** Ends those that no client follows, and forgets those that are over. */
   close(): void {
-    this.#isClosed = true
+    this.#openings.isClosed = true
     this.#ended.close()
     for (const opening of this.#openings.all()) {
       const { waiting, stream } = opening
@@ -150,7 +133,7 @@ export class SharedStreams {
     if (!opening) return
     this.#openings.stopWaiting(request, opening)
     if (opening.waiting.size > 0) return
-    if (this.#outlives(opening) && !this.#isClosed) this.#linger(opening)
+    if (this.#outlives(opening) && !this.#openings.isClosed) this.#linger(opening)
     else this.#giveUp(opening)
   }
 
@@ -228,7 +211,7 @@ export class SharedStreams {
     const opening = this.#openings.of(key)
     // The app may have ended it since it was found.
     if (!opening) return this.#mayOpen(request) ? void this.#open(request, keys) : request.nothing()
-    if (opening.stream) return this.#follow(request, opening, opening.stream)
+    if (opening.stream) return this.#answers.follow(request, opening, opening.stream)
     // What the upstream will begin with depends on where the leader stands.
     const { lastEventId } = request
     const standsElsewhere = !this.#assignsIds && lastEventId !== opening.leader.lastEventId
@@ -254,168 +237,12 @@ export class SharedStreams {
     const signal = opening.controller
     try {
       const open = leader.open()
-      const isForAll = this.#isForFollowers(opening)
+      const isForAll = this.#answers.isForFollowers(opening)
       // Ids of the proxy's own mean nothing to the upstream.
       const response = await open(this.#assignsIds ? { lastEventId: '', isForAll, signal } : { isForAll, signal })
-      const body = eventStreamOf(response, this.#context.options.timeouts.idleMs)
-      if (opening.controller.aborted) response.body.destroy()
-      else if (body) this.#share(opening, response, body)
-      else void this.#answer(opening, response)
+      this.#answers.take(opening, response)
     } catch (error) {
-      const requests = this.#takeAnswered(opening)
-      this.#forget(opening)
-      for (const request of requests) request.refuse(error)
-    }
-  }
-
-  /** The answer is a stream: all who wait follow it, unless it is the leader's alone. */
-  #share(opening: Opening, response: UpstreamResponse, body: UpstreamBody): void {
-    if (this.#setApart(opening, response)) {
-      this.#rememberPrivate(opening)
-      return this.#answerLeader(opening, response)
-    }
-    opening.lingering?.stop()
-    const shared = this.#createStream(opening, response, body)
-    const { upstream, statusMessage, headers, cookie } = response
-    opening.stream = { shared, head: { upstream, statusMessage, headers, ...(cookie !== undefined && { cookie }) } }
-    // Only a resume asks again.
-    if (!this.#context.options.resume || mayHaveBody(opening.leader.req.method)) opening.leader.forget()
-    // They are all in before the first event, so that none of them misses it.
-    for (const request of this.#openings.takeWaiting(opening)) this.#follow(request, opening, opening.stream)
-    shared.start()
-  }
-
-  /** The leader may leave while others follow, so its place of the limits and its request are kept by what they are. */
-  #createStream(opening: Opening, response: UpstreamResponse, body: UpstreamBody): SharedStream {
-    const { options, share, observer, admission, moves, nextId } = this.#context
-    const { leader, client, controller } = opening
-    const shared = new SharedStream(
-      {
-        id: nextId(),
-        req: leader.req,
-        res: leader.res,
-        controller,
-        options,
-        share,
-        open: () => this.#reopener(opening, leader.open()),
-        observer,
-        moves,
-        meter: observer.meter(performance.now()),
-        log: new MemoryEventLog(share.replay, this.#assignsIds ? '' : leader.lastEventId, this.#budget),
-        budget: this.#budget,
-        linger: (close) => admission.linger(client, close),
-        // Where another stream has taken its key, no client comes back to it.
-        lingers: () => !this.#isClosed && this.#openings.of(opening.key) === opening,
-        onOver: (ending) => this.#isOver(opening, shared, ending),
-      },
-      response,
-      body,
-    )
-    return shared
-  }
-
-  /** Kept where it ended of itself, and requests with its key would have followed it. */
-  #isOver(opening: Opening, shared: SharedStream, ending: StreamEnding | undefined): void {
-    const { key, asked, stream } = opening
-    const isAtKey = key === asked && this.#openings.of(key) === opening
-    this.#forget(opening)
-    if (stream && ending !== undefined && isAtKey && this.#context.share.keepEndedMs > 0 && !this.#isClosed) {
-      this.#ended.keep(key, { shared: new EndedStream(shared, ending), head: stream.head })
-    } else {
-      shared.log.close()
-    }
-  }
-
-  #follow(request: SharingRequest, { leader }: Opening, stream: OpenedStream): void {
-    if (request.isOver) return
-    if (request !== leader) this.#context.observer.joined()
-    refusing(request, () => follow(request, stream, request === leader, this.#context.share))
-  }
-
-  /** What a resume brings must be for all who follow, as the stream was until then. */
-  #reopener(opening: Opening, open: OpenUpstream): OpenUpstream {
-    return async (request) => {
-      const response = await open({ ...request, isForAll: this.#isForFollowers(opening) })
-      if (!isEventStream(response) || this.#isForAll(opening, response)) return response
-      response.body.destroy()
-      const cause = new Error('the upstream answered a resume for one of its clients alone')
-      throw new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST', cause)
-    }
-  }
-
-  /** The same of what is polled, unless the stream is its leader's alone. */
-  #isForFollowers(opening: Opening): (answer: UpstreamResponse) => boolean {
-    return (answer) => !opening.stream || this.#isForAll(opening, answer)
-  }
-
-  /** Whether an answer depends on nothing in which the followers may differ. */
-  #isForAll(opening: Opening, response: UpstreamResponse): boolean {
-    const agreed = opening.varies.split(',')
-    const isAlone = this.#keys.isPersonal(opening.base, response)
-    if (isAlone) this.#rememberPrivate(opening)
-    return !isAlone && this.#keys.variedBy(response).every((name) => agreed.includes(name))
-  }
-
-  /** Requests like the leader's wait for no other one for a while. */
-  #rememberPrivate({ base, leader }: Opening): void {
-    this.#keys.rememberPrivate(this.#keys.full(base, leader.req), performance.now())
-  }
-
-  /**
-   * Serves those apart who wait but would have got another answer, now that it says what it depends on.
-   * @returns whether the answer is its leader's alone
-   */
-  #setApart(opening: Opening, response: UpstreamResponse): boolean {
-    const { base, leader } = opening
-    const isAlone = this.#keys.isPersonal(base, response)
-    if (!isAlone && this.#keys.variedBy(response).length === 0) return false
-    this.#openings.rekey(opening, this.#keys.full(base, leader.req))
-    opening.varies = this.#keys.variesOf(base)
-    if (isAlone) this.#openings.leaveKey(opening)
-    const strangers = [...opening.waiting].filter(
-      (request) => request !== leader && (isAlone || this.#keys.full(base, request.req) !== opening.key),
-    )
-    for (const request of strangers) this.#openings.stopWaiting(request, opening)
-    // A crowd whose answers are private does not queue for them one by one.
-    for (const request of strangers) {
-      if (!request.isOver) refusing(request, () => (!isAlone && this.serve(request)) || request.alone())
-    }
-    return isAlone
-  }
-
-  /** An answer that is no stream: for all who wait where it is short, for the leader alone otherwise. */
-  async #answer(opening: Opening, response: UpstreamResponse): Promise<void> {
-    const { leader, waiting, controller } = opening
-    this.#dismissJoiners(opening)
-    this.#setApart(opening, response)
-    const length = lengthOf(response)
-    // A login's address or a challenge may hold what is meant for one client.
-    const isForOne = ['location', 'www-authenticate'].some((name) => headerOf(response, name) !== undefined)
-    const isWaitedFor = waiting.size > 1 || (waiting.size === 1 && !waiting.has(leader))
-    if (isForOne || !isWaitedFor || length === undefined || length > this.#context.options.limits.bodyBytes) {
-      return this.#answerLeader(opening, response)
-    }
-    // Until all of it is here, it is given up when all who wait for it have left.
-    controller.onAbort(() => response.body.destroy())
-    const collected = await collect(response.body, length).catch(
-      (error) => new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', response.upstream, error),
-    )
-    const requests = this.#takeAnswered(opening)
-    this.#forget(opening)
-    for (const request of requests) {
-      if (collected instanceof UpstreamError) request.refuse(collected)
-      else refusing(request, () => request.answer(answerFor(request, request === leader, response, collected)))
-    }
-  }
-
-  /** An answer for its leader alone: the others ask for themselves. */
-  #answerLeader(opening: Opening, response: UpstreamResponse): void {
-    const requests = this.#takeAnswered(opening)
-    this.#forget(opening)
-    if (!requests.includes(opening.leader)) response.body.destroy()
-    for (const request of requests) {
-      if (request === opening.leader) refusing(request, () => request.answer(response))
-      else request.alone()
+      this.#answers.refuse(opening, error)
     }
   }
 
@@ -434,21 +261,6 @@ export class SharedStreams {
   #wait(request: SharingRequest, opening: Opening): void {
     opening.lingering?.stop()
     this.#openings.wait(request, opening)
-  }
-
-  /** There will be no stream: those who came for one alone have nothing to wait for. */
-  #dismissJoiners(opening: Opening): void {
-    for (const request of opening.waiting) {
-      if (this.#mayOpen(request)) continue
-      this.#openings.stopWaiting(request, opening)
-      if (!request.isOver) request.nothing()
-    }
-  }
-
-  /** Those who get an answer that is no stream. */
-  #takeAnswered(opening: Opening): SharingRequest[] {
-    this.#dismissJoiners(opening)
-    return this.#openings.takeWaiting(opening)
   }
 
   /** Nobody waits any more: it goes on as a stream would that nobody follows. */
@@ -476,37 +288,9 @@ export class SharedStreams {
 
   /** Ends the upstream's request before there is a stream. */
   #abandon(opening: Opening, reason: CloseReason): void {
-    this.#forget(opening)
+    this.#openings.delete(opening)
     opening.controller.abort(reason)
   }
-
-  /** It is over, or was for its leader alone. */
-  #forget(opening: Opening): void {
-    opening.lingering?.stop()
-    this.#openings.delete(opening)
-  }
-}
-
-/** What is wrong with one of many is nothing to the others. */
-function refusing(request: SharingRequest, serve: () => void): void {
-  try {
-    serve()
-  } catch (error) {
-    request.refuse(error)
-  }
-}
-
-/** What one of those who waited gets of an answer that is no stream. */
-function answerFor(
-  request: SharingRequest,
-  isLeader: boolean,
-  response: UpstreamResponse,
-  bytes: Buffer,
-): UpstreamResponse {
-  const body = bodyOf(bytes)
-  if (isLeader) return { ...response, body }
-  const { cookie: _, ...shareable } = response
-  return { ...shareable, headers: shareableAnswerHeaders(response.headers, request.req), body }
 }
 
 /** Tells the app of a likely mistake, in the debug log and through its logger. */

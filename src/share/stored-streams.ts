@@ -19,7 +19,8 @@ import type { SharingRequest } from './opening.ts'
 import { ReplayBudget } from './replay-budget.ts'
 import { asksForStream, compactKey, ShareKeys } from './share-key.ts'
 import { mayHaveBody, outlivesReaders, roleOf, whenBusy } from './share-methods.ts'
-import { type SharedNow, SharedStreams, type SharedStreamsContext } from './shared-streams.ts'
+import { type SharedNow, SharedStreams } from './shared-streams.ts'
+import type { SharedStreamsContext } from './shared-streams-context.ts'
 import { StoredStream } from './stored-stream.ts'
 
 const debug = createDebug('sse-proxy:store')
