@@ -3,7 +3,9 @@
 import { endOfBlankLines, nextBoundary } from '../events/boundaries.ts'
 import { decodeId, FieldReader, withLf } from '../events/fields.ts'
 import type { LogEntry } from './event-log.ts'
-import { withId } from './recorder.ts'
+
+const CR = 13
+const LF = 10
 
 /** All of the bytes, block by block; what is unfinished, as it is at an upstream's end alone, is the last. */
 export function blocksOf(bytes: Buffer): LogEntry[] {
@@ -40,4 +42,11 @@ export function withOwnIds(blocks: readonly LogEntry[], nextId: () => string): L
     const id = nextId()
     return { bytes: withId(block.bytes, id), id, isEvent: true }
   })
+}
+
+/** The block with an id as its last field, which is the one that counts. */
+function withId(block: Buffer, id: string): Buffer {
+  const crLf = block[block.length - 2] === CR && block[block.length - 1] === LF
+  const end = block.length - (crLf ? 2 : 1)
+  return Buffer.concat([block.subarray(0, end), Buffer.from(`id: ${id}\n`), block.subarray(end)])
 }
