@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { ConfigError } from 'sse-proxy-middleware'
 import { type Client, headerOf, openHttp2Session, request } from '../support/client.ts'
+import { fakeClock } from '../support/fake-clock.ts'
 import { type Front, hostsByProtocol } from '../support/front.ts'
 import { childOf } from '../support/processes/child.ts'
 import { proxied } from '../support/proxied.ts'
@@ -13,6 +14,7 @@ import { until, within } from '../support/waiting.ts'
 
 for (const host of hostsByProtocol) {
   test(`from the first moment of a drain new requests are a 503 with Retry-After (${host})`, async (t) => {
+    const clock = fakeClock(t)
     const { upstream, front, proxy } = await proxied(t, {}, { host })
     const [open] = await streams(1, { upstream, front })
 
@@ -24,7 +26,7 @@ for (const host of hostsByProtocol) {
     assert.equal(headerOf(refused, 'connection'), front.protocol === 'h2' ? undefined : 'close')
     assert.equal(JSON.parse(await refused.whole()).error.code, 'ERR_SSE_PROXY_DRAINING')
     assert.equal(open!.client.ending, undefined)
-    assert.deepEqual(await closing, { drained: 1, aborted: 0, other: 0 })
+    assert.deepEqual(await clock.passUntil(closing), { drained: 1, aborted: 0, other: 0 })
     assert.equal(proxy.stats().refused.draining, 1)
     assert.equal((await front.open()).status, 503)
   })

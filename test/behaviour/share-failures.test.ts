@@ -1,16 +1,16 @@
 // Shared streams that do not come to be, or end badly: what each client is told, and that nothing is left behind.
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { type SseStream, sseProxy } from 'sse-proxy-middleware'
 import type { Client } from '../support/client.ts'
 import { hostsByProtocol, startFront } from '../support/front.ts'
 import { watchLeftovers } from '../support/leftovers.ts'
-import { type Arrangement, type Proxied, proxied, rawProxied, type SseProxyOptions } from '../support/proxied.ts'
+import { rawProxied } from '../support/proxied.ts'
 import { chunk, lastChunk, streamHead } from '../support/raw-upstream.ts'
 import { refusingUrl, several } from '../support/several-upstreams.ts'
-import { lengthOf, sharedBy } from '../support/sharing.ts'
-import { startUpstream, type Upstream } from '../support/upstream.ts'
+import { lengthOf, shared, sharedBy, sharedRaw } from '../support/sharing.ts'
+import { startUpstream } from '../support/upstream.ts'
 import { gate, until, within } from '../support/waiting.ts'
 
 // An answer that is no event stream.
@@ -908,51 +908,6 @@ test('a shared stream that thousands of clients come and go at leaves nothing', 
   await upstream.close()
   await leftovers.assertNone()
 })
-
-interface Room<U = Upstream> extends Proxied<U> {
-  arrivals(count: number): Promise<void>
-  departures(count: number): Promise<void>
-}
-
-type Share = Exclude<SseProxyOptions['share'], boolean | undefined>
-
-async function shared(
-  t: TestContext,
-  share: Share = {},
-  options: Partial<SseProxyOptions> = {},
-  arrangement: Arrangement = {},
-): Promise<Room> {
-  const door = watchDoor()
-  const room = await proxied(
-    t,
-    { share: { lingerMs: 1, ...share }, keepalive: false, ...options },
-    { ...arrangement, before: [door.middleware] },
-  )
-  return { ...room, ...door }
-}
-
-async function sharedRaw(t: TestContext): Promise<Room<Awaited<ReturnType<typeof rawProxied>>['upstream']>> {
-  const door = watchDoor()
-  const room = await rawProxied(t, { share: { lingerMs: 1 }, keepalive: false }, { before: [door.middleware] })
-  return { ...room, ...door }
-}
-
-/** Counts who comes and who goes. */
-function watchDoor() {
-  let arrived = 0
-  let departed = 0
-  return {
-    middleware: (_req: unknown, res: NodeJS.EventEmitter, next: () => void) => {
-      res.once('close', () => {
-        departed += 1
-      })
-      next()
-      arrived += 1
-    },
-    arrivals: (count: number) => until(() => arrived >= count, 'the requests to reach the middleware'),
-    departures: (count: number) => until(() => departed >= count, 'the responses to be over'),
-  }
-}
 
 /** Resolves when what was written has left for the socket. */
 async function sent(res: { write(bytes: string, done: () => void): unknown }): Promise<void> {

@@ -1,14 +1,14 @@
 // Many clients on one upstream stream: what each gets, what runs once and what runs for each, and what ends when.
 import assert from 'node:assert/strict'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import compression from 'compression'
 import { type Client, headerOf, openHttp2Session, request } from '../support/client.ts'
-import { type Host, hosts, hostsByProtocol } from '../support/front.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+import { hosts, hostsByProtocol } from '../support/front.ts'
 import { interpret } from '../support/oracle.ts'
-import { type Arrangement, type Proxied, proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { proxied } from '../support/proxied.ts'
 import { several } from '../support/several-upstreams.ts'
-import { sharedBy } from '../support/sharing.ts'
-import type { EventStream, Upstream } from '../support/upstream.ts'
+import { shared, sharedBy, three } from '../support/sharing.ts'
 import { gate, until } from '../support/waiting.ts'
 
 for (const host of hosts) {
@@ -87,7 +87,7 @@ test('clients of HTTP/1.1 and HTTP/2 share a stream', async (t) => {
 for (const host of hostsByProtocol) {
   test(`a complete event leaves at once to all, and a part of one to nobody (${host})`, async (t) => {
     const room = await shared(t, {}, {}, { host })
-    const { stream, clients } = await room.three()
+    const { stream, clients } = await three(room)
 
     stream.write('data: one\n\ndata: tw')
     for (const client of clients) await client.waitFor('one\n\n')
@@ -99,7 +99,7 @@ for (const host of hostsByProtocol) {
 
   test(`the last client's leaving ends the upstream's request, the leaving of others does not (${host})`, async (t) => {
     const room = await shared(t, {}, {}, { host })
-    const { exchange, stream, clients } = await room.three()
+    const { exchange, stream, clients } = await three(room)
 
     clients[0]!.close()
     clients[1]!.close()
@@ -116,7 +116,7 @@ for (const host of hostsByProtocol) {
 
   test(`a silent stream gets comments, all clients the same (${host})`, async (t) => {
     const room = await shared(t, {}, { keepalive: 20 }, { host })
-    const { stream, clients } = await room.three()
+    const { stream, clients } = await three(room)
 
     for (const client of clients) await client.waitFor(': keepalive\n\n: keepalive\n\n')
     const late = await room.front.open()
@@ -133,25 +133,23 @@ for (const host of hostsByProtocol) {
 }
 
 test('a stream in which events come gets no comments', async (t) => {
+  const clock = fakeClock(t)
   const room = await shared(t, {}, { keepalive: 60 })
-  const { stream, clients } = await room.three()
-  // A silent one says when some intervals have passed.
-  const clock = await shared(t, {}, { keepalive: 60 })
-  const { clients: watched } = await clock.three()
-  stream.send({ data: 'tick' })
-  await clients[0]!.waitFor((text) => text.endsWith('tick\n\n'))
-  const before = clients.map(({ text }) => text.split('keepalive').length)
-
-  while (!watched[0]!.text.includes(': keepalive\n\n: keepalive\n\n')) {
-    stream.send({ data: 'tick' })
-    await clients[0]!.waitFor((text) => text.endsWith('tick\n\n'))
-    await new Promise((resolve) => setImmediate(resolve))
+  const { stream, clients } = await three(room)
+  const sends = async (data: string): Promise<void> => {
+    stream.send({ data })
+    for (const client of clients) await client.waitFor(`data: ${data}\n\n`)
   }
 
-  assert.deepEqual(
-    clients.map(({ text }) => text.split('keepalive').length),
-    before,
-  )
+  for (let i = 0; i < 10; i += 1) {
+    await sends(`number ${i}.`)
+    clock.pass(45)
+  }
+  await sends('the last.')
+
+  for (const { text } of clients) assert.doesNotMatch(text, /keepalive/)
+  clock.pass(70)
+  for (const client of clients) await client.waitFor('the last.\n\n: keepalive\n\n')
 })
 
 test('what the upstream compressed is decoded once, and what it marked is forwarded without the mark', async (t) => {
@@ -198,7 +196,7 @@ test('compression() in front of some clients changes nothing for them or for oth
 test('an event of any size arrives as it was, whatever the size of a write', async (t) => {
   for (const host of hostsByProtocol) {
     const room = await shared(t, {}, {}, { host })
-    const { stream, clients } = await room.three()
+    const { stream, clients } = await three(room)
     const sizes = [0, 1, 9, 10, 255, 256, 4095, 4096, 16_383, 16_384, 65_529, 65_536, 131_072, 300_000]
 
     for (const [i, size] of sizes.entries()) {
@@ -235,7 +233,7 @@ for (const { name, transform } of [
   test(`hooks ${name} run once for an event of the upstream, however many clients there are`, async (t) => {
     const calls: string[] = []
     const room = await shared(t, {}, { transform: transform(calls) })
-    const { stream, clients } = await room.three()
+    const { stream, clients } = await three(room)
 
     stream.write('data: one\n\ndata: two\n\n')
     stream.end('data: three\n\n')
@@ -258,7 +256,7 @@ test('what hooks change, drop and add reaches all alike', async (t) => {
       ],
     },
   )
-  const { stream, clients } = await room.three()
+  const { stream, clients } = await three(room)
 
   stream.end('id: 1\ndata: a\n\nid: 2\ndata: drop\n\nid: 3\ndata: b\n\n')
 
@@ -384,7 +382,7 @@ test('both lists of hooks: the first once, the second for each client with what 
       },
     },
   )
-  const { stream, clients } = await room.three()
+  const { stream, clients } = await three(room)
 
   stream.end('data: a\n\ndata: b\n\n')
 
@@ -401,7 +399,7 @@ test('both lists of hooks: the first once, the second for each client with what 
 
 test('stream.send on one client reaches that client only, between two events', async (t) => {
   const room = await shared(t)
-  const { stream, clients } = await room.three()
+  const { stream, clients } = await three(room)
   stream.write('data: one\n\ndata: tw')
   for (const client of clients) await client.waitFor('one\n\n')
   const [first] = [...room.proxy.streams]
@@ -424,7 +422,7 @@ test('stream.send from a hook on the shared stream reaches all, in its place', a
     {},
     { transform: (event, stream) => void (event.data === 'two' && stream.send({ data: 'before two' })) },
   )
-  const { stream, clients } = await room.three()
+  const { stream, clients } = await three(room)
 
   stream.end('data: one\n\ndata: two\n\ndata: three\n\n')
 
@@ -469,7 +467,7 @@ test('stream.send in onOpen comes before everything else, for each client', asyn
 
 test('what onEnd sends is not mixed with an event that the upstream left unfinished', async (t) => {
   const room = await shared(t, {}, { onEnd: (stream) => void stream.send({ data: 'bye' }) })
-  const { stream, clients } = await room.three()
+  const { stream, clients } = await three(room)
 
   stream.end('data: one\n\ndata: half')
 
@@ -503,7 +501,7 @@ test('an async onOpen holds one client back, which then gets all it has missed, 
 test('stream.close() ends that client cleanly and nobody else', async (t) => {
   const reasons: string[] = []
   const room = await shared(t, {}, { onClose: (_stream, reason) => void reasons.push(reason) })
-  const { stream, clients } = await room.three()
+  const { stream, clients } = await three(room)
   const [first] = [...room.proxy.streams]
 
   first!.close()
@@ -536,7 +534,7 @@ test('stream.close() in a hook ends all cleanly after what has come before, as c
       onClose: (_stream, reason) => void reasons.push(reason),
     },
   )
-  const { stream, exchange, clients } = await room.three()
+  const { stream, exchange, clients } = await three(room)
 
   stream.write('data: one\n\ndata: two\n\ndata: stop\n\ndata: three\n\n')
 
@@ -553,7 +551,7 @@ test('stream.close() in a hook ends all cleanly after what has come before, as c
 test('each client is told of and counted as a stream of its own, and the upstream once', async (t) => {
   const opened: string[] = []
   const room = await shared(t, {}, { onOpen: ({ id }) => void opened.push(id) })
-  const { stream, clients } = await room.three()
+  const { stream, clients } = await three(room)
   stream.send({ id: '1', data: 'one' })
   for (const client of clients) await client.waitFor('one\n\n')
   const late = await room.front.open('', { headers: { 'last-event-id': 'x' } })
@@ -652,7 +650,7 @@ test('each client has a lifetime of its own, and a word to come back at its end'
 for (const onDisconnect of ['drain', { graceMs: 60_000 }] as const) {
   test(`a shared stream is kept by lingerMs alone: onDisconnect ${JSON.stringify(onDisconnect)}`, async (t) => {
     const room = await shared(t, {}, { onDisconnect })
-    const { exchange, clients } = await room.three()
+    const { exchange, clients } = await three(room)
 
     for (const client of clients) client.close()
 
@@ -674,54 +672,6 @@ test('the proxy of one app and that of another share nothing', async (t) => {
   assert.deepEqual(clients.map(dataOf), [['1'], ['2']])
   for (const client of clients) client.close()
 })
-
-interface Room extends Proxied<Upstream> {
-  arrivals(count: number): Promise<void>
-  departures(count: number): Promise<void>
-  /** Three clients on an open stream. */
-  three(): Promise<{ exchange: Awaited<ReturnType<Upstream['next']>>; stream: EventStream; clients: Client[] }>
-}
-
-type Share = Exclude<SseProxyOptions['share'], boolean | undefined>
-
-async function shared(
-  t: TestContext,
-  share: Share = {},
-  options: Partial<SseProxyOptions> = {},
-  arrangement: Arrangement & { host?: Host } = {},
-): Promise<Room> {
-  let arrived = 0
-  let departed = 0
-  const room = await proxied(
-    t,
-    { share: { lingerMs: 1, ...share }, keepalive: false, ...options },
-    {
-      ...arrangement,
-      before: [
-        (_req, res, next) => {
-          res.once('close', () => {
-            departed += 1
-          })
-          next()
-          arrived += 1
-        },
-      ],
-    },
-  )
-  return {
-    ...room,
-    arrivals: (count) => until(() => arrived >= count, 'the requests to reach the middleware'),
-    departures: (count) => until(() => departed >= count, 'the responses to be over'),
-    three: async () => {
-      const clients = [room.front.request()]
-      const exchange = await room.upstream.next()
-      const stream = exchange.stream()
-      await clients[0]!.head()
-      clients.push(await room.front.open(), await room.front.open())
-      return { exchange, stream, clients }
-    },
-  }
-}
 
 function dataOf(client: Client): string[] {
   return dataIn(client.text)

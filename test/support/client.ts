@@ -31,6 +31,8 @@ export abstract class Client {
   readonly chunks: Buffer[] = []
   ending: Ending | undefined
   readonly #arrivals = new Arrivals<Buffer>()
+  // What `text` was when it was last asked for, and of how many bytes: some wait for a text again and again.
+  #text = { value: '', length: 0 }
   readonly #head = gate()
   readonly #end = gate<Ending>()
   #isHeadIn = false
@@ -40,7 +42,8 @@ export abstract class Client {
   }
 
   get text(): string {
-    return this.bytes.toString('utf8')
+    if (this.#text.length !== this.length) this.#text = { value: this.bytes.toString('utf8'), length: this.length }
+    return this.#text.value
   }
 
   get hasHead(): boolean {

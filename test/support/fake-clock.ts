@@ -8,22 +8,38 @@ export interface FakeClock {
   pass(ms: number): void
   /** Time passes while the process is not there: whatever is due in it happens later than that. */
   stall(ms: number): void
+  /** Time passes until the promise has settled, a little in each turn of the event loop. */
+  passUntil<T>(promise: Promise<T>): Promise<T>
 }
 
 /** For the time of a test; `setImmediate` stays as it is. */
 export function fakeClock(t: TestContext): FakeClock {
-  let now = performance.now()
+  // Whole, so that a sum of steps is exact.
+  let now = Math.ceil(performance.now())
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: Date.now() })
   t.mock.method(performance, 'now', () => now)
+  const pass = (ms: number): void => {
+    for (let left = ms; left > 0; left -= stepMs) {
+      now += Math.min(left, stepMs)
+      t.mock.timers.tick(Math.min(left, stepMs))
+    }
+  }
   return {
-    pass(ms) {
-      for (let left = ms; left > 0; left -= stepMs) {
-        now += Math.min(left, stepMs)
-        t.mock.timers.tick(Math.min(left, stepMs))
-      }
-    },
+    pass,
     stall(ms) {
       now += ms
+    },
+    async passUntil(promise) {
+      let isSettled = false
+      const settled = promise.finally(() => {
+        isSettled = true
+      })
+      settled.catch(() => {})
+      while (!isSettled) {
+        pass(stepMs)
+        await new Promise(setImmediate)
+      }
+      return await settled
     },
   }
 }

@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import type { Client, Headers, RequestOptions } from './client.ts'
-import { type Arrangement, type Proxied, proxied, type SseProxy, type SseProxyOptions } from './proxied.ts'
+import type { Middleware } from './front.ts'
+import { type Arrangement, type Proxied, proxied, rawProxied, type SseProxy, type SseProxyOptions } from './proxied.ts'
+import type { RawUpstream } from './raw-upstream.ts'
 import type { EventStream, Exchange, Upstream } from './upstream.ts'
 import { until } from './waiting.ts'
 
@@ -28,7 +30,7 @@ export function sharedBy({ stats }: Pick<SseProxy, 'stats'>): { streams: number;
   return { streams, clients }
 }
 
-export interface Room extends Proxied<Upstream> {
+export interface Room<U = Upstream> extends Proxied<U> {
   /** Resolves when so many requests have reached the middleware and it has dealt with them. */
   arrivals(count: number): Promise<void>
   /** Resolves when so many responses are over. */
@@ -41,30 +43,50 @@ export async function shared(
   options: Partial<SseProxyOptions> = {},
   { before = [], ...arrangement }: Arrangement = {},
 ): Promise<Room> {
-  let arrived = 0
-  let departed = 0
+  const { middleware, ...counted } = watchDoor()
   const room = await proxied(
     t,
     { share: { lingerMs: 1, ...share }, keepalive: false, ...options },
-    {
-      ...arrangement,
-      before: [
-        (_req, res, next) => {
-          res.once('close', () => {
-            departed += 1
-          })
-          next()
-          arrived += 1
-        },
-        ...before,
-      ],
-    },
+    { ...arrangement, before: [middleware, ...before] },
   )
+  return { ...room, ...counted }
+}
+
+/** The same before an upstream that is scripted byte by byte. */
+export async function sharedRaw(t: TestContext): Promise<Room<RawUpstream>> {
+  const { middleware, ...counted } = watchDoor()
+  const room = await rawProxied(t, { share: { lingerMs: 1 }, keepalive: false }, { before: [middleware] })
+  return { ...room, ...counted }
+}
+
+/** Counts who comes and who goes. */
+function watchDoor(): Pick<Room, 'arrivals' | 'departures'> & { middleware: Middleware } {
+  let arrived = 0
+  let departed = 0
   return {
-    ...room,
+    middleware: (_req, res, next) => {
+      res.once('close', () => {
+        departed += 1
+      })
+      next()
+      arrived += 1
+    },
     arrivals: (count) => until(() => arrived >= count, 'the requests to reach the middleware'),
     departures: (count) => until(() => departed >= count, 'the responses to be over'),
   }
+}
+
+/** Three clients of one stream. */
+export async function three({ upstream, front }: Room): Promise<{
+  exchange: Exchange
+  stream: EventStream
+  clients: Client[]
+}> {
+  const leader = front.request()
+  const exchange = await upstream.next()
+  const stream = exchange.stream()
+  await leader.head()
+  return { exchange, stream, clients: [leader, await front.open(), await front.open()] }
 }
 
 export function ask({ front }: Room, { path = '', options = {} }: Asked): Client {

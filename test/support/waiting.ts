@@ -2,6 +2,10 @@
 
 const patienceMs = 15_000
 
+// Taken before a test puts a fake clock in their place: a bound is one of real time whatever the test does with its own.
+const { setTimeout, clearTimeout } = globalThis
+const { now } = Date
+
 /** What is waited for, in words; a function when the words depend on how far things got. */
 type What = string | (() => string)
 
@@ -24,9 +28,9 @@ export async function within<T>(promise: Promise<T>, what: What, ms: number = pa
 
 /** Resolves as soon as the condition holds; for what has no event of its own, such as a count that falls to zero. */
 export async function until(isSo: () => boolean, what: What, ms: number = patienceMs): Promise<void> {
-  const deadline = Date.now() + ms
+  const deadline = now() + ms
   while (!isSo()) {
-    if (Date.now() > deadline) throw new Error(`waited ${ms} ms for ${told(what)}`)
+    if (now() > deadline) throw new Error(`waited ${ms} ms for ${told(what)}`)
     await new Promise((resolve) => setTimeout(resolve, 2))
   }
 }

@@ -39,6 +39,17 @@ export class Child {
     return within(answer, () => `an answer to ${name}: ${this.output.slice(-2000)}`, ms)
   }
 
+  /** Asks every few milliseconds until the answer is as wanted, which leaves the process time for other things. */
+  async askUntil<T>(name: string, isSo: (answer: T) => boolean, ms: number = 30_000): Promise<T> {
+    const deadline = Date.now() + ms
+    for (;;) {
+      const answer = await this.ask<T>(name)
+      if (isSo(answer)) return answer
+      if (Date.now() > deadline) throw new Error(`waited ${ms} ms for another answer to ${name}`)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  }
+
   signal(signal: NodeJS.Signals): void {
     this.process.kill(signal)
   }

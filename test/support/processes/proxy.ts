@@ -30,8 +30,7 @@ const server: Server = http2
 
 /** The event loop does nothing for so long. */
 function standStill(ms: number): void {
-  const until = performance.now() + ms
-  while (performance.now() < until);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 }
 
 answer({
@@ -39,7 +38,8 @@ answer({
     new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port))),
   isReady: () => proxy.ready(),
   stall: (ms: number) => void setImmediate(standStill, ms),
-  memory: () => process.memoryUsage().rss,
+  memory: () => process.memoryUsage.rss(),
   stats: () => proxy.stats(),
+  statsAndMemory: () => ({ ...proxy.stats(), memory: process.memoryUsage.rss() }),
   resources: () => process.getActiveResourcesInfo(),
 })
