@@ -98,10 +98,6 @@ export class DirectFollower implements EventFlow, Follower {
     return waitingBytes > this.#session.context.options.limits.bufferBytes + this.#allowedBytes
   }
 
-  onKeepalive(comment: Buffer): void {
-    this.#session.onKeepalive(comment)
-  }
-
   onGap(): void {
     tellGapTo(this.#session)
   }

@@ -1,4 +1,4 @@
-// The fan-out of a shared stream: who follows it, what all of them are handed, and the keepalives that they have in common.
+// The fan-out of a shared stream: who follows it, and what all of them are handed.
 
 import type { StreamError } from '../errors.ts'
 import { SharedBytes } from '../http-chunks.ts'
@@ -14,7 +14,6 @@ export interface Delivery {
 /** A client of a shared stream. After `onEnd`, `onClosed` or `onFailed` it hears nothing more. */
 export interface Follower {
   onEvents(delivery: Delivery): void
-  onKeepalive(comment: Buffer): void
   /** Events are missing between those that came and those to come. */
   onGap(): void
   /** The upstream has ended cleanly. */
@@ -25,17 +24,9 @@ export interface Follower {
   onFailed(error: StreamError): void
 }
 
-/** See the option `keepalive`. */
-export interface KeepalivePolicy {
-  readonly bytes: Buffer
-  readonly intervalMs: number
-}
-
 /** The clients that follow one stream. */
 export class Followers {
   readonly #followers = new Set<Follower>()
-  // Fires after each interval without events. Undefined before `keepAlive` and where keepalives are off.
-  #keepaliveTimer: NodeJS.Timeout | undefined
 
   get size(): number {
     return this.#followers.size
@@ -50,17 +41,8 @@ export class Followers {
     return this.#followers.delete(follower)
   }
 
-  /** From now on a silence is broken by a comment, the same for all. */
-  keepAlive({ bytes, intervalMs }: KeepalivePolicy): void {
-    this.#keepaliveTimer = setTimeout(() => {
-      for (const follower of this.#followers) follower.onKeepalive(bytes)
-      this.#keepaliveTimer?.refresh()
-    }, intervalMs)
-  }
-
   /** Hands out what one read brought. A follower that leaves or comes meanwhile does not disturb the others. */
   deliver(bytes: Buffer, events: number): void {
-    this.#keepaliveTimer?.refresh()
     if (bytes.length === 0) return
     const delivery: Delivery = { shared: new SharedBytes(bytes), events, now: performance.now() }
     for (const follower of this.#followers) follower.onEvents(delivery)
@@ -72,9 +54,6 @@ export class Followers {
 
   /** Ends the fan-out: returns the followers, who are to be told why. */
   dismiss(): readonly Follower[] {
-    clearTimeout(this.#keepaliveTimer)
-    // One that has been cleared would begin anew with a `refresh`.
-    this.#keepaliveTimer = undefined
     const followers = [...this.#followers]
     this.#followers.clear()
     return followers

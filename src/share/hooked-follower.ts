@@ -69,10 +69,6 @@ export class HookedFollower implements UpstreamBody, Follower {
     if (this.#waitingBytes > this.#session.context.options.limits.bufferBytes) this.#session.onStall()
   }
 
-  onKeepalive(comment: Buffer): void {
-    this.#session.onKeepalive(comment)
-  }
-
   onGap(): void {
     tellGapTo(this.#session)
   }

@@ -135,9 +135,7 @@ export class SharedStream implements PipelineSink, FollowedStream {
 
   /** Begins to read; whoever is to get the first event follows by now. */
   start(): void {
-    const { keepalive } = this.context.options
     this.#pipeline.start()
-    if (keepalive) this.#followers.keepAlive(keepalive)
     this.#pipeline.release()
     this.#lingerIfEmpty()
   }

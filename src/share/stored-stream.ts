@@ -64,7 +64,6 @@ export class StoredStream implements FollowedStream, LocalStream {
   constructor(context: StoredStreamContext) {
     this.context = context
     this.log = context.createLog('')
-    if (context.options.keepalive) this.#followers.keepAlive(context.options.keepalive)
   }
 
   get id(): string {

@@ -94,8 +94,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     this.#flow = flow
     this.upstream = head.upstream
     if (!writer.isOpen) this.#open(head)
-    if (flow.isShared) keepalives?.delete(this)
-    else keepalives?.add(this)
+    keepalives?.add(this)
     // Before all that can wait, unless events are here already that leave together with it, or the app has a word yet.
     const isAsked = options.onOpen !== undefined || typeof options.timeouts.lifetimeMs === 'function'
     if (flow.hasBegun === false && !isAsked) writer.flushNow()
@@ -143,18 +142,14 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     this.#onBoundary()
   }
 
-  // From a clock: the proxy's, or that of a shared stream.
-
-  onKeepalive(comment: Buffer): void {
-    // A client that is behind has bytes on their way already.
-    if (this.#isCollected || this.context.writer.isBehind || this.isOver || this.#flow?.atBoundary === false) return
-    this.#write(comment)
-    this.#meter.keptAlive()
-  }
-
+  /** From the clock of the proxy. */
   onSilence(): void {
-    const { keepalive } = this.context.options
-    if (keepalive) this.onKeepalive(keepalive.bytes)
+    const { writer, options } = this.context
+    // A client that is behind has bytes on their way already.
+    if (this.#isCollected || writer.isBehind || this.isOver || this.#flow?.atBoundary === false) return
+    if (!options.keepalive) return
+    this.#write(options.keepalive.bytes)
+    this.#meter.keptAlive()
   }
 
   onReconnected({ upstream }: UpstreamResponse, attempt: number): void {

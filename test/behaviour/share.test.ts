@@ -132,6 +132,20 @@ for (const host of hostsByProtocol) {
   })
 }
 
+for (const [whose, transform, share] of [
+  ["the upstream's", () => null, {}],
+  ['its own', undefined, { transform: () => null }],
+] as const) {
+  test(`a client gets comments although events come, where a hook drops ${whose}`, async (t) => {
+    const room = await shared(t, share, { keepalive: 300, transform })
+    const { stream, clients } = await three(room)
+    const sender = setInterval(() => stream.send({ data: 'dropped' }), 4)
+    t.after(() => clearInterval(sender))
+
+    for (const client of clients) await client.waitFor(': keepalive\n\n: keepalive\n\n')
+  })
+}
+
 test('a stream in which events come gets no comments', async (t) => {
   const clock = fakeClock(t)
   const room = await shared(t, {}, { keepalive: 60 })

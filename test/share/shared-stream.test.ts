@@ -241,8 +241,6 @@ class Listener implements Follower {
     this.onBytes()
   }
 
-  onKeepalive(): void {}
-
   onGap(): void {}
 
   onEnd(): void {
