@@ -12,12 +12,13 @@ export interface FakeClock {
   passUntil<T>(promise: Promise<T>): Promise<T>
 }
 
-/** For the time of a test; `setImmediate` stays as it is. */
+/** For the time of a test, and not for what it has to clean up from here on; `setImmediate` stays as it is. */
 export function fakeClock(t: TestContext): FakeClock {
   // Whole, so that a sum of steps is exact.
   let now = Math.ceil(performance.now())
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: Date.now() })
   t.mock.method(performance, 'now', () => now)
+  t.after(() => t.mock.reset())
   const pass = (ms: number): void => {
     for (let left = ms; left > 0; left -= stepMs) {
       now += Math.min(left, stepMs)
