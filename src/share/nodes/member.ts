@@ -148,6 +148,9 @@ export class Member implements Doorbell {
   #isReading = false
   #isRunning = false
   #isDirty = false
+  // What the doorbell has told meanwhile.
+  #held: StoredEntry[] = []
+  #heldBytes = 0
   // Steps that have failed, one after the other, and until when the key is not tried again for that reason.
   #failures = 0
   #aloneUntil = Number.NEGATIVE_INFINITY
@@ -199,6 +202,7 @@ export class Member implements Doorbell {
 
   /** The last client of this node has left, or one has come back. */
   want(isWanted: boolean): void {
+    if (isWanted === this.#isWanted) return
     this.#isWanted = isWanted
     if (isWanted) this.#emptySince = undefined
     this.wake()
@@ -253,17 +257,35 @@ export class Member implements Doorbell {
 
   onEntries(entries: readonly StoredEntry[]): void {
     const { at } = this.#reader
-    const [first] = entries
-    const last = entries.at(-1)
-    if (!first || (at && last && !isAfter(last.position, at))) return
+    const news = at ? entries.filter(({ position }) => isAfter(position, at)) : entries
+    const last = news.at(-1)
+    if (!last) return
     this.#node.noteHeard()
+    // What comes while the log is read may follow what that brings: to read again and again would never catch up.
+    if (this.#isRunning && this.#fence === 0 && this.#hold(news)) return
     // What follows directly is taken as it comes; anything else is read from the log.
-    if (this.#role === 'following' && !this.#isRunning && at && isNext(first.position, at)) {
-      for (const entry of entries) this.#reader.read(entry)
+    if (this.#role === 'following' && !this.#isRunning && at && areNext(news, at)) {
+      for (const entry of news) this.#reader.read(entry)
       if (this.#reader.outcome === undefined && !this.#reader.isSearching && this.#isReady) return
     }
-    if (last && this.#fence > 0 && last.position.fence > this.#fence) this.#hasTail = false
+    if (this.#fence > 0 && last.position.fence > this.#fence) this.#hasTail = false
     this.wake()
+  }
+
+  /** False where it is too much: it is read from the log. */
+  #hold(entries: readonly StoredEntry[]): boolean {
+    this.#held.push(...entries)
+    this.#heldBytes += entries.reduce((sum, { bytes }) => sum + bytes.length, 0)
+    if (this.#heldBytes <= PAGE_BYTES) return true
+    this.#takeHeld()
+    return false
+  }
+
+  #takeHeld(): readonly StoredEntry[] {
+    const held = this.#held
+    this.#held = []
+    this.#heldBytes = 0
+    return held
   }
 
   onChanged(): void {
@@ -300,6 +322,8 @@ export class Member implements Doorbell {
       }
     }
     this.#isRunning = false
+    const held = this.#takeHeld()
+    if (!this.isOver) this.onEntries(held)
   }
 
   /** Whether the store is away shows the node's next beat; a key that cannot be used with the store there goes alone. */
@@ -446,8 +470,9 @@ export class Member implements Doorbell {
       this.#isReading = false
       this.#owner = state?.owner
       const isBack = state !== undefined && at !== undefined && state.last.fence < at.fence
+      const isAtEnd = state !== undefined && samePosition(entries.at(-1)?.position ?? NOTHING_BEFORE, state.last)
       if (isBack) this.#reader.goBack(state.last)
-      else if (entries.length === 0) return state
+      else if (entries.length === 0 || isAtEnd) return state
     }
   }
 
@@ -750,4 +775,9 @@ export class Member implements Doorbell {
       this.wake()
     })
   }
+}
+
+/** Whether they follow this position without a hole. */
+function areNext(entries: readonly StoredEntry[], at: Position): boolean {
+  return entries.every(({ position }, i) => isNext(position, entries[i - 1]?.position ?? at))
 }
