@@ -35,6 +35,8 @@ export function createApp(upstreams: Upstreams): DemoApp {
   app.use('/plain/notifications', requireUser, plain.notifications)
   app.use('/plain/chat', requireUser, plain.chat)
   app.use('/plain/flood', plain.flood)
+  app.use('/plain/lines', plain.lines)
+  app.use('/plain/status', plain.status)
 
   app.use(compression())
   app.use('/plain-compressed/ticker', plain.ticker)
@@ -42,6 +44,8 @@ export function createApp(upstreams: Upstreams): DemoApp {
   app.use('/events/shared', proxies.handler('shared'))
   app.use('/events/notifications', requireUser, proxies.handler('notifications'))
   app.use('/events/flood', proxies.handler('flood'))
+  app.use('/events/lines', proxies.handler('lines'))
+  app.use('/events/status', proxies.handler('status'))
   app.use('/jobs', requireUser, proxies.handler('jobs'))
   app.use('/chat', requireUser, proxies.handler('chat'))
   app.use('/answers', requireUser, proxies.handler('answers'))

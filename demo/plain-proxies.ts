@@ -3,9 +3,10 @@ import type { RequestHandler } from 'express'
 import { createProxyMiddleware } from 'http-proxy-middleware'
 import type { Upstreams } from './upstreams/upstreams.ts'
 
-export type PlainProxies = Readonly<Record<'ticker' | 'notifications' | 'chat' | 'flood', RequestHandler>>
+type Name = 'ticker' | 'notifications' | 'chat' | 'flood' | 'lines' | 'status'
 
-export function createPlainProxies({ ticker, notifications, chat, flood }: Upstreams): PlainProxies {
+export function createPlainProxies(upstreams: Upstreams): Readonly<Record<Name, RequestHandler>> {
+  const { ticker, notifications, chat, flood, lines, status } = upstreams
   const plain = (target: string): RequestHandler => createProxyMiddleware({ target })
   let turn = 0
   return {
@@ -16,5 +17,7 @@ export function createPlainProxies({ ticker, notifications, chat, flood }: Upstr
     }),
     chat: plain(chat.backend.url),
     flood: plain(flood.backend.url),
+    lines: plain(lines.backend.url),
+    status: plain(status.backend.url),
   }
 }

@@ -5,18 +5,14 @@ import type { Proxies } from '../proxies.ts'
 import { userOf } from '../session-cookie.ts'
 import type { Via } from '../upstreams/backend.ts'
 import type { Upstreams } from '../upstreams/upstreams.ts'
+import type { Both } from './both.ts'
 import { type CrowdResult, gatherCrowd } from './crowd.ts'
 import { timeToFirstEvent } from './first-event.ts'
 import { type IdleResult, throughLoadBalancer } from './load-balancer.ts'
 import { firstEventMs } from './patience.ts'
+import { type PollingResult, watchChange } from './polling.ts'
 import { type StallResult, stallClient } from './stalled-client.ts'
 import { type Visit, visit } from './visits.ts'
-
-/** The same thing measured on both routes. */
-export interface Both<T> {
-  readonly proxied: T
-  readonly plain: T
-}
 
 export interface ExperimentResults {
   kill: Record<never, never>
@@ -27,6 +23,7 @@ export interface ExperimentResults {
   sticky: Both<Visit[]>
   compression: Both<number | null>
   drain: { readonly withinMs: number }
+  poll: Both<PollingResult>
 }
 
 type Name = keyof ExperimentResults
@@ -105,6 +102,8 @@ export class ExperimentRunner {
       await this.#proxies.replace(drainMs)
       return { withinMs: drainMs }
     },
+
+    poll: (req) => watchChange(urlOf(req), this.#upstreams.status),
   }
 }
 

@@ -8,3 +8,6 @@ export const firstTokenMs = 3000
 
 /** What the load balancer of the experiments takes for a dead connection. */
 export const idleLimitMs = 4000
+
+/** From one look at a state to the next, by whoever polls it. */
+export const pollMs = 1000

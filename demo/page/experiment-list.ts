@@ -1,5 +1,5 @@
-// The list of experiments: a button, what it does, and one verdict for each route. Which ones there are stands in
-// experiments.ts.
+// The lists of experiments: a button, what it does, and one verdict for each route. Which ones there are stands in the
+// files that are called experiments.
 import { byId, make } from './elements.ts'
 import type { Verdict } from './verdicts.ts'
 
@@ -17,10 +17,12 @@ export interface Experiment {
   run(choice: string): Promise<Verdicts>
 }
 
-export function showExperiments(experiments: readonly Experiment[]): void {
+/** By the id of the list that they are shown in. */
+export function showExperiments(lists: Readonly<Record<string, readonly Experiment[]>>): void {
   const buttons: HTMLButtonElement[] = []
-  const list = byId('experiment-list', HTMLUListElement)
-  for (const experiment of experiments) list.append(row(experiment, buttons))
+  for (const [id, experiments] of Object.entries(lists)) {
+    byId(id, HTMLUListElement).append(...experiments.map((experiment) => row(experiment, buttons)))
+  }
 }
 
 function row({ id, button: name, what, choices, run }: Experiment, buttons: HTMLButtonElement[]): HTMLLIElement {

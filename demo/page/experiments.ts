@@ -1,10 +1,11 @@
 // What can be broken, and how the outcome is told. Kill, restart and drain are judged on the page's own two lanes; the
 // others are measured by the app with clients of its own.
-import type { ExperimentResults } from '../experiments/experiment-runner.ts'
 import { firstEventMs, firstTokenMs, idleLimitMs } from '../experiments/patience.ts'
+import { ask } from './ask.ts'
 import { type Chat, complete } from './chat.ts'
 import type { Experiment, Verdicts } from './experiment-list.ts'
 import type { Lane } from './lane.ts'
+import { pause } from './pause.ts'
 import { judge, judgeDrain, megabytes, seconds, type Verdict } from './verdicts.ts'
 
 export interface Stage {
@@ -84,17 +85,6 @@ export function experiments(stage: Stage): readonly Experiment[] {
       run: compression,
     },
   ]
-}
-
-async function ask<N extends keyof ExperimentResults>(name: N, options: object = {}): Promise<ExperimentResults[N]> {
-  const response = await fetch(`/experiments/${name}`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(options),
-  })
-  const result = await response.json()
-  if (!response.ok) throw new Error(result.error)
-  return result
 }
 
 /** Does something to both lanes, looks on for a while afterwards, and judges what they have seen. */
@@ -210,8 +200,4 @@ async function compression(): Promise<Verdicts> {
         : `First event after ${seconds(ms)}.`,
   })
   return { proxied: tell(proxied), plain: tell(plain) }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

@@ -5,6 +5,7 @@ import { Chat } from './chat.ts'
 import { showExperiments } from './experiment-list.ts'
 import { experiments } from './experiments.ts'
 import { FiguresPanel } from './figures.ts'
+import { formatExperiments } from './format-experiments.ts'
 import { wireJob } from './job.ts'
 import { Lane } from './lane.ts'
 import { LastingAnswer } from './lasting-answer.ts'
@@ -25,7 +26,10 @@ const chat = new Chat(ensureUser)
 const lasting = new LastingAnswer(ensureUser)
 
 wireJob(ensureUser)
-showExperiments(experiments({ proxied, plain, chat, ensureUser, chatTokens }))
+showExperiments({
+  'experiment-list': experiments({ proxied, plain, chat, ensureUser, chatTokens }),
+  'upstream-list': formatExperiments,
+})
 proxied.open()
 plain.open()
 void session.load()

@@ -1,6 +1,12 @@
 // A backend of the demo: an HTTP server that can go down and come back on the same port, and that knows how many event
 // streams it serves to whom.
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 
 /** Through which of the two routes of the app a request came. */
@@ -75,13 +81,18 @@ export class Backend {
     await closed
   }
 
-  /** Begins an event stream on the response. */
-  open(req: IncomingMessage, res: ServerResponse): OpenStream {
-    const stream: OpenStream = { req, res, via: req.headers.via ? 'proxied' : 'plain' }
+  /** Begins a stream on the response. */
+  open(req: IncomingMessage, res: ServerResponse, type: string = 'text/event-stream'): OpenStream {
+    const stream: OpenStream = { req, res, via: viaOf(req.headers) }
     this.streams.add(stream)
     res.once('close', () => this.streams.delete(stream))
-    res.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
+    res.writeHead(200, { 'content-type': type, 'cache-control': 'no-store' })
     res.flushHeaders()
     return stream
   }
+}
+
+/** The plain proxy tells the upstream nothing of itself. */
+export function viaOf({ via }: IncomingHttpHeaders): Via {
+  return via ? 'proxied' : 'plain'
 }

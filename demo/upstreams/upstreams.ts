@@ -3,7 +3,9 @@ import type { Backend, Via } from './backend.ts'
 import { Chat, lastingAnswer } from './chat.ts'
 import { Flood } from './flood.ts'
 import { Jobs } from './jobs.ts'
+import { Lines } from './lines.ts'
 import { Notifications } from './notifications.ts'
+import { Status } from './status.ts'
 import { Ticker } from './ticker.ts'
 
 export class Upstreams {
@@ -13,10 +15,13 @@ export class Upstreams {
   readonly chat = new Chat()
   readonly answers = new Chat('answers', lastingAnswer.repeat(4))
   readonly flood = new Flood()
+  readonly lines = new Lines()
+  readonly status = new Status()
 
   get backends(): readonly Backend[] {
-    const { ticker, notifications, jobs, chat, answers, flood } = this
-    return [...ticker.backends, ...notifications.backends, jobs.backend, chat.backend, answers.backend, flood.backend]
+    const { ticker, notifications, jobs, chat, answers, flood, lines, status } = this
+    const single = [jobs, chat, answers, flood, lines, status].map(({ backend }) => backend)
+    return [...ticker.backends, ...notifications.backends, ...single]
   }
 
   /** Event streams that the backends serve through one of the app's two routes. */
@@ -25,13 +30,11 @@ export class Upstreams {
   }
 
   async start(): Promise<void> {
-    const { ticker, notifications, jobs, chat, answers, flood } = this
-    await Promise.all([ticker, notifications, jobs, chat, answers, flood].map((upstream) => upstream.start()))
+    await Promise.all(this.#all.map((upstream) => upstream.start()))
   }
 
   async stop(): Promise<void> {
-    const { ticker, notifications, jobs, chat, answers, flood } = this
-    await Promise.all([ticker, notifications, jobs, chat, answers, flood].map((upstream) => upstream.stop()))
+    await Promise.all(this.#all.map((upstream) => upstream.stop()))
   }
 
   /** Every backend is gone for a while and comes back at its address. */
@@ -39,5 +42,10 @@ export class Upstreams {
     await Promise.all(this.backends.map((backend) => backend.stop()))
     await new Promise((resolve) => setTimeout(resolve, downMs))
     await Promise.all(this.backends.map((backend) => backend.start()))
+  }
+
+  get #all(): readonly { start(): Promise<void>; stop(): Promise<void> }[] {
+    const { ticker, notifications, jobs, chat, answers, flood, lines, status } = this
+    return [ticker, notifications, jobs, chat, answers, flood, lines, status]
   }
 }

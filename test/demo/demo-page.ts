@@ -20,8 +20,10 @@ export class DemoPage {
     this.demo = demo
     page.on('pageerror', (error) => this.errors.push(error.message))
     page.on('console', (message) => {
-      // Streams that break are what the page is about.
-      if (message.type() === 'error' && !message.text().startsWith('Failed to load')) this.errors.push(message.text())
+      // Streams that break, or are none, are what the page is about.
+      if (message.type() === 'error' && !/^(Failed to load|EventSource's response)/.test(message.text())) {
+        this.errors.push(message.text())
+      }
     })
   }
 

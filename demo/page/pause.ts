@@ -1,0 +1,4 @@
+// For what has to take its time.
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
