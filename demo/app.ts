@@ -34,7 +34,9 @@ export function createApp(upstreams: Upstreams): DemoApp {
   app.use('/plain/ticker', plain.ticker)
   app.use('/plain/notifications', requireUser, plain.notifications)
   app.use('/plain/chat', requireUser, plain.chat)
+  app.use('/plain/answers', requireUser, plain.answers)
   app.use('/plain/flood', plain.flood)
+  app.use('/plain/models', plain.models)
   app.use('/plain/lines', plain.lines)
   app.use('/plain/status', plain.status)
 
@@ -49,6 +51,7 @@ export function createApp(upstreams: Upstreams): DemoApp {
   app.use('/jobs', requireUser, proxies.handler('jobs'))
   app.use('/chat', requireUser, proxies.handler('chat'))
   app.use('/answers', requireUser, proxies.handler('answers'))
+  app.use('/models', proxies.handler('models'))
 
   app.post('/sign-in', signIn)
   app.post('/sign-out', signOut)

@@ -1,13 +1,16 @@
 // The same routes with nothing but http-proxy-middleware, as its README shows it: what the page compares with.
 import type { RequestHandler } from 'express'
-import { createProxyMiddleware } from 'http-proxy-middleware'
+import { createProxyMiddleware, fixRequestBody } from 'http-proxy-middleware'
 import type { Upstreams } from './upstreams/upstreams.ts'
 
-type Name = 'ticker' | 'notifications' | 'chat' | 'flood' | 'lines' | 'status'
+type Name = 'ticker' | 'notifications' | 'chat' | 'answers' | 'flood' | 'models' | 'lines' | 'status'
 
 export function createPlainProxies(upstreams: Upstreams): Readonly<Record<Name, RequestHandler>> {
-  const { ticker, notifications, chat, flood, lines, status } = upstreams
+  const { ticker, notifications, chat, answers, flood, models, lines, status } = upstreams
   const plain = (target: string): RequestHandler => createProxyMiddleware({ target })
+  // With what its README has for bodies that express.json() has read.
+  const withBody = (target: string): RequestHandler =>
+    createProxyMiddleware({ target, on: { proxyReq: fixRequestBody } })
   let turn = 0
   return {
     ticker: plain(ticker.backends[0].url),
@@ -16,7 +19,9 @@ export function createPlainProxies(upstreams: Upstreams): Readonly<Record<Name, 
       router: () => notifications.backends[turn++ % 2 === 0 ? 0 : 1].url,
     }),
     chat: plain(chat.backend.url),
+    answers: withBody(answers.backend.url),
     flood: plain(flood.backend.url),
+    models: withBody(models.backends[0].url),
     lines: plain(lines.backend.url),
     status: plain(status.backend.url),
   }

@@ -12,6 +12,7 @@ export const names = [
   'chat',
   'answers',
   'flood',
+  'models',
   'lines',
   'status',
 ] as const
@@ -20,7 +21,7 @@ export type Name = (typeof names)[number]
 export type AllOptions = Readonly<Record<Name, SseProxyOptions<Request, Response>>>
 
 export function optionsFor(upstreams: Upstreams): AllOptions {
-  const { ticker, notifications, jobs, chat, answers, flood, lines, status } = upstreams
+  const { ticker, notifications, jobs, chat, answers, flood, models, lines, status } = upstreams
   const tickers = ticker.backends.map(({ url }) => url)
   // An EventSource gives up on a 503 but comes back after an empty stream: at once here, so that nobody has to wait.
   const patient = { unavailable: 'reconnect', clientRetryMs: [200, 800] } as const
@@ -59,6 +60,16 @@ export function optionsFor(upstreams: Upstreams): AllOptions {
       },
     },
     flood: { name: 'flood', target: flood.backend.url, timeouts: { writeMs: 2000 } },
+    models: {
+      name: 'models',
+      target: models.backends.map(({ url }) => url),
+      balance: 'failover',
+      retry: { methods: ['POST'], commit: ({ data }) => (data.startsWith('{"error"') ? 'retry' : 'commit') },
+      isEnd: ({ data }) => data === '[DONE]',
+      onLost: () => ({ data: '{"error":{"message":"The answer is not complete"}}' }),
+      // The first one fails when it is told to, and is to be asked all the same the next time.
+      health: false,
+    },
     lines: {
       name: 'lines',
       target: lines.backend.url,

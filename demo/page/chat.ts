@@ -1,5 +1,6 @@
 // The chat: a POST whose answer streams, read with fetch, given up by aborting it.
 import { byId } from './elements.ts'
+import { readData } from './event-data.ts'
 
 /** Asks; resolves when the answer is over or given up. */
 export async function complete(
@@ -24,19 +25,10 @@ export async function complete(
 
 /** Reads the tokens of an answer; resolves at its end. */
 export async function readTokens(body: ReadableStream<BufferSource>, onToken: (text: string) => void): Promise<void> {
-  let unread = ''
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader()
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return
-    const blocks = (unread + value).split('\n\n')
-    unread = blocks.pop() ?? ''
-    for (const block of blocks) {
-      const data = /^data: (.*)/m.exec(block)?.[1] ?? '[DONE]'
-      const content = data === '[DONE]' ? undefined : JSON.parse(data).choices[0]?.delta.content
-      if (content) onToken(content)
-    }
-  }
+  await readData(body, (data) => {
+    const content = data === '[DONE]' ? undefined : JSON.parse(data).choices[0]?.delta.content
+    if (content) onToken(content)
+  })
 }
 
 export class Chat {

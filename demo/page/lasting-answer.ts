@@ -4,7 +4,11 @@ import { readTokens } from './chat.ts'
 import { byId } from './elements.ts'
 
 const url = '/answers/v1/chat/completions'
-const question = JSON.stringify({ model: 'demo', stream: true, messages: [{ role: 'user', content: 'Do you last?' }] })
+export const question: RequestInit = {
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify({ model: 'demo', stream: true, messages: [{ role: 'user', content: 'Do you last?' }] }),
+}
 
 export class LastingAnswer {
   readonly #ask = byId('lasting-ask', HTMLButtonElement)
@@ -13,14 +17,26 @@ export class LastingAnswer {
   readonly #state = byId('lasting-state', HTMLElement)
   // What is being read; aborting it is what a reload does.
   #reading: AbortController | undefined
+  #tokens = 0
 
   constructor(ensureUser: () => Promise<void>) {
     this.#ask.addEventListener('click', async () => {
       await ensureUser()
-      const headers = { 'content-type': 'application/json' }
-      await this.#read({ method: 'POST', headers, body: question })
+      await this.ask()
     })
-    this.#stop.addEventListener('click', () => void fetch(url, { method: 'DELETE' }))
+    this.#stop.addEventListener('click', () => void this.stop())
+  }
+
+  get text(): string {
+    return this.#answer.textContent ?? ''
+  }
+
+  get tokens(): number {
+    return this.#tokens
+  }
+
+  async ask(): Promise<void> {
+    await this.#read(question)
   }
 
   /** Reads along where an answer is under way, or has been a minute ago. */
@@ -33,6 +49,11 @@ export class LastingAnswer {
     this.#reading?.abort()
   }
 
+  /** Ends the answer, for whoever reads it. */
+  async stop(): Promise<void> {
+    await fetch(url, { method: 'DELETE' })
+  }
+
   async #read(init: RequestInit): Promise<void> {
     this.leave()
     const reading = new AbortController()
@@ -40,16 +61,16 @@ export class LastingAnswer {
     try {
       const response = await fetch(url, { ...init, signal: reading.signal })
       if (response.status !== 200 || !response.body) return this.#show(response.status === 204 ? '' : response.status)
-      let tokens = 0
+      this.#tokens = 0
       this.#answer.textContent = ''
       this.#stop.disabled = false
       await readTokens(response.body, (text) => {
-        tokens += 1
+        this.#tokens += 1
         this.#answer.append(text)
         this.#answer.scrollTop = this.#answer.scrollHeight
-        this.#show(`${tokens} tokens, from the first on`)
+        this.#show(`${this.#tokens} tokens, from the first on`)
       })
-      this.#show(`${tokens} tokens, and the end`)
+      this.#show(`${this.#tokens} tokens, and the end`)
     } catch {
       if (!reading.signal.aborted) this.#show('Broken off')
     }

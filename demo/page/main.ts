@@ -1,6 +1,7 @@
 // The page: two lanes, experiments on them, figures, and a few more streams.
 import './language.ts'
 import type { Figures } from '../figures.ts'
+import { answerExperiments } from './answer-experiments.ts'
 import { Chat } from './chat.ts'
 import { showExperiments } from './experiment-list.ts'
 import { experiments } from './experiments.ts'
@@ -27,7 +28,10 @@ const lasting = new LastingAnswer(ensureUser)
 
 wireJob(ensureUser)
 showExperiments({
-  'experiment-list': experiments({ proxied, plain, chat, ensureUser, chatTokens }),
+  'experiment-list': [
+    ...experiments({ proxied, plain, chat, ensureUser, chatTokens }),
+    ...answerExperiments(lasting, ensureUser),
+  ],
   'upstream-list': formatExperiments,
 })
 proxied.open()

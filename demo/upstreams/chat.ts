@@ -40,6 +40,7 @@ export class Chat {
   }
 
   readonly #complete: Serve = async (req, res, backend) => {
+    if (req.method !== 'POST') return void res.writeHead(405, { allow: 'POST' }).end()
     for await (const _ of req);
     backend.open(req, res)
     const send = (fields: object) =>

@@ -4,6 +4,7 @@ import { Chat, lastingAnswer } from './chat.ts'
 import { Flood } from './flood.ts'
 import { Jobs } from './jobs.ts'
 import { Lines } from './lines.ts'
+import { Models } from './models.ts'
 import { Notifications } from './notifications.ts'
 import { Status } from './status.ts'
 import { Ticker } from './ticker.ts'
@@ -15,13 +16,14 @@ export class Upstreams {
   readonly chat = new Chat()
   readonly answers = new Chat('answers', lastingAnswer.repeat(4))
   readonly flood = new Flood()
+  readonly models = new Models()
   readonly lines = new Lines()
   readonly status = new Status()
 
   get backends(): readonly Backend[] {
-    const { ticker, notifications, jobs, chat, answers, flood, lines, status } = this
+    const { ticker, notifications, jobs, chat, answers, flood, models, lines, status } = this
     const single = [jobs, chat, answers, flood, lines, status].map(({ backend }) => backend)
-    return [...ticker.backends, ...notifications.backends, ...single]
+    return [...ticker.backends, ...notifications.backends, ...models.backends, ...single]
   }
 
   /** Event streams that the backends serve through one of the app's two routes. */
@@ -45,7 +47,7 @@ export class Upstreams {
   }
 
   get #all(): readonly { start(): Promise<void>; stop(): Promise<void> }[] {
-    const { ticker, notifications, jobs, chat, answers, flood, lines, status } = this
-    return [ticker, notifications, jobs, chat, answers, flood, lines, status]
+    const { ticker, notifications, jobs, chat, answers, flood, models, lines, status } = this
+    return [ticker, notifications, jobs, chat, answers, flood, models, lines, status]
   }
 }

@@ -28,9 +28,10 @@ export class DemoPage {
   }
 
   /** Presses the experiment's button and waits for what is said of both routes. */
-  async experiment(id: string): Promise<Verdicts> {
+  async experiment(id: string, choice?: string): Promise<Verdicts> {
     const button = this.page.locator(`#experiment-${id}`)
     const row = this.page.locator('li', { has: button })
+    if (choice !== undefined) await row.locator('select').selectOption(choice)
     await button.click()
     await row.locator('.verdict.done.plain').waitFor({ timeout: 30_000 })
     const [proxied, plain] = ['proxied', 'plain'].map((route) => row.locator(`.verdict.${route} output`))
