@@ -6,6 +6,7 @@ import helmet from 'helmet'
 import { Registry } from 'prom-client'
 import { ExperimentRunner } from './experiments/experiment-runner.ts'
 import { takeFigures } from './figures.ts'
+import type { Nodes } from './nodes/nodes.ts'
 import { pageFiles } from './page-files.ts'
 import { createPlainProxies } from './plain-proxies.ts'
 import { Proxies } from './proxies.ts'
@@ -17,12 +18,12 @@ export interface DemoApp {
   readonly proxies: Proxies
 }
 
-export function createApp(upstreams: Upstreams): DemoApp {
+export function createApp(upstreams: Upstreams, nodes: Nodes): DemoApp {
   const registry = new Registry()
   const proxies = new Proxies(upstreams, registry)
   const plain = createPlainProxies(upstreams)
   const plainClients = plainStreams()
-  const experiments = new ExperimentRunner(upstreams, proxies, plainClients.cutAll)
+  const experiments = new ExperimentRunner(upstreams, proxies, nodes, plainClients.cutAll)
 
   const app = express()
   app.use(helmet({ contentSecurityPolicy: { useDefaults: false, directives: policy }, hsts: false }))

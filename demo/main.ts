@@ -4,13 +4,15 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createApp } from './app.ts'
+import { Nodes } from './nodes/nodes.ts'
 import { Upstreams } from './upstreams/upstreams.ts'
 
 const drainMs = 2000
 
 const upstreams = new Upstreams()
 await upstreams.start()
-const { app, proxies } = createApp(upstreams)
+const nodes = new Nodes()
+const { app, proxies } = createApp(upstreams, nodes)
 const server = createServer(app)
 const port = await listen(server, Number(process.env.PORT ?? 3000))
 console.log(`
@@ -36,7 +38,7 @@ async function end(): Promise<void> {
   await proxies.close(drainMs)
   server.closeAllConnections()
   await closed
-  await upstreams.stop()
+  await Promise.all([nodes.stop(), upstreams.stop()])
   process.exit(0)
 }
 

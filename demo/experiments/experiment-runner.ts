@@ -1,6 +1,7 @@
 // What the buttons of the page set off on the server's side. Whatever can be seen in the page's own two streams is
 // judged there; what needs other clients than a browser has is done and measured here.
 import type { Request, Response } from 'express'
+import type { Nodes } from '../nodes/nodes.ts'
 import type { Proxies } from '../proxies.ts'
 import { userOf } from '../session-cookie.ts'
 import type { Via } from '../upstreams/backend.ts'
@@ -9,6 +10,7 @@ import type { Both } from './both.ts'
 import { type CrowdResult, gatherCrowd } from './crowd.ts'
 import { timeToFirstEvent } from './first-event.ts'
 import { type IdleResult, throughLoadBalancer } from './load-balancer.ts'
+import { killOwner, type NodesResult, startAgain } from './nodes.ts'
 import { firstEventMs } from './patience.ts'
 import { type PollingResult, watchChange } from './polling.ts'
 import { type StallResult, stallClient } from './stalled-client.ts'
@@ -24,6 +26,8 @@ export interface ExperimentResults {
   compression: Both<number | null>
   drain: { readonly withinMs: number }
   poll: Both<PollingResult>
+  'kill-node': NodesResult
+  'start-node': NodesResult
 }
 
 type Name = keyof ExperimentResults
@@ -36,12 +40,14 @@ const crowdSize = 500
 export class ExperimentRunner {
   readonly #upstreams: Upstreams
   readonly #proxies: Proxies
+  readonly #nodes: Nodes
   readonly #cutPlain: () => void
   #running: string | undefined
 
-  constructor(upstreams: Upstreams, proxies: Proxies, cutPlain: () => void) {
+  constructor(upstreams: Upstreams, proxies: Proxies, nodes: Nodes, cutPlain: () => void) {
     this.#upstreams = upstreams
     this.#proxies = proxies
+    this.#nodes = nodes
     this.#cutPlain = cutPlain
   }
 
@@ -104,6 +110,9 @@ export class ExperimentRunner {
     },
 
     poll: (req) => watchChange(urlOf(req), this.#upstreams.status),
+
+    'kill-node': () => killOwner(this.#nodes),
+    'start-node': () => startAgain(this.#nodes),
   }
 }
 

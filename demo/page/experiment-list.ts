@@ -84,7 +84,7 @@ class VerdictView {
 
   show({ good, text }: Verdict): void {
     this.element.classList.add('done')
-    this.#output.dataset.mark = good ? '✓' : '✕'
+    this.#output.dataset.mark = good === undefined ? '–' : good ? '✓' : '✕'
     this.#output.value = text
   }
 

@@ -10,6 +10,7 @@ import { formatExperiments } from './format-experiments.ts'
 import { wireJob } from './job.ts'
 import { Lane } from './lane.ts'
 import { LastingAnswer } from './lasting-answer.ts'
+import { nodeExperiments } from './node-experiments.ts'
 import { Notifications } from './notifications.ts'
 import { Session } from './session.ts'
 
@@ -31,6 +32,7 @@ showExperiments({
   'experiment-list': [
     ...experiments({ proxied, plain, chat, ensureUser, chatTokens }),
     ...answerExperiments(lasting, ensureUser),
+    ...nodeExperiments,
   ],
   'upstream-list': formatExperiments,
 })

@@ -2,7 +2,8 @@
 import type { LaneRecord } from './lane.ts'
 
 export interface Verdict {
-  readonly good: boolean
+  /** Undefined where nothing could be measured. */
+  readonly good: boolean | undefined
   readonly text: string
 }
 

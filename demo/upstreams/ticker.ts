@@ -14,9 +14,9 @@ export class Ticker {
   #timer: NodeJS.Timeout | undefined
   #silentUntil = 0
 
-  constructor() {
+  constructor(name = 'ticker') {
     const serve = (name: string) => new Backend(name, (req, res, backend) => this.#follow(backend.open(req, res)))
-    this.backends = [serve('ticker-a'), serve('ticker-b')]
+    this.backends = [serve(`${name}-a`), serve(`${name}-b`)]
   }
 
   get n(): number {

@@ -33,7 +33,7 @@ export class DemoPage {
     const row = this.page.locator('li', { has: button })
     if (choice !== undefined) await row.locator('select').selectOption(choice)
     await button.click()
-    await row.locator('.verdict.done.plain').waitFor({ timeout: 30_000 })
+    await row.locator('.verdict.done.plain').waitFor({ timeout: 60_000 })
     const [proxied, plain] = ['proxied', 'plain'].map((route) => row.locator(`.verdict.${route} output`))
     return { proxied: await told(proxied), plain: await told(plain) }
   }

@@ -23,6 +23,17 @@ export class DemoProcess {
     return this.#output()
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  /** Ends it at once, without a chance to tidy up. */
+  async kill(): Promise<void> {
+    const exit = once(this.#child, 'exit')
+    this.#child.kill('SIGKILL')
+    await within(exit, 'the demo to be gone')
+  }
+
   /** Presses Ctrl-C and waits for the exit code. */
   async interrupt(): Promise<number | null> {
     const exit = once(this.#child, 'exit')
@@ -33,10 +44,14 @@ export class DemoProcess {
 }
 
 /** Ends with the test. */
-export async function startDemo(t: TestContext, port: number | string = 0): Promise<DemoProcess> {
+export async function startDemo(
+  t: TestContext,
+  port: number | string = 0,
+  env: NodeJS.ProcessEnv = {},
+): Promise<DemoProcess> {
   const child = spawn(process.execPath, ['--import', 'tsx', 'demo/main.ts'], {
     cwd: root,
-    env: { ...process.env, PORT: String(port) },
+    env: { ...process.env, ...env, PORT: String(port) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   t.after(() => child.kill('SIGKILL'))

@@ -4,7 +4,10 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { request } from '../support/client.ts'
-import { startDemo } from './demo-process.ts'
+import { noRedis } from '../support/redis-server.ts'
+import { until } from '../support/waiting.ts'
+import { type DemoProcess, startDemo } from './demo-process.ts'
+import { descendantsOf, isAlive } from './descendants.ts'
 
 test('the demo takes the next free port where the wanted one is taken', async (t) => {
   const holder = createServer().listen(0, '127.0.0.1')
@@ -54,4 +57,38 @@ test('health, metrics, the cookie of the sign-in and the security headers are th
   assert.deepEqual(await me.json(), { user: 'Zoë' })
   assert.deepEqual(await forged.json(), { user: null })
   assert.match(page.headers.get('content-security-policy') ?? '', /script-src 'self'/)
+})
+
+const skip = noRedis || (process.platform === 'linux' ? false : 'processes are looked for in /proc')
+
+test('Ctrl-C and a kill leave no Redis and no node behind', { skip }, async (t) => {
+  const ends = [(demo: DemoProcess) => demo.interrupt(), (demo: DemoProcess) => demo.kill()]
+
+  await Promise.all(
+    ends.map(async (end) => {
+      const demo = await startDemo(t)
+      const killed = await fetch(new URL('/experiments/kill-node', demo.url), { method: 'POST' })
+      const processes = descendantsOf(demo.pid)
+      await end(demo)
+
+      assert.equal(killed.status, 200)
+      const programs = processes.map(({ program }) => program)
+      assert.equal(programs.filter((program) => program === 'redis-server').length, 1)
+      // Two of three nodes.
+      assert.ok(programs.filter((program) => program.startsWith('node')).length >= 2, programs.join())
+      const left = () => processes.filter(isAlive).map(({ program }) => program)
+      await until(
+        () => left().length === 0,
+        () => `${left()} to end`,
+      )
+    }),
+  )
+})
+
+test('without redis-server the button that kills a node says how to get it', async (t) => {
+  const demo = await startDemo(t, 0, { PATH: '' })
+
+  const answer = await fetch(new URL('/experiments/kill-node', demo.url), { method: 'POST' })
+
+  assert.match((await answer.json()).impossible, /^redis-server is not installed here: apt-get install redis-server/)
 })

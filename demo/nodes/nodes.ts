@@ -1,0 +1,88 @@
+// Three processes of an app over one Redis, and the feed that they have in common. Nothing of it runs before somebody wants to
+// see it, and nothing is left when the demo ends.
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { Ticker } from '../upstreams/ticker.ts'
+import { RedisServer } from './redis-server.ts'
+
+export interface Node {
+  readonly name: string
+  readonly url: string
+  readonly process: ChildProcess
+}
+
+const names = ['node-a', 'node-b', 'node-c']
+const program = fileURLToPath(new URL('node.ts', import.meta.url))
+const ownerMs = 5000
+
+export class Nodes {
+  readonly feed = new Ticker('feed')
+  readonly #running = new Map<string, Node>()
+  #redis: RedisServer | undefined
+
+  get running(): readonly Node[] {
+    return [...this.#running.values()]
+  }
+
+  /** Names of those that were killed, once there were any. */
+  get dead(): readonly string[] {
+    return this.#redis ? names.filter((name) => !this.#running.has(name)) : []
+  }
+
+  /** Starts Redis and all nodes, at the first call. */
+  async startOnce(): Promise<void> {
+    if (this.#redis) return
+    const redis = await RedisServer.start()
+    await this.feed.start()
+    this.#redis = redis
+    await Promise.all(names.map((name) => this.start(name)))
+  }
+
+  async start(name: string): Promise<Node> {
+    const child = fork(program, {
+      env: {
+        ...process.env,
+        REDIS_PORT: String(this.#redis?.port),
+        TARGETS: this.feed.backends.map(({ url }) => url).join(' '),
+      },
+    })
+    const failed = once(child, 'exit').then(([code]) => {
+      throw new Error(`${name} did not start: exit code ${code}`)
+    })
+    const [url] = await Promise.race([once(child, 'message'), failed])
+    const node = { name, url: String(url), process: child }
+    this.#running.set(name, node)
+    return node
+  }
+
+  /** As the kernel does where memory is short: no signal handler, no goodbye. */
+  async kill({ name, process }: Node): Promise<void> {
+    this.#running.delete(name)
+    const exit = once(process, 'exit')
+    process.kill('SIGKILL')
+    await exit
+  }
+
+  /** The node that reads the feed for all. */
+  async owner(): Promise<Node> {
+    const deadline = Date.now() + ownerMs
+    while (Date.now() < deadline) {
+      for (const node of this.running) {
+        if ((await (await fetch(`${node.url}/owned`)).json()) > 0) return node
+      }
+      await delay(50)
+    }
+    throw new Error('no node reads the feed')
+  }
+
+  async stop(): Promise<void> {
+    const ends = this.running.map(({ process }) => once(process, 'exit'))
+    for (const { process } of this.running) process.disconnect()
+    this.#running.clear()
+    await Promise.all(ends)
+    await this.#redis?.stop()
+    await this.feed.stop()
+  }
+}

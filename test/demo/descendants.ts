@@ -1,0 +1,37 @@
+// The processes that a process has started, and those that these have, as Linux knows them.
+import { readdirSync, readFileSync } from 'node:fs'
+
+export interface Descendant {
+  readonly pid: number
+  readonly program: string
+  /** Tells it from a later process with the same pid. */
+  readonly startedAt: string
+}
+
+export function descendantsOf(ancestor: number): Descendant[] {
+  const all = readdirSync('/proc').flatMap((name) => statOf(Number(name)) ?? [])
+  const within = (pid: number): Descendant[] =>
+    all.filter(({ parent }) => parent === pid).flatMap((child) => [child, ...within(child.pid)])
+  return within(ancestor)
+}
+
+export function isAlive({ pid, startedAt }: Descendant): boolean {
+  return statOf(pid)?.startedAt === startedAt
+}
+
+function statOf(pid: number): (Descendant & { parent: number }) | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The program's name is in parentheses, and may contain any character.
+    const [program = '', rest = ''] = [
+      text.slice(text.indexOf('(') + 1, text.lastIndexOf(')')),
+      text.slice(text.lastIndexOf(')') + 2),
+    ]
+    const fields = rest.split(' ')
+    // A zombie has ended; whoever adopted it has not looked yet.
+    if (fields[0] === 'Z') return undefined
+    return { pid, program, parent: Number(fields[1]), startedAt: fields[19] ?? '' }
+  } catch {
+    return undefined
+  }
+}
