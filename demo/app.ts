@@ -40,6 +40,7 @@ export function createApp(upstreams: Upstreams, nodes: Nodes): DemoApp {
   app.use('/plain/models', plain.models)
   app.use('/plain/lines', plain.lines)
   app.use('/plain/status', plain.status)
+  app.use('/plain/secure', plain.secure)
 
   app.use(compression())
   app.use('/plain-compressed/ticker', plain.ticker)
@@ -49,6 +50,7 @@ export function createApp(upstreams: Upstreams, nodes: Nodes): DemoApp {
   app.use('/events/flood', proxies.handler('flood'))
   app.use('/events/lines', proxies.handler('lines'))
   app.use('/events/status', proxies.handler('status'))
+  app.use('/events/secure', proxies.handler('secure'))
   app.use('/jobs', requireUser, proxies.handler('jobs'))
   app.use('/chat', requireUser, proxies.handler('chat'))
   app.use('/answers', requireUser, proxies.handler('answers'))

@@ -6,7 +6,7 @@ export interface Figures {
   readonly at: number
   /** Clients with an open event stream. */
   readonly clients: { readonly proxied: number; readonly plain: number }
-  /** Event streams that the backends serve for them. */
+  /** Connections to the backends that serve them. */
   readonly upstream: { readonly proxied: number; readonly plain: number }
   readonly eventsOut: number
   readonly keepalives: number
@@ -27,7 +27,7 @@ export function takeFigures(proxies: Proxies, upstreams: Upstreams, plainClients
   return {
     at: Date.now(),
     clients: { proxied: sum(({ active }) => active), plain: plainClients },
-    upstream: { proxied: upstreams.countStreams('proxied'), plain: upstreams.countStreams('plain') },
+    upstream: { proxied: upstreams.countConnections('proxied'), plain: upstreams.countConnections('plain') },
     eventsOut: sum(({ eventsOut }) => eventsOut),
     keepalives: sum(({ keepalives }) => keepalives),
     resumes: sum(({ resumes }) => resumes),

@@ -3,10 +3,10 @@ import type { RequestHandler } from 'express'
 import { createProxyMiddleware, fixRequestBody } from 'http-proxy-middleware'
 import type { Upstreams } from './upstreams/upstreams.ts'
 
-type Name = 'ticker' | 'notifications' | 'chat' | 'answers' | 'flood' | 'models' | 'lines' | 'status'
+type Name = 'ticker' | 'notifications' | 'chat' | 'answers' | 'flood' | 'models' | 'lines' | 'status' | 'secure'
 
 export function createPlainProxies(upstreams: Upstreams): Readonly<Record<Name, RequestHandler>> {
-  const { ticker, notifications, chat, answers, flood, models, lines, status } = upstreams
+  const { ticker, notifications, chat, answers, flood, models, lines, status, secure } = upstreams
   const plain = (target: string): RequestHandler => createProxyMiddleware({ target })
   // With what its README has for bodies that express.json() has read.
   const withBody = (target: string): RequestHandler =>
@@ -24,5 +24,6 @@ export function createPlainProxies(upstreams: Upstreams): Readonly<Record<Name, 
     models: withBody(models.backends[0].url),
     lines: plain(lines.backend.url),
     status: plain(status.backend.url),
+    secure: createProxyMiddleware({ target: secure.url, secure: false }),
   }
 }

@@ -15,13 +15,14 @@ export const names = [
   'models',
   'lines',
   'status',
+  'secure',
 ] as const
 export type Name = (typeof names)[number]
 
 export type AllOptions = Readonly<Record<Name, SseProxyOptions<Request, Response>>>
 
 export function optionsFor(upstreams: Upstreams): AllOptions {
-  const { ticker, notifications, jobs, chat, answers, flood, models, lines, status } = upstreams
+  const { ticker, notifications, jobs, chat, answers, flood, models, lines, status, secure } = upstreams
   const tickers = ticker.backends.map(({ url }) => url)
   // An EventSource gives up on a 503 but comes back after an empty stream: at once here, so that nobody has to wait.
   const patient = { unavailable: 'reconnect', clientRetryMs: [200, 800] } as const
@@ -84,5 +85,7 @@ export function optionsFor(upstreams: Upstreams): AllOptions {
       // It tells everybody the same.
       share: { key: () => 'status', lingerMs: 500 },
     },
+    // Nobody has signed the demo's certificate.
+    secure: { name: 'secure', target: secure.url, http2: 'auto', secure: false },
   }
 }

@@ -21,6 +21,7 @@ export interface ExperimentResults {
   restart: { readonly downMs: number }
   silence: Both<IdleResult>
   crowd: Both<CrowdResult>
+  http2: Both<CrowdResult>
   'stop-reading': Both<StallResult>
   sticky: Both<Visit[]>
   compression: Both<number | null>
@@ -36,6 +37,8 @@ type Name = keyof ExperimentResults
 const downMs = 4000
 const drainMs = 1500
 const crowdSize = 500
+// Plain http-proxy-middleware has 256 connections to a host at most.
+const http2CrowdSize = 200
 
 export class ExperimentRunner {
   readonly #upstreams: Upstreams
@@ -84,8 +87,16 @@ export class ExperimentRunner {
 
     crowd: async (req) => {
       const gather = (via: Via, route: string) =>
-        gatherCrowd(urlOf(req) + route, crowdSize, () => this.#upstreams.countStreams(via))
+        gatherCrowd(urlOf(req) + route, crowdSize, () => this.#upstreams.countConnections(via))
       return { proxied: await gather('proxied', '/events/shared'), plain: await gather('plain', '/plain/ticker') }
+    },
+
+    http2: async (req) => {
+      const gather = (via: Via) =>
+        gatherCrowd(urlOf(req) + path(via, 'secure'), http2CrowdSize, () =>
+          this.#upstreams.secure.countConnections(via),
+        )
+      return { proxied: await gather('proxied'), plain: await gather('plain') }
     },
 
     'stop-reading': (req) => both((via) => stallClient(portOf(req), path(via, 'flood'), via, this.#upstreams.flood)),

@@ -6,7 +6,7 @@ import { type Chat, complete } from './chat.ts'
 import type { Experiment, Verdicts } from './experiment-list.ts'
 import type { Lane } from './lane.ts'
 import { pause } from './pause.ts'
-import { judge, judgeDrain, megabytes, seconds, type Verdict } from './verdicts.ts'
+import { judge, judgeCrowd, judgeDrain, megabytes, seconds, type Verdict } from './verdicts.ts'
 
 export interface Stage {
   readonly proxied: Lane
@@ -118,13 +118,7 @@ async function silence({ proxied, plain }: Stage, forSeconds: number): Promise<V
 
 async function crowd(): Promise<Verdicts> {
   const { proxied, plain } = await ask('crowd')
-  const tell = ({ asked, served, upstream }: typeof proxied): Verdict => ({
-    good: served === asked,
-    text: `${served} of ${asked} got events, over ${upstream} upstream ${upstream === 1 ? 'connection' : 'connections'}${
-      served === asked ? '' : `; ${asked - served} wait without an error`
-    }.`,
-  })
-  return { proxied: tell(proxied), plain: tell(plain) }
+  return { proxied: judgeCrowd(proxied), plain: judgeCrowd(plain) }
 }
 
 async function stopReading(): Promise<Verdicts> {

@@ -6,13 +6,13 @@ import { Chat } from './chat.ts'
 import { showExperiments } from './experiment-list.ts'
 import { experiments } from './experiments.ts'
 import { FiguresPanel } from './figures.ts'
-import { formatExperiments } from './format-experiments.ts'
 import { wireJob } from './job.ts'
 import { Lane } from './lane.ts'
 import { LastingAnswer } from './lasting-answer.ts'
 import { nodeExperiments } from './node-experiments.ts'
 import { Notifications } from './notifications.ts'
 import { Session } from './session.ts'
+import { upstreamExperiments } from './upstream-experiments.ts'
 
 const proxied = new Lane('lane-proxied', '/events/ticker')
 const plain = new Lane('lane-plain', '/plain/ticker')
@@ -34,7 +34,7 @@ showExperiments({
     ...answerExperiments(lasting, ensureUser),
     ...nodeExperiments,
   ],
-  'upstream-list': formatExperiments,
+  'upstream-list': upstreamExperiments,
 })
 proxied.open()
 plain.open()

@@ -1,4 +1,5 @@
 // What is said of a lane after an experiment: a mark and a sentence, from its record alone.
+import type { CrowdResult } from '../experiments/crowd.ts'
 import type { LaneRecord } from './lane.ts'
 
 export interface Verdict {
@@ -28,6 +29,12 @@ export function judgeDrain(record: LaneRecord): Verdict {
     good: true,
     text: `Ended between two events with retry: ${record.retryMs}; back on the new instance, no event missing, longest pause ${seconds(record.silenceMs)}.`,
   }
+}
+
+export function judgeCrowd({ asked, served, upstream }: CrowdResult): Verdict {
+  const waiting = served === asked ? '' : `; ${asked - served} wait without an error`
+  const connections = `${upstream} upstream ${upstream === 1 ? 'connection' : 'connections'}`
+  return { good: served === asked, text: `${served} of ${asked} got events, over ${connections}${waiting}.` }
 }
 
 function describeEnding(kind: 'complete' | 'broken', tail: string): string {

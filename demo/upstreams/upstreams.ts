@@ -6,6 +6,7 @@ import { Jobs } from './jobs.ts'
 import { Lines } from './lines.ts'
 import { Models } from './models.ts'
 import { Notifications } from './notifications.ts'
+import { SecureFeed } from './secure-feed.ts'
 import { Status } from './status.ts'
 import { Ticker } from './ticker.ts'
 
@@ -19,16 +20,15 @@ export class Upstreams {
   readonly models = new Models()
   readonly lines = new Lines()
   readonly status = new Status()
+  readonly secure = new SecureFeed()
 
-  get backends(): readonly Backend[] {
-    const { ticker, notifications, jobs, chat, answers, flood, models, lines, status } = this
-    const single = [jobs, chat, answers, flood, lines, status].map(({ backend }) => backend)
-    return [...ticker.backends, ...notifications.backends, ...models.backends, ...single]
+  get backends(): readonly (Backend | SecureFeed)[] {
+    return [...this.#backends, this.secure]
   }
 
-  /** Event streams that the backends serve through one of the app's two routes. */
-  countStreams(via: Via): number {
-    return this.backends.reduce((sum, backend) => sum + backend.countStreams(via), 0)
+  /** Connections on which the backends serve streams through one of the app's two routes: over HTTP/1.1 one for each stream. */
+  countConnections(via: Via): number {
+    return this.#backends.reduce((sum, backend) => sum + backend.countStreams(via), this.secure.countConnections(via))
   }
 
   async start(): Promise<void> {
@@ -46,8 +46,14 @@ export class Upstreams {
     await Promise.all(this.backends.map((backend) => backend.start()))
   }
 
-  get #all(): readonly { start(): Promise<void>; stop(): Promise<void> }[] {
+  get #backends(): readonly Backend[] {
     const { ticker, notifications, jobs, chat, answers, flood, models, lines, status } = this
-    return [ticker, notifications, jobs, chat, answers, flood, models, lines, status]
+    const single = [jobs, chat, answers, flood, lines, status].map(({ backend }) => backend)
+    return [...ticker.backends, ...notifications.backends, ...models.backends, ...single]
+  }
+
+  get #all(): readonly { start(): Promise<void>; stop(): Promise<void> }[] {
+    const { ticker, notifications, jobs, chat, answers, flood, models, lines, status, secure } = this
+    return [ticker, notifications, jobs, chat, answers, flood, models, lines, status, secure]
   }
 }

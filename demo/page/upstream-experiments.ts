@@ -1,10 +1,11 @@
-// Upstreams that speak no event streams, read with the browser's own EventSource.
+// Upstreams of other kinds: two that speak no event streams, read with the browser's own EventSource, and one that speaks HTTP/2.
+import type { CrowdResult } from '../experiments/crowd.ts'
 import { pollMs } from '../experiments/patience.ts'
 import { ask } from './ask.ts'
 import type { Experiment, Verdicts } from './experiment-list.ts'
-import { seconds, type Verdict } from './verdicts.ts'
+import { judgeCrowd, seconds, type Verdict } from './verdicts.ts'
 
-export const formatExperiments: readonly Experiment[] = [
+export const upstreamExperiments: readonly Experiment[] = [
   {
     id: 'lines',
     button: 'Answer in lines',
@@ -17,7 +18,22 @@ export const formatExperiments: readonly Experiment[] = [
     what: `An endpoint tells a state as plain JSON. It changes once, and 100 clients want to know; whoever polls does so every ${seconds(pollMs)}.`,
     run: changePolled,
   },
+  {
+    id: 'http2',
+    button: 'Open 200 over TLS',
+    what: 'An upstream that speaks HTTP/2 takes many streams on one connection, each with a client of its own here.',
+    run: async () => {
+      const { proxied, plain } = await ask('http2')
+      return { proxied: judgeMultiplexed(proxied), plain: judgeMultiplexed(plain) }
+    },
+  },
 ]
+
+/** Good is what uses that. */
+function judgeMultiplexed(result: CrowdResult): Verdict {
+  const { good, text } = judgeCrowd(result)
+  return { good: good && result.upstream < result.asked, text }
+}
 
 async function readLines(url: string): Promise<Verdict> {
   const heard = await listen(url, (data) => JSON.parse(data).done)
