@@ -28,13 +28,16 @@ const packed = packedForFile()
 /** The app of `fixtures/` in a process of its own, before an upstream. */
 class App {
   readonly upstream: Upstream
+  /** The same over HTTP/2. */
+  readonly multiplexed: Upstream
   readonly #process: ChildProcess
   readonly #exit: Promise<number | null>
   readonly #clients: Client[] = []
   #output = ''
 
-  constructor(upstream: Upstream, process: ChildProcess) {
+  constructor(upstream: Upstream, multiplexed: Upstream, process: ChildProcess) {
     this.upstream = upstream
+    this.multiplexed = multiplexed
     this.#process = process
     this.#exit = once(process, 'exit').then(([code]) => code as number | null)
     for (const stream of [process.stdout, process.stderr]) {
@@ -47,12 +50,13 @@ class App {
   static async start({ command, args }: Runtime): Promise<App> {
     const { folder } = await installIn(await packed(), { type: 'module', program: 'app.mjs', installed: ['express'] })
     const upstream = await startUpstream()
+    const multiplexed = await startUpstream({ http2: {} })
     const gone = await startUpstream()
     await gone.close()
-    const urls = { TARGET: `${upstream.url}/stream`, NOWHERE: gone.url }
+    const urls = { TARGET: `${upstream.url}/stream`, MULTIPLEXED: multiplexed.url, NOWHERE: gone.url }
     const env = { ...process.env, NODE_OPTIONS: '', ...urls, KEY: certificate.key, CERT: certificate.cert }
     const child = spawn(command, [...args, 'app.mjs'], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] })
-    const app = new App(upstream, child)
+    const app = new App(upstream, multiplexed, child)
     await until(
       () => app.#ports.length > 0,
       () => `the app to listen: ${app.#output}`,
@@ -97,6 +101,7 @@ class App {
     this.#process.kill('SIGKILL')
     await this.#exit
     await this.upstream.close()
+    await this.multiplexed.close()
   }
 }
 
@@ -277,6 +282,25 @@ for (const runtime of runtimes) {
 
       assert.equal(refused.status, 503)
       assert.equal(await again.whole(), 'data: one\n\n')
+    })
+
+    test('streams over HTTP/2 share a connection, or the option is refused where it cannot work', async () => {
+      if (runtime.name === 'Deno') {
+        const refused = app.ask('multiplexed')
+        assert.match(await refused.whole(), /^http2: expected Node or Bun/)
+        return
+      }
+      const clients = [app.ask('multiplexed'), app.ask('multiplexed')]
+      const exchanges = [await app.multiplexed.next(), await app.multiplexed.next()]
+
+      for (const exchange of exchanges) exchange.stream().send({ data: 'one' })
+      await Promise.all(clients.map((client) => client.waitFor('data: one\n\n')))
+      clients[0]?.close()
+      await until(() => exchanges.some(({ isLeft }) => isLeft), 'one of them to be left')
+      exchanges.find(({ isLeft }) => !isLeft)?.res.end('data: two\n\n')
+
+      assert.equal(await clients[1]?.whole(), 'data: one\n\ndata: two\n\n')
+      assert.equal(app.multiplexed.accepted, 1)
     })
 
     test('an ordinary answer passes as it is', async () => {
