@@ -126,6 +126,11 @@ export class ClientWriter {
   openStream(head: ResponseHead): void {
     this.open(head)
     this.#isStream = true
+    this.watchConnection()
+  }
+
+  /** Has the kernel ask after a client to which nothing is written. */
+  watchConnection(): void {
     if (!http2Stream(this.#res)) watchClient(this.#res.socket)
   }
 

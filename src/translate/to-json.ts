@@ -51,6 +51,7 @@ export class JsonWriter extends ClientWriter {
 
   override openStream(head: ResponseHead): void {
     this.#head = head
+    this.watchConnection()
   }
 
   override watch(writeMs: number, listener: WriterListener): void {

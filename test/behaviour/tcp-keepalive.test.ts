@@ -24,6 +24,17 @@ test('the connection of a client is asked about after a minute of silence', { sk
   assert.ok(seconds > 50 && seconds <= 60, `after ${seconds} s`)
 })
 
+test('so is that of a client which waits for a whole stream as one answer', { skip }, async (t) => {
+  const { upstream, front, proxy } = await proxied(t, { to: { format: () => 'json' } })
+  front.request()
+  ;(await upstream.next()).stream().send({ data: '1' })
+  await until(() => proxy.stats().eventsIn === 1, 'the first event')
+
+  const seconds = await secondsToProbe({ local: front.port })
+
+  assert.ok(seconds > 50 && seconds <= 60, `after ${seconds} s`)
+})
+
 test('an app whose server has keepalive times of its own keeps them', { skip }, async (t) => {
   const upstream = await startUpstream()
   const proxy = sseProxy({ target: upstream.url })
