@@ -7,6 +7,9 @@ import { ClientWriter, type ResponseHead } from '../stream/client-writer.ts'
 import { asType } from './as-type.ts'
 
 const END_OF_EVENT = Buffer.from('\n\n')
+const EMPTY_LINE = Buffer.from('\n')
+const COLON = 58
+const LF = 10
 
 /** Writes what is no event stream as it is. */
 export class LinesWriter extends ClientWriter {
@@ -36,10 +39,12 @@ export class LinesWriter extends ClientWriter {
 
   override write(bytes: Buffer): boolean {
     if (!this.#reader) return super.write(bytes)
+    // Without a blank line the reader would hold it, and wait for what follows.
+    if (!this.#reader.isInsideEvent && isComment(bytes)) return super.write(EMPTY_LINE)
     const lines = this.#linesOf(bytes)
     if (lines === '' && this.#reader.isInsideEvent) return true
     // A keepalive or an id that is no event is an empty line: to the client too it is a sign of life.
-    return super.write(Buffer.from(lines || '\n'))
+    return super.write(lines === '' ? EMPTY_LINE : Buffer.from(lines))
   }
 
   override writeShared({ bytes }: { readonly bytes: Buffer }): boolean {
@@ -59,6 +64,11 @@ export class LinesWriter extends ClientWriter {
     this.#lines = ''
     return lines
   }
+}
+
+/** Whether it is one line that says nothing. */
+function isComment(bytes: Buffer): boolean {
+  return bytes[0] === COLON && bytes.indexOf(LF) === bytes.length - 1
 }
 
 /** An event's data: as it is where that is JSON, as a JSON string otherwise. A line break of JSON is white space. */

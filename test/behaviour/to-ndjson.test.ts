@@ -109,6 +109,19 @@ test('keepalives are empty lines, and so is what has no event in it', async (t) 
   assert.match(await client.whole(), /^\n\n+1\n$/)
 })
 
+test('keepalives are empty lines where they are comments without a blank line, too', async (t) => {
+  const { upstream, front } = await proxied(t, { to, keepalive: { intervalMs: 10, blankLine: false } })
+  const client = front.request('', { headers: accept })
+  const stream = (await upstream.next()).stream()
+  await client.waitFor('\n\n')
+
+  stream.write('data: 1\n\n')
+  await client.waitFor('1\n\n\n')
+  stream.end('data: 2\n\n')
+
+  assert.match(await client.whole(), /^\n\n+1\n\n\n+2\n$/)
+})
+
 test('comments of the upstream do not hide it from the client that the stream is alive', async (t) => {
   const { upstream, front } = await proxied(t, { to, keepalive: 10_000 })
   const client = front.request('', { headers: accept })
