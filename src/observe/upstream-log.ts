@@ -109,6 +109,7 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
     /_BODY_CONSUMED$/,
     'Mount the proxy before what reads the body, or leave what has been parsed in req.body (Koa: ctx.req.body = ctx.request.body; Fastify: request.raw.body = request.body).',
   ],
+  [/^ERR_AGENT_IN_USE$/, 'Each open stream keeps one: give the agent maxSockets: Infinity, or leave it out.'],
   [/_INCOMPLETE$/, 'Its answer ended cleanly, but no event of it was what isEnd takes for the end.'],
   [/_CONNECT_TIMEOUT$/, 'Is there a firewall on the way? timeouts.connectMs bounds this wait.'],
   [/_RESPONSE_TIMEOUT$/, 'Is the backend slow? timeouts.responseMs bounds this wait.'],

@@ -158,8 +158,7 @@ class Attempt implements TransportEvents {
     const waitsFor = this.#sent?.waitsFor ?? 'connection'
     if (waitsFor === 'client') return this.#giveUp('ERR_SSE_PROXY_BODY_TIMEOUT')
     if (waitsFor === 'upstream') return this.#giveUp(code)
-    const reason = 'no connection: the agent has none to spare (maxSockets), or the upstream does not accept it'
-    this.#giveUp(code, new Error(reason))
+    this.#giveUp(code, waitsFor === 'agent' ? agentInUse() : new Error('the upstream does not accept the connection'))
   }
 
   readonly #onAbort = (): void => {
@@ -182,4 +181,9 @@ class Attempt implements TransportEvents {
     this.#order.signal.offAbort(this.#onAbort)
     onSettled(result, diedOnReuse)
   }
+}
+
+/** With a code, as errors of the system have one. */
+function agentInUse(): Error {
+  return Object.assign(new Error('all sockets of the option agent are in use'), { code: 'ERR_AGENT_IN_USE' })
 }

@@ -1,5 +1,6 @@
 // What http-proxy-middleware tells the app's logger, in its words: a line for each answer, each failure and each
-// WebSocket. Its own plugin takes the port from the agent's first socket, which may be another upstream's or none.
+// WebSocket. Its own plugin takes the port from the agent's first socket, which may be another upstream's or none. Beside them:
+// what to do about the two usual mistakes in mounting, once each.
 
 import { Agent, ClientRequest, type IncomingMessage } from 'node:http'
 import { isUpstreamsFault, SseProxyError } from '../errors.ts'
@@ -13,9 +14,11 @@ type Logger = NonNullable<HpmOptions['logger']>
 export function logLines(server: ProxyServer, { agent, logger }: HpmOptions): void {
   if (!logger) return
   server.on('error', (error, req, _res, target) => logFailure(logger, error, req, target))
+  const given = new Set<Mistake>()
   server.on('proxyRes', (answer, req) => {
-    const from = `${req.method} ${pathAtApp(req)}`
-    logger.info(`[HPM] ${from} -> ${urlAtUpstream(answer, agent !== undefined)} [${answer.statusCode}]`)
+    const [from, to] = [pathAtApp(req), urlAtUpstream(answer, agent !== undefined)]
+    logger.info(`[HPM] ${req.method} ${from} -> ${to} [${answer.statusCode}]`)
+    if (answer.statusCode === 404) adviseOnMount(logger, given, withoutQuery(from), withoutQuery(to))
   })
   server.on('open', (socket) => logger.info('[HPM] Client connected: %o', socket.address()))
   server.on('close', (_answer, socket) => logger.info('[HPM] Client disconnected: %o', socket.address()))
@@ -32,6 +35,38 @@ function logFailure(logger: Logger, error: Error, req: IncomingMessage | undefin
     codeOf(own?.cause) || codeOf(error) || String(error),
     systemError(own?.cause) || error.message,
   )
+}
+
+type Mistake = 'twice' | 'cut off'
+
+/**
+ * The upstream's path is the target's and what the mount has left of the request's. Either of two mistakes is a 404.
+ * @param asked at the app
+ * @param url at the upstream
+ */
+function adviseOnMount(logger: Logger, given: Set<Mistake>, asked: string, url: string): void {
+  if (!URL.canParse(url)) return
+  const { origin, pathname } = new URL(url)
+  const before = pathname.endsWith(asked) ? pathname.slice(0, -asked.length) : ''
+  const advise = (mistake: Mistake, text: string): void => {
+    if (!given.has(mistake)) logger.warn(`[sse-proxy] ${origin}${pathname} was answered 404: ${text}`)
+    given.add(mistake)
+  }
+  if (before !== '' && `${asked}/`.startsWith(`${before}/`)) {
+    advise(
+      'twice',
+      `the target's path comes before the request's, which has ${before} already. Mount with app.use('${before}', ...), which cuts it off, or leave it out of target.`,
+    )
+  } else if (pathname === '/' && asked !== '/') {
+    advise(
+      'cut off',
+      `the mount path ${asked} has been cut off, and the target has no path. Where the upstream has one, write it: target: '${origin}${asked}'.`,
+    )
+  }
+}
+
+function withoutQuery(url: string): string {
+  return url.replace(/\?.*/s, '')
 }
 
 /** Express cuts the mount path off `url`, other frameworks do not. */

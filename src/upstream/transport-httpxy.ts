@@ -1,7 +1,7 @@
 // The transport over HTTP/1.1: each request is one pass through http-proxy-middleware, on stand-ins for the client's own
 // request and response. What httpxy and Node tell of the pass becomes the events of a transport.
 
-import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
+import { Agent, type ClientRequest, type IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import createDebug from 'debug'
 import { UpstreamError, type UpstreamErrorCode } from '../errors.ts'
@@ -65,6 +65,8 @@ class Pass implements PassHandler, TransportRequest {
   #events: TransportEvents | undefined
   // Whether the app has given no agent, so that connections are the package's to look after.
   #hasOwnAgent = false
+  // The app's.
+  #agentOfTheApp: unknown
   // The latest request to the upstream; http-proxy-middleware itself forgets those that follow redirects.
   #sent: SentRequest | undefined
   // Those before it, whose answers were redirects and may still be coming; destroyed with the end of the pass.
@@ -94,7 +96,7 @@ class Pass implements PassHandler, TransportRequest {
   }
 
   get waitsFor(): TransportRequest['waitsFor'] {
-    if (!this.#sent) return 'connection'
+    if (!this.#sent) return hasWaiting(this.#agentOfTheApp) ? 'agent' : 'connection'
     // Where the upload is not over although the upstream would read on, it is the client that is late.
     const upload = this.#upload
     return upload && !upload.readableEnded && !upload.isPaused() ? 'client' : 'upstream'
@@ -120,6 +122,7 @@ class Pass implements PassHandler, TransportRequest {
     }
     const target = this.#targetOf(options, req)
     if (target) options.target = target
+    this.#agentOfTheApp = options.agent
     this.#hasOwnAgent = options.agent === undefined
     options.agent ??= this.#agentFor(isSecure(target))
     useOwnHeaders(options, this.#order.upstream?.headers)
@@ -301,16 +304,10 @@ class Pass implements PassHandler, TransportRequest {
     }
   }
 
-  /** A path that is joined to itself is the commonest mistake in mounting, so that it is told. */
   #debugAnswer(): void {
     const { method, path = '' } = this.#sent?.request ?? {}
     const asked = path.replace(/\?.*/s, '')
-    const { statusCode } = this.#standIn
-    debug('%s %s %s at %s answered %d', this.#order.request.id, method, asked, this.upstream, statusCode)
-    const [, twice] = /^(\/.+)\1$/.exec(asked) ?? []
-    if (statusCode === 404 && twice) {
-      debug('%s is in that path twice: mount with app.use, or leave it out of the target', twice)
-    }
+    debug('%s %s %s at %s answered %d', this.#order.request.id, method, asked, this.upstream, this.#standIn.statusCode)
   }
 }
 
@@ -325,4 +322,9 @@ const EMPTY_BODY: UpstreamBody = {
 /** Whether a request goes where the target is, by the Host that httpxy has set for it. */
 function isAtOrigin(request: ClientRequest, target: HpmTarget | undefined): boolean {
   return target instanceof URL && request.protocol === target.protocol && request.getHeader('host') === target.host
+}
+
+/** Whether requests wait for a socket, which they do at a limit of the agent's only. */
+function hasWaiting(agent: unknown): boolean {
+  return agent instanceof Agent && Object.keys(agent.requests).length > 0
 }

@@ -76,8 +76,11 @@ export interface TransportRequest {
   readonly upstream: string | undefined
   /** Whether the upstream may have got any of it; false only where it surely has not. */
   readonly mayHaveArrived: boolean
-  /** What keeps the answer from coming: no connection yet, a client that does not go on with the body, or the upstream. */
-  readonly waitsFor: 'connection' | 'client' | 'upstream'
+  /**
+   * What keeps the answer from coming: an agent of the app's without a free socket, no connection yet, a client that does not go
+   * on with the body, or the upstream.
+   */
+  readonly waitsFor: 'agent' | 'connection' | 'client' | 'upstream'
   /** Gives it up, and nothing more is told. Does nothing once it is answered or has failed. */
   abort(): void
 }

@@ -1,7 +1,7 @@
 // What an app that gives a `logger` reads: http-proxy-middleware's lines, and one line for an upstream that is down.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { request as httpRequest } from 'node:http'
+import { Agent, request as httpRequest } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import { format } from 'node:util'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
@@ -85,6 +85,75 @@ test('one that another upstream stands in for is told of too, and so is its comi
   assert.equal(own.length, 2)
   assert.match(own[0]!, /^error: \[sse-proxy\] http:\/\/127\.0\.0\.1:\d+\/one: .*ECONNRESET/)
   assert.match(own[1]!, /^info: \[sse-proxy\] http:\/\/127\.0\.0\.1:\d+\/one answers again, after 1 failure$/)
+})
+
+const notFound: UpstreamOptions = { handler: (exchange) => exchange.answer(404) }
+
+test('a path that is in the target and in the request is told once, with what to do', async (t) => {
+  const { lines, logger } = memory()
+  const { upstream, front } = await proxied(t, ({ url }) => ({ logger, target: `${url}/events` }), {
+    host: 'http',
+    upstream: notFound,
+    mount: '',
+  })
+
+  for (const path of ['/events?token=s3cret', '/events/7']) await front.open(path)
+
+  assert.deepEqual(
+    lines.filter((line) => line.includes('[sse-proxy]')),
+    [
+      `warn: [sse-proxy] ${upstream.url}/events/events was answered 404: the target's path comes before the request's, which has /events already. Mount with app.use('/events', ...), which cuts it off, or leave it out of target.`,
+    ],
+  )
+})
+
+test('a mount path that was cut off, with a target that has none, is told once, with what to do', async (t) => {
+  const { lines, logger } = memory()
+  const { upstream, front } = await proxied(t, ({ url }) => ({ logger, target: url }), { upstream: notFound })
+
+  for (let times = 0; times < 2; times++) await front.open()
+
+  assert.deepEqual(
+    lines.filter((line) => line.includes('[sse-proxy]')),
+    [
+      `warn: [sse-proxy] ${upstream.url}/ was answered 404: the mount path /events has been cut off, and the target has no path. Where the upstream has one, write it: target: '${upstream.url}/events'.`,
+    ],
+  )
+})
+
+for (const [what, path, status] of [
+  ['what is not there, on a target with a path', '/7', 404],
+  ['a path that is there', '', 200],
+] as const) {
+  test(`nothing is said of paths to who asks for ${what}`, async (t) => {
+    const { lines, logger } = memory()
+    const handler: UpstreamOptions['handler'] = (exchange) => exchange.answer(status)
+    const { front } = await proxied(t, { logger }, { upstream: { handler } })
+
+    await front.open(path)
+
+    assert.equal(lines.length, 1)
+    assert.match(lines[0]!, /^info: \[HPM\]/)
+  })
+}
+
+test("an agent of the app's whose sockets are all in use is told, with what to do", async (t) => {
+  const { lines, logger } = memory()
+  const agent = new Agent({ maxSockets: 1 })
+  t.after(() => agent.destroy())
+  const { upstream, front } = await proxied(t, { logger, agent, timeouts: { connectMs: 100 } })
+  const first = front.request()
+  ;(await upstream.next()).stream().send({ data: 'x' })
+  await first.waitFor('data: x')
+
+  const second = await front.open()
+
+  assert.equal(second.status, 504)
+  assert.equal(lines.filter((line) => line.startsWith('error')).length, 1)
+  assert.match(
+    lines.join('\n'),
+    /all sockets of the option agent are in use\)\. Each open stream keeps one: give the agent maxSockets: Infinity, or leave it out/,
+  )
 })
 
 test('streams that an upstream loses together are one line', async (t) => {

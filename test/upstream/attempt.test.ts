@@ -30,6 +30,7 @@ test('the answer of a transport is the result, and the transport is left alone f
 
 for (const [waitsFor, code] of [
   ['connection', 'ERR_SSE_PROXY_CONNECT_TIMEOUT'],
+  ['agent', 'ERR_SSE_PROXY_CONNECT_TIMEOUT'],
   ['upstream', 'ERR_SSE_PROXY_CONNECT_TIMEOUT'],
   ['client', 'ERR_SSE_PROXY_BODY_TIMEOUT'],
 ] as const) {
