@@ -1,7 +1,7 @@
 // Every way in which a stream can fail, by code. The class only groups; programs switch on `code`. The text of a
 // message is fixed, because it may be sent to a client: hosts, ports and system errors stay in `cause`.
 
-/** What went wrong, for programs. The README explains each. */
+/** What went wrong, for programs. The guide on troubleshooting has the cause and the cure of each. */
 export type SseProxyErrorCode = 'ERR_SSE_PROXY_OPTION' | AdmissionErrorCode | UpstreamErrorCode | StreamErrorCode
 
 /** The base of every error of this package. */

@@ -1,4 +1,4 @@
-// What the programs of the README and of the LLM guide promise, and the README's own bounds. guides.test.ts has what concerns
+// What programs of the README and of the guides promise, and the README's own bounds. guides.test.ts has what concerns
 // all documents.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
@@ -26,6 +26,8 @@ const linesAtMost = 350
 const project = projectForFile()
 const start = programWith("app.use('/events', requireUser, sseProxy(")
 const gateway = blocks(guide('llm-gateway'), 'js').find(({ section }) => section === 'The gateway')
+const surviving = blocks(guide('llm-gateway'), 'js').find(({ code }) => code.includes("join: ['GET']"))
+const securing = blocks(guide('security'), 'js').find(({ code }) => code.includes("req.headers['x-user'] = user"))
 const several = programWith('export const notifications')
 const shared = programWith('export const prices')
 const production = programWith('prometheusMetrics(events')
@@ -99,6 +101,66 @@ describe('the programs', () => {
     assert.equal(exchange.url, '/v1/chat/completions')
     assert.equal(exchange.headers.authorization, 'Bearer the-real-key')
     assert.equal(sent, body)
+  })
+
+  test('an answer of the LLM guide that survives a reload is joined by its user, and by nobody else', async (t) => {
+    const upstream = await upstreamOf(t)
+    const { url } = await runBlock(t, await project(), surviving!, {
+      instead: {
+        'http://localhost:8080': upstream.url,
+        "[['Bearer token-of-ada', 'ada']]": "[['Bearer token-of-ada', 'ada'], ['Bearer token-of-grace', 'grace']]",
+        'app.listen(3000)': "const server = app.listen(0, '127.0.0.1')",
+      },
+    })
+    const as = (user: string) => ({ authorization: `Bearer token-of-${user}` })
+    const asking = request(`${url}/api/chat`, {
+      method: 'POST',
+      headers: { ...as('ada'), 'content-type': 'application/json' },
+      body: '{"id":"7"}',
+    })
+    const stream = (await upstream.next()).stream()
+    stream.send({ data: 'one' })
+    await asking.waitFor('data: one\n')
+    asking.close()
+
+    const reloaded = request(`${url}/api/chat/7/stream`, { headers: as('ada') })
+    await reloaded.waitFor('data: one\n')
+    const other = await open(`${url}/api/chat/7/stream`, { headers: as('grace') })
+    stream.send({ data: '[DONE]' })
+    stream.end()
+
+    assert.match(await reloaded.whole(), /^data: one\n.*data: \[DONE\]\n.*$/s)
+    assert.equal(other.status, 204)
+    assert.equal(upstream.exchanges.length, 1)
+  })
+
+  test('the upstream of the guide on security learns who the user is, and no token, cookie or made-up address', async (t) => {
+    const upstream = await upstreamOf(t)
+    const { url } = await runBlock(t, await project(), securing!, {
+      instead: {
+        'http://localhost:8080': upstream.url,
+        'app.listen(3000)': "const server = app.listen(0, '127.0.0.1')",
+      },
+    })
+    const headers = {
+      authorization: 'Bearer token-of-ada',
+      cookie: 'a=b',
+      'x-user': 'grace',
+      'x-forwarded-for': '6.6.6.6',
+      connection: 'x-user',
+    }
+
+    const client = request(`${url}/events`, { headers })
+    const exchange = await upstream.next()
+    exchange.stream().end('data: x\n\n')
+    const stranger = await open(`${url}/events`)
+    await client.whole()
+
+    assert.equal(stranger.status, 401)
+    assert.equal(exchange.headers['x-user'], 'ada')
+    assert.equal(exchange.headers['x-forwarded-for'], '127.0.0.1')
+    assert.equal(exchange.headers.authorization, undefined)
+    assert.equal(exchange.headers.cookie, undefined)
   })
 
   test('with several upstreams, a stream goes on with another one when its own is killed', async (t) => {

@@ -3,7 +3,7 @@
 
 import type { SseProxyOptions } from './options.ts'
 
-/** Every option of the package's own, in the order of the README's table. */
+/** Every option of the package's own, in the order in which a request meets them. */
 export const OWN_OPTIONS: readonly (keyof SseProxyOptions)[] = [
   'target',
   'balance',
