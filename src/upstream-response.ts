@@ -46,6 +46,8 @@ export interface UpstreamBody {
    * the upstream's health in place of how the connection ended.
    */
   judge?(isWhole: boolean): void
+  /** Told, again and again maybe, when the event has come that completes the stream. A body without an end of its own ends then. */
+  enough?(): void
 }
 
 /** A header as it goes to the client: the name as the upstream wrote it where that was asked for. */

@@ -181,9 +181,9 @@ export interface SseProxyOptions<
    * ETag and date of its last answer, one poll after the other; an answer whose body has changed is an event. Any other first
    * answer passes as it is. A later one that fails (another status, no JSON, more than `limits.eventBytes`) is counted in
    * `stats().errors` and told once (`logger`, `sse-proxy:error`), and the wait doubles with each failure, up to
-   * `retry.maxBackoffMs`, or 30 s without `retry`. `timeouts.idleMs` bounds each answer, and not the time between two. With `share`
-   * one poller serves all, and who comes later begins with the latest value; an answer for one client alone, after one that was
-   * for all, loses the stream.
+   * `retry.maxBackoffMs`, or 30 s without `retry`. `timeouts.idleMs` bounds each answer, and not the time between two. With `isEnd`
+   * the feed ends behind the event that completes it. With `share` one poller serves all, and who comes later begins with the latest
+   * value; an answer for one client alone, after one that was for all, loses the stream.
    * @see NdjsonSource @see JsonSource @defaultValue event streams
    */
   from?: 'ndjson' | NdjsonSource<TReq> | JsonSource<TReq> | undefined
@@ -207,8 +207,8 @@ export interface SseProxyOptions<
   fastLane?: boolean | undefined
   /**
    * What happens to the upstream request when its client disconnects: `'abort'` ends it, `graceMs` gives it that long, and
-   * `'drain'` lets it finish. It counts towards `limits` until it is over. `'drain'` cannot be used with `from: { format: 'json' }`,
-   * whose polls have no end. @defaultValue 'abort'
+   * `'drain'` lets it finish. It counts towards `limits` until it is over. `'drain'` cannot be used with
+   * `from: { format: 'json' }`, whose polls have no end. @defaultValue 'abort'
    */
   onDisconnect?: 'abort' | 'drain' | { graceMs: number } | undefined
   /**

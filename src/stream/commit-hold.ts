@@ -155,6 +155,10 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#body.judge?.(isWhole)
   }
 
+  enough(): void {
+    this.#body.enough?.()
+  }
+
   // BodySink: what the upstream sends.
 
   onData(chunk: Buffer): void {

@@ -228,6 +228,7 @@ export class Pipeline implements BodySink, EventFlow {
   #work(): void {
     if (this.#held || this.isOver) return
     if (this.#parts) this.#process(this.#parts)
+    if (!this.#held && this.#options.end?.isSeen) this.#body?.enough?.()
     if (!this.#held && !this.isOver && this.#outcome !== undefined) this.#finish(this.#outcome)
   }
 

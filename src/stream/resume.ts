@@ -104,6 +104,10 @@ export class ResumedBody implements UpstreamBody, Movable {
     this.#body.judge?.(isWhole)
   }
 
+  enough(): void {
+    this.#body.enough?.()
+  }
+
   /** The connection it has is given up when there is another one, so that a stream that cannot move loses nothing. */
   async move(): Promise<boolean> {
     const sink = this.#sink

@@ -68,6 +68,10 @@ export class WatchedBody implements UpstreamBody, BodySink {
     this.#body.judge?.(isWhole)
   }
 
+  enough(): void {
+    this.#body.enough?.()
+  }
+
   onData(chunk: Buffer): void {
     const isWithApp = this.isWithApp === true
     if (this.#wasWithApp && !isWithApp) this.#watch.onUnpaused()

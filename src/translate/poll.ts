@@ -127,6 +127,12 @@ class Poller implements UpstreamBody {
     this.#controller.abort(why ?? 'given-up')
   }
 
+  enough(): void {
+    const sink = this.#sink
+    this.destroy()
+    sink?.onEnd()
+  }
+
   /** Rejects where the stream is lost: by its first answer, or by the app's callback. */
   async #run(): Promise<void> {
     const { everyMs } = this.#options

@@ -261,6 +261,47 @@ test('hooks, retry.commit and callbacks see the events; metrics count them', asy
   assert.equal(proxy.stats().eventsIn, 2)
 })
 
+const wrapped: Record<string, Partial<SseProxyOptions>> = {
+  'as it is': {},
+  shared: { share },
+  resumed: { resume: { onEnd: true, withoutIds: true } },
+  watched: { timeouts: { eventMs: 60_000 } },
+  held: { retry: { commit: ({ data }) => (data === '2' ? 'commit' : 'hold') } },
+  'through a hook that takes its time': { transform: async () => undefined },
+}
+for (const [how, options] of Object.entries(wrapped)) {
+  test(`a feed ends, and its polls with it, behind what isEnd takes for the end (${how})`, async (t) => {
+    let asked = 0
+    const handler = (exchange: Exchange): void => exchange.answer(200, json, String(++asked))
+    const { front, proxy } = await proxied(
+      t,
+      { from, isEnd: ({ data }) => data === '3', ...options },
+      { upstream: { handler } },
+    )
+
+    const client = front.request()
+
+    assert.equal(await client.whole(), 'data: 1\n\ndata: 2\n\ndata: 3\n\n')
+    assert.equal(asked, 3)
+    assert.equal(proxy.stats().closed['upstream-ended'], 1)
+    assert.deepEqual(proxy.stats().errors, {})
+  })
+}
+
+test('who wants one JSON of a feed gets it when isEnd has seen the end', async (t) => {
+  let asked = 0
+  const handler = (exchange: Exchange): void => exchange.answer(200, json, String(++asked))
+  const { front } = await proxied(
+    t,
+    { from, isEnd: ({ data }) => data === '2', to: { format: () => 'json', collect: (events) => events.at(-1) } },
+    { upstream: { handler } },
+  )
+
+  const client = front.request('', { headers: { accept: 'application/json' } })
+
+  assert.equal(await client.whole(), '{"data":"2"}')
+})
+
 test('an endpoint that does not change is silent for eventMs, and not for idleMs', async (t) => {
   const [silent, alive] = await Promise.all([
     proxied(t, { from, timeouts: { eventMs: 60 } }, { upstream: new Backend() }),
