@@ -15,7 +15,18 @@ interface Import {
 }
 
 // A folder is a room, and so is each file beside the folders.
-const folders = ['events', 'fast-lane', 'observe', 'options', 'redis', 'share', 'stream', 'translate', 'upstream']
+const folders = [
+  'events',
+  'fast-lane',
+  'observe',
+  'options',
+  'redis',
+  'share',
+  'store-tests',
+  'stream',
+  'translate',
+  'upstream',
+]
 
 const src = fileURLToPath(new URL('../../src', import.meta.url))
 const files = readdirSync(src, { recursive: true, encoding: 'utf8' })
