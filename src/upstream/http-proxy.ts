@@ -37,6 +37,15 @@ export interface HttpProxy {
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
 }
 
+/** The seam: of a request and a response, http-proxy-middleware uses just what the stand-ins have, whatever its types say. */
+interface Passing {
+  pass(
+    req: IncomingMessage | StandInRequest,
+    res: ServerResponse | StandInResponse,
+    failed: (error: unknown) => void,
+  ): Promise<void>
+}
+
 /** An upstream as far as it is used here; see `Upstream`. */
 export type Fallback = Pick<Upstream, 'target' | 'headers'>
 
@@ -93,6 +102,8 @@ export function createHttpProxy(
     middleware.upgrade(req, socket, head)
   }
 
+  const passing: Passing = { pass: middleware }
+
   return {
     boundary,
     accepts,
@@ -100,8 +111,7 @@ export function createHttpProxy(
       const failed = (error: unknown) => {
         if (error !== undefined) res.handler.onUnroutable(error)
       }
-      // The seam: of a request and a response, http-proxy-middleware uses just what the stand-ins have.
-      middleware(req as unknown as IncomingMessage, res as unknown as ServerResponse, failed).catch(failed)
+      passing.pass(req, res, failed).catch(failed)
     },
     async report(error, req, res, target) {
       for (const listener of errorListeners()) {
