@@ -207,6 +207,7 @@ test('the end says what failed, what was skipped and why, and how many there wer
     {
       file: 'test/b.test.ts',
       ms: 2000,
+      cpuMs: 1000,
       passed: 3,
       failed: [],
       skipped: [{ name: 'x', reason: 'no zstd' }],
@@ -215,6 +216,7 @@ test('the end says what failed, what was skipped and why, and how many there wer
     {
       file: 'test/a.test.ts',
       ms: 1000,
+      cpuMs: 400,
       passed: 2,
       failed: [{ name: 'y', error: 'Error: z' }],
       skipped: [],
@@ -238,19 +240,35 @@ test('the end says what failed, what was skipped and why, and how many there wer
 })
 
 test('where nothing failed or was skipped the end says so in one line', () => {
-  const outcome: Outcome = { file: 'test/a.test.ts', ms: 1000, passed: 2, failed: [], skipped: [], output: 'chatter' }
+  const outcome: Outcome = {
+    file: 'test/a.test.ts',
+    ms: 1000,
+    cpuMs: 400,
+    passed: 2,
+    failed: [],
+    skipped: [],
+    output: 'chatter',
+  }
 
-  assert.equal(lineOf(outcome), '✔ test/a.test.ts (2 tests, 1.0 s)')
+  assert.equal(lineOf(outcome), '✔ test/a.test.ts (2 tests, 1.0 s, 0.4 s of CPU)')
   assert.deepEqual(summary([outcome], 1000).split('\n'), ['', '1 file in 1.0 s', '2 passed, 0 failed'])
 })
 
 test('the line of a file that failed has its errors and what it printed under it', () => {
   const failed = [{ name: 'breaks', error: 'Error: no\n  at here' }]
 
-  const text = lineOf({ file: 'test/a.test.ts', ms: 1000, passed: 1, failed, skipped: [], output: 'chatter\n' })
+  const text = lineOf({
+    file: 'test/a.test.ts',
+    ms: 1000,
+    cpuMs: 400,
+    passed: 1,
+    failed,
+    skipped: [],
+    output: 'chatter\n',
+  })
 
   assert.deepEqual(text.split('\n'), [
-    '✖ test/a.test.ts (2 tests, 1.0 s)',
+    '✖ test/a.test.ts (2 tests, 1.0 s, 0.4 s of CPU)',
     '  ✖ breaks',
     '    Error: no',
     '      at here',

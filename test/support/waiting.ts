@@ -6,6 +6,9 @@ const patienceMs = 15_000
 const { setTimeout, clearTimeout } = globalThis
 const { now } = Date
 
+/** Most of what is waited for happens within so many turns of the event loop. */
+const quickLooks = 20
+
 /** What is waited for, in words; a function when the words depend on how far things got. */
 type What = string | (() => string)
 
@@ -29,9 +32,9 @@ export async function within<T>(promise: Promise<T>, what: What, ms: number = pa
 /** Resolves as soon as the condition holds; for what has no event of its own, such as a count that falls to zero. */
 export async function until(isSo: () => boolean, what: What, ms: number = patienceMs): Promise<void> {
   const deadline = now() + ms
-  while (!isSo()) {
+  for (let look = 0; !isSo(); look += 1) {
     if (now() > deadline) throw new Error(`waited ${ms} ms for ${told(what)}`)
-    await new Promise((resolve) => setTimeout(resolve, 2))
+    await new Promise<unknown>((resolve) => (look < quickLooks ? setImmediate(resolve) : setTimeout(resolve, 2)))
   }
 }
 

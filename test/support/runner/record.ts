@@ -9,7 +9,7 @@ export type Entry =
   | { kind: 'started' | 'passed'; name: string }
   | { kind: 'failed'; name: string; error: string }
   | { kind: 'skipped'; name: string; reason: string }
-  | { kind: 'through' }
+  | { kind: 'through'; cpuMs: number }
 
 // biome-ignore lint/style/noDefaultExport: Node takes a reporter from there
 export default async function* record(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
@@ -25,7 +25,8 @@ export default async function* record(events: AsyncIterable<TestEvent>): AsyncGe
       if (entry) yield line(entry)
     }
   }
-  yield line({ kind: 'through' })
+  const { user, system } = process.cpuUsage()
+  yield line({ kind: 'through', cpuMs: (user + system) / 1000 })
 }
 
 /** The whole name of a test, which becomes the innermost of `names`. */

@@ -3,9 +3,9 @@
 import type { Outcome } from './test-process.ts'
 
 /** One line, and under it what failed. */
-export function lineOf({ file, ms, passed, failed, skipped, output }: Outcome): string {
+export function lineOf({ file, ms, cpuMs, passed, failed, skipped, output }: Outcome): string {
   const count = passed + failed.length + skipped.length
-  const head = `${failed.length > 0 ? '✖' : '✔'} ${file} (${count} ${count === 1 ? 'test' : 'tests'}, ${seconds(ms)})`
+  const head = `${failed.length > 0 ? '✖' : '✔'} ${file} (${count} ${count === 1 ? 'test' : 'tests'}, ${seconds(ms)}, ${seconds(cpuMs)} of CPU)`
   if (failed.length === 0) return head
 
   const failures = failed.map(({ name, error }) => `  ✖ ${name}\n${indented(error)}`)

@@ -8,6 +8,8 @@ import type { Entry } from './record.ts'
 export interface Outcome {
   file: string
   ms: number
+  /** What the process has computed, without those that it has started; where it is much less than `ms`, the file waits. */
+  cpuMs: number
   passed: number
   failed: { name: string; error: string }[]
   /** What failed while other files ran, where all of the file passed when it ran again alone. */
@@ -93,8 +95,9 @@ async function read(records: string): Promise<Entry[]> {
   return lines.map((line): Entry => JSON.parse(line))
 }
 
-function outcomeOf(entries: readonly Entry[]): Pick<Outcome, 'passed' | 'failed' | 'skipped'> {
+function outcomeOf(entries: readonly Entry[]): Pick<Outcome, 'cpuMs' | 'passed' | 'failed' | 'skipped'> {
   return {
+    cpuMs: entries.find((entry) => entry.kind === 'through')?.cpuMs ?? 0,
     passed: entries.filter(({ kind }) => kind === 'passed').length,
     failed: entries.filter((entry) => entry.kind === 'failed'),
     skipped: entries.filter((entry) => entry.kind === 'skipped'),
