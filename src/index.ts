@@ -20,6 +20,7 @@ export type {
   EjectMessage,
   ErrorMessage,
   OpenMessage,
+  RequestMessage,
   ResumeMessage,
   RetryMessage,
   StoreMessage,

@@ -147,6 +147,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     if (this.isOver) return this.#explainOver()
     readEmptyBody(this.req)
     onClientGone(this.req, this.res, this)
+    this.observer.entered(this.req, this.res)
     try {
       if (!boundary.admits(this.req.url ?? '/')) throw new UpstreamError('ERR_SSE_PROXY_PATH')
       const { to } = this.options

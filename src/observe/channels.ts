@@ -10,6 +10,14 @@ import type { SseStream } from '../events/event.ts'
 
 const debug = createDebug('sse-proxy:error')
 
+/** On `sse-proxy:request`: a request has come in, and nothing has been done about it. Runs in the async context of its own. */
+export interface RequestMessage {
+  /** The option `name`. */
+  readonly proxy: string
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+}
+
 /** On `sse-proxy:attempt`: a request is about to be sent to an upstream. */
 export interface AttemptMessage {
   /** The option `name`. */
@@ -124,6 +132,7 @@ export class Topic<Message> {
   }
 }
 
+export const requests: Topic<RequestMessage> = new Topic('sse-proxy:request')
 export const attempts: Topic<AttemptMessage> = new Topic('sse-proxy:attempt')
 export const opens: Topic<OpenMessage> = new Topic('sse-proxy:open')
 export const closes: Topic<CloseMessage> = new Topic('sse-proxy:close')

@@ -19,7 +19,7 @@ import { systemError } from '../system-error.ts'
 import type { OpenObserver } from '../upstream/open.ts'
 import type { Member } from '../upstream/pool/pool.ts'
 import type { ProxiedRequest } from '../upstream/transport.ts'
-import { attempts, closes, ejections, failures, opens, resumes, retries, stores } from './channels.ts'
+import { attempts, closes, ejections, failures, opens, requests, resumes, retries, stores } from './channels.ts'
 import { Meter } from './meter.ts'
 import { type OpenNow, type ProxyStats, type RefusalReason, Stats } from './stats.ts'
 import { UpstreamLog } from './upstream-log.ts'
@@ -124,6 +124,11 @@ export class Observer implements SessionObserver, OpenObserver {
     if (error.code === 'ERR_SSE_PROXY_BODY_CONSUMED') this.#log?.failed(`${req.method} request`, error)
     debugError('%s %s %s: %s: %s %s', id, req.method, pathOf(req), error.code, error.message, causeOf(error))
     failures.publish(() => ({ proxy: this.#options.name, error, req }))
+  }
+
+  /** A request has come in. */
+  entered(req: IncomingMessage, res: ServerResponse): void {
+    requests.publish(() => ({ proxy: this.#options.name, req, res }))
   }
 
   /** An attempt is about to be made. */

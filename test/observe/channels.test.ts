@@ -11,6 +11,7 @@ import {
   ejections,
   failures,
   opens,
+  requests,
   resumes,
   retries,
   type Topic,
@@ -35,6 +36,7 @@ const unreachable = new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', 'http://one')
 const lost = new StreamError('ERR_SSE_PROXY_UPSTREAM_LOST')
 
 const cases = [
+  caseOf('sse-proxy:request', requests, { proxy: 'feed', req, res: new ServerResponse(req) }),
   caseOf('sse-proxy:attempt', attempts, {
     proxy: 'feed',
     req,

@@ -2,8 +2,10 @@
 // metrics say what `stats()` says.
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import { SpanStatusCode } from '@opentelemetry/api'
+import { context, type DiagLogger, DiagLogLevel, diag, propagation, SpanStatusCode } from '@opentelemetry/api'
 import {
   AggregationTemporality,
   InMemoryMetricExporter,
@@ -15,13 +17,16 @@ import {
   NodeTracerProvider,
   type ReadableSpan,
   SimpleSpanProcessor,
+  type SpanProcessor,
 } from '@opentelemetry/sdk-trace-node'
+import express from 'express'
 import { sseProxy } from 'sse-proxy-middleware'
 import { streamMetrics, traceStreams } from 'sse-proxy-middleware/opentelemetry'
+import { request } from '../support/client.ts'
 import type { Middleware } from '../support/front.ts'
 import { proxied } from '../support/proxied.ts'
 import { refusingUrl, several } from '../support/several-upstreams.ts'
-import type { Exchange } from '../support/upstream.ts'
+import { type Exchange, startUpstream } from '../support/upstream.ts'
 import { gate, until, within } from '../support/waiting.ts'
 
 // As an app does it: spans are known across awaits, and travel in the headers of the W3C.
@@ -40,7 +45,7 @@ test('a stream is one span, with how far it came and why it ended', async (t) =>
 
   const [span] = await spans(1)
 
-  assert.equal(span?.name, 'sse-proxy /events')
+  assert.equal(span?.name, 'sse-proxy')
   assert.deepEqual(span?.attributes, {
     'sse_proxy.name': 'sse-proxy',
     'http.request.method': 'GET',
@@ -59,7 +64,7 @@ test('a stream is one span, with how far it came and why it ended', async (t) =>
 test('the span is a child of the one that the client brings, and its upstream is told of it in place of that', async (t) => {
   const { proxy, upstream, front } = await proxied(t)
   const { spans } = traced(t, proxy)
-  const client = front.request('', { headers: { traceparent: incoming } })
+  const client = front.request('', { headers: { traceparent: incoming, baggage: 'user=ada' } })
   const exchange = await upstream.next()
   exchange.stream().end(one)
   await client.whole()
@@ -67,6 +72,7 @@ test('the span is a child of the one that the client brings, and its upstream is
   const [span] = await spans(1)
 
   assert.equal(span?.parentSpanContext?.spanId, 'b7ad6b7169203331')
+  assert.equal(exchange.headers.baggage, 'user=ada')
   assert.equal(exchange.headers.traceparent, traceparentOf(span))
   assert.equal(span?.spanContext().traceId, '0af7651916cd43dd8448eb211c80319c')
 })
@@ -87,7 +93,7 @@ test("the span is a child of the app's own, where one is active", async (t) => {
 
   const [server, stream] = await tracing.spans(2)
 
-  assert.deepEqual([server?.name, stream?.name], ['server', 'sse-proxy /events'])
+  assert.deepEqual([server?.name, stream?.name], ['server', 'sse-proxy'])
   assert.equal(stream?.parentSpanContext?.spanId, server?.spanContext().spanId)
 })
 
@@ -194,12 +200,30 @@ test('a request without an answer, and one that is no stream, are spans as well'
   )
 })
 
+test('a request that is refused at the door is a span with its error', async (t) => {
+  const { proxy, upstream, front } = await proxied(t, { limits: { streams: 1 } })
+  const { spans, stop } = traced(t, proxy)
+  const first = front.request()
+  ;(await upstream.next()).stream().write(one)
+  await first.waitFor(one)
+
+  await front.request().ended()
+  await spans(1)
+  stop()
+  const [refused] = await spans(2)
+
+  assert.equal(refused?.attributes['http.response.status_code'], 503)
+  assert.equal(refused?.attributes['error.type'], 'ERR_SSE_PROXY_FULL')
+})
+
 test('each client of a shared stream has a span, and the one that has opened it is known upstream', async (t) => {
   const { proxy, upstream, front } = await proxied(t, { share: { lingerMs: 0 } })
   const { spans } = traced(t, proxy)
   const clients = [front.request(), front.request()]
   const exchange = await upstream.next()
-  exchange.stream().end(one)
+  const stream = exchange.stream()
+  await until(() => proxy.stats().shared.clients === 2, 'both clients to share')
+  stream.end(one)
   await Promise.all(clients.map((client) => client.whole()))
 
   const ended = await spans(2)
@@ -231,6 +255,203 @@ test('another proxy is not traced, and where tracing has ended open spans have t
   assert.equal((await own.spans(1)).length, 1)
   assert.equal(untraced.headers.traceparent, undefined)
   assert.equal((await traces.spans(0)).length, 0)
+})
+
+test('a processor or an exporter that throws ends no process, and no other span', async (t) => {
+  let ended = 0
+  const failing: SpanProcessor = {
+    forceFlush: async () => {},
+    shutdown: async () => {},
+    onStart() {},
+    onEnd() {
+      ended++
+      throw new Error('full')
+    },
+  }
+  const { proxy, upstream, front } = await proxied(t)
+  const provider = new NodeTracerProvider({ spanProcessors: [failing] })
+  const stop = traceStreams(proxy, { tracerProvider: provider })
+  t.after(stop)
+  const plain = front.request()
+  ;(await upstream.next()).answer(404, { 'content-length': '0' })
+  await plain.ended()
+  const lost = front.request()
+  const stream = (await upstream.next()).stream()
+  stream.write(one)
+  await lost.waitFor(one)
+  stream.reset()
+  await until(() => ended === 2, 'the spans of what is over')
+  const open = [front.request(), front.request()]
+  for (const client of open) {
+    ;(await upstream.next()).stream().write(one)
+    await client.waitFor(one)
+  }
+
+  stop()
+
+  assert.equal(ended, 4)
+})
+
+test('the spans of streams that a shutdown has ended are there before the exporter is shut down', async (t) => {
+  const { proxy, upstream, front } = await proxied(t)
+  const { provider, exporter } = traced(t, proxy)
+  const client = front.request()
+  ;(await upstream.next()).stream().write(one)
+  await client.waitFor(one)
+
+  await proxy.close({ withinMs: 0 })
+  const reasons = exporter.getFinishedSpans().map(({ attributes }) => attributes['sse_proxy.close_reason'])
+  await provider.shutdown()
+
+  assert.deepEqual(reasons, ['drained'])
+})
+
+test('each client of a shared stream is in its own trace, whoever has opened it', async (t) => {
+  const { provider, spans } = exporting(t)
+  const inSpan: Middleware = (req, _res, next) =>
+    provider.getTracer('app').startActiveSpan(String(req.headers['x-client']), (span) => {
+      next()
+      span.end()
+    })
+  const { proxy, upstream, front } = await proxied(
+    t,
+    { share: { lingerMs: 0, key: () => 'all' } },
+    { before: [inSpan] },
+  )
+  t.after(traceStreams(proxy, { tracerProvider: provider }))
+  const clients = ['one', 'two'].map((name) => front.request('', { headers: { 'x-client': name } }))
+  const exchange = await upstream.next()
+  const stream = exchange.stream()
+  await until(() => proxy.stats().shared.clients === 2, 'both clients to share')
+  stream.end(one)
+  await Promise.all(clients.map((client) => client.whole()))
+
+  const ended = await spans(4)
+
+  const traceIds = (name: RegExp) =>
+    ended
+      .filter((span) => name.test(span.name))
+      .map((span) => span.spanContext().traceId)
+      .sort()
+  assert.equal(new Set(traceIds(/./)).size, 2)
+  assert.deepEqual(traceIds(/^sse-proxy$/), traceIds(/^(one|two)$/))
+})
+
+test('an attempt carries the baggage of its own client, also when the connection was opened for another', async (t) => {
+  const inBaggage: Middleware = (req, _res, next) => {
+    const user = propagation.createBaggage({ user: { value: req.headers['x-user'] } })
+    context.with(propagation.setBaggage(context.active(), user), next)
+  }
+  const { proxy, upstream, front } = await proxied(t, { resume: { delayMs: 1 } }, { before: [inBaggage] })
+  const { spans } = traced(t, proxy)
+  const ada = front.request('', { headers: { 'x-user': 'ada' } })
+  ;(await upstream.next()).answer(404, { 'content-length': '0' })
+  await ada.ended()
+  const grace = front.request('', { headers: { 'x-user': 'grace' } })
+  const first = await upstream.next()
+  const stream = first.stream()
+  stream.write(one)
+  await grace.waitFor(one)
+
+  stream.reset()
+  const second = await upstream.next()
+  second.stream().end(two)
+  await grace.whole()
+  await spans(2)
+
+  assert.equal(upstream.accepted, 2)
+  assert.deepEqual([first.headers.baggage, second.headers.baggage], ['user=grace', 'user=grace'])
+})
+
+test("what a client brings of a trace does not travel beside the app's own trace", async (t) => {
+  const { provider, spans } = exporting(t)
+  const inRoot: Middleware = (_req, _res, next) =>
+    provider.getTracer('app').startActiveSpan('root', { root: true }, (span) => {
+      next()
+      span.end()
+    })
+  const { proxy, upstream, front } = await proxied(t, {}, { before: [inRoot] })
+  t.after(traceStreams(proxy, { tracerProvider: provider }))
+  const headers = { traceparent: incoming, tracestate: 'vendor=theirs', baggage: 'admin=true' }
+  const client = front.request('', { headers })
+  const exchange = await upstream.next()
+  exchange.stream().end(one)
+  await client.whole()
+
+  const [, stream] = await spans(2)
+
+  assert.equal(exchange.headers.traceparent, traceparentOf(stream))
+  assert.deepEqual([exchange.headers.tracestate, exchange.headers.baggage], [undefined, undefined])
+})
+
+test('neither the name nor an attribute of a span has what a client puts in its path or query', async (t) => {
+  const upstream = await startUpstream()
+  const proxy = sseProxy({ name: 'rooms', target: `${upstream.url}/stream?key=of-the-upstream` })
+  const app = express()
+  app.use('/of/:token/events', proxy)
+  const server = app.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(async () => {
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+    await upstream.close()
+  })
+  const { spans } = traced(t, proxy)
+  const { port } = server.address() as AddressInfo
+  const client = request(`http://127.0.0.1:${port}/of/tok-3n/EVENTS/tok-3n?token=tok-3n`)
+  ;(await upstream.next()).stream().end(one)
+  await client.whole()
+
+  const [span] = await spans(1)
+
+  assert.equal(span?.name, 'rooms')
+  assert.equal(span?.attributes['http.route'], '/of/:token/EVENTS')
+  assert.doesNotMatch(JSON.stringify([span?.attributes, span?.events, span?.status]), /tok-3n|of-the-upstream/)
+})
+
+test('a shared stream that goes on without the client that has opened it writes nothing into the span of that', async (t) => {
+  const warnings: string[] = []
+  const { proxy, upstream, front } = await proxied(t, { share: { lingerMs: 0 }, resume: { delayMs: 1 } })
+  const { spans } = traced(t, proxy)
+  const clients = [front.request(), front.request()]
+  const exchange = await upstream.next()
+  const stream = exchange.stream()
+  await until(() => proxy.stats().shared.clients === 2, 'both clients to share')
+  stream.write(one)
+  await Promise.all(clients.map((client) => client.waitFor(one)))
+  diag.setLogger({ ...silent, warn: (text) => void warnings.push(text) }, DiagLogLevel.WARN)
+  t.after(() => diag.disable())
+
+  clients[0]?.close()
+  await spans(1)
+  stream.reset()
+  const again = await upstream.next()
+  again.stream().end(two)
+  await clients[1]?.whole()
+  await spans(2)
+
+  assert.deepEqual(warnings, [])
+  assert.match(String(again.headers.traceparent), /^00-/)
+})
+
+test('two proxies of one name are not traced nor measured as one, and what is no proxy or provider is refused', (t) => {
+  const proxies = [sseProxy({ target: refusingUrl }), sseProxy({ target: refusingUrl })]
+  const [first, second] = proxies
+  if (!first || !second) return
+  const end = [traceStreams(first), streamMetrics(first)]
+  t.after(() => {
+    for (const each of end) each()
+  })
+
+  assert.throws(() => traceStreams(second), /^ConfigError.*: name: a proxy called 'sse-proxy' is traced already/)
+  assert.throws(() => streamMetrics(second), /^ConfigError.*: name: a proxy called 'sse-proxy' has its metrics/)
+  for (const each of end.splice(0)) each()
+  end.push(traceStreams(second), streamMetrics(second))
+  const call = (work: (...args: never[]) => unknown, ...args: unknown[]) => Reflect.apply(work, undefined, args)
+  assert.throws(() => call(traceStreams, undefined), /ConfigError.*: proxy: expected what sseProxy\(\) returns/)
+  assert.throws(() => call(traceStreams, first, { tracerProvidr: {} }), /did you mean tracerProvider\?/)
+  assert.throws(() => call(traceStreams, first, { tracerProvider: {} }), /tracerProvider: expected a TracerProvider/)
+  assert.throws(() => call(streamMetrics, first, { meterProvider: {} }), /meterProvider: expected a MeterProvider/)
 })
 
 test('a listener of the channel that throws fails no request', async (t) => {
@@ -279,6 +500,7 @@ test('the metrics have the names and numbers that Prometheus gets', async (t) =>
     },
   }
   const end = streamMetrics(source, { meterProvider })
+  asked = 0
   const client = front.request()
   ;(await upstream.next()).stream().write(one)
   await client.waitFor(one)
@@ -306,8 +528,11 @@ test('a prefix that is none is refused', () => {
   assert.throws(() => streamMetrics(proxy, { prefix: '1 x' }), /^ConfigError.*: prefix: expected letters, digits and _/)
 })
 
+const silent: DiagLogger = { error() {}, warn() {}, info() {}, debug() {}, verbose() {} }
+
 interface Traces {
   provider: NodeTracerProvider
+  exporter: InMemorySpanExporter
   /** The spans that have ended, when there are as many. */
   spans(count: number): Promise<ReadableSpan[]>
 }
@@ -318,6 +543,7 @@ function exporting(t: TestContext): Traces {
   t.after(() => provider.shutdown())
   return {
     provider,
+    exporter,
     async spans(count) {
       await until(() => exporter.getFinishedSpans().length >= count, `${count} spans`)
       return exporter.getFinishedSpans()

@@ -1,5 +1,7 @@
 // The packed tarball, installed and used in projects of each kind.
 import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { installIn, packedForFile } from './packed.ts'
 
@@ -76,6 +78,16 @@ test('a TypeScript project uses traces and metrics with the API of OpenTelemetry
 
   assert.equal(stdout, 'true\n')
   assert.equal(stderr, '')
+})
+
+test('without the API of OpenTelemetry its entry says what is missing, and the rest works', async () => {
+  const project = await installIn(await packed(), { type: 'module', program: 'esm.mjs', installed: ['express'] })
+  await writeFile(join(project.folder, 'traced.mjs'), "import 'sse-proxy-middleware/opentelemetry'")
+
+  await assert.rejects(project.node('traced.mjs'), /Cannot find package '@opentelemetry\/api'/)
+  const { stdout } = await project.node('esm.mjs')
+
+  assert.equal(stdout, 'data: hello\n\n')
 })
 
 test('a TypeScript project uses the metrics with prom-client', async () => {
