@@ -103,6 +103,28 @@ describe('the programs', () => {
     assert.equal(sent, body)
   })
 
+  test('the first steps of the guide lead from a backend to events at a client, and a lost backend is told', async (t) => {
+    const [backend, route] = blocks(guide('getting-started'), 'js')
+    const ticking = await runBlock(t, await project(), backend!, {
+      instead: { 'createServer((req': 'const server = createServer((req', '1000)': '10)', '8080': '0' },
+    })
+    const { url, child } = await runBlock(t, await project(), route!, {
+      instead: {
+        'http://localhost:8080': ticking.url,
+        'app.listen(3000)': "const server = app.listen(0, '127.0.0.1')",
+      },
+    })
+
+    const stranger = await open(`${url}/events`)
+    const client = request(`${url}/events`, { headers: { authorization: 'demo', 'last-event-id': '6' } })
+    await client.waitFor('id: 7\ndata: tick 7\n\n')
+    await ticking.child.end()
+
+    assert.equal(stranger.status, 401)
+    assert.equal(await client.ended(), 'broken')
+    await until(() => child.output.includes('The upstream was lost in the middle of the stream'), 'a line of the log')
+  })
+
   test('an answer of the LLM guide that survives a reload is joined by its user, and by nobody else', async (t) => {
     const upstream = await upstreamOf(t)
     const { url } = await runBlock(t, await project(), surviving!, {
