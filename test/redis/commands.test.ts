@@ -54,6 +54,28 @@ describe('nodes with a Redis server between them', { skip: noRedis, concurrency:
     })
   }
 
+  test('what one read brought costs one command where the node that reads has no client itself', async (t) => {
+    const { redis, upstream, fronts } = await farm(t)
+    const opener = fronts[0].request('')
+    const stream = (await upstream.next()).stream()
+    await opener.head()
+    const reader = await fronts[1].open('')
+    opener.close()
+    await beaten(await sentFromNowOn(t, redis), 2)
+    const sent = await sentFromNowOn(t, redis)
+
+    for (let read = 0; read < 10; read++) {
+      send(stream, `read ${read}`, 1)
+      await reader.waitFor(`data: read ${read} 1\n\n`)
+    }
+
+    const added = sent().filter(({ name }) => name === 'evalsha')
+    const asked = sent().filter(({ name }) => ['zrange', 'smismember'].includes(name))
+    assert.ok(added.length >= 1 && added.length <= 10, textOf(added))
+    // Among these there may be one check of all keys.
+    assert.ok(asked.length <= 3, textOf(asked))
+  })
+
   for (const keys of [1, 200]) {
     test(`a node at rest sends at most one command a second, with ${keys} ${keys === 1 ? 'key' : 'keys'}`, async (t) => {
       const { redis, upstream, fronts } = await farm(t)

@@ -135,8 +135,9 @@ export class Member implements Doorbell {
   #isTold = false
   // Whether the node stops, so that nothing lingers.
   #isLeaving = false
-  // Since when no node follows.
+  // Since when no node follows, and whether that has to be asked for again.
   #emptySince: number | undefined
+  #asksWhoFollows = true
   // Until when clients wait for the store, where no upstream is to be opened without it.
   #awayUntil: number | undefined
   // Until when it looks for what its clients have got in the log.
@@ -204,6 +205,7 @@ export class Member implements Doorbell {
   want(isWanted: boolean): void {
     if (isWanted === this.#isWanted) return
     this.#isWanted = isWanted
+    this.#asksWhoFollows = true
     if (isWanted) this.#emptySince = undefined
     this.wake()
   }
@@ -289,8 +291,9 @@ export class Member implements Doorbell {
   }
 
   onChanged(): void {
-    // Whether the key is still this node's is to be seen.
+    // Whether the key is still this node's, and who follows it, is to be seen.
     this.#hasTail = false
+    this.#asksWhoFollows = true
     this.wake()
   }
 
@@ -299,8 +302,11 @@ export class Member implements Doorbell {
     const { at } = this.#reader
     const isNews = !this.#isRunning && this.#sending.length === 0 && !(state && at && samePosition(state.last, at))
     if (isNews) this.onChanged()
-    // Whether other nodes still follow it is asked for all keys together.
-    else if (this.#fence > 0 && !this.#isWanted) this.wake()
+    else if (this.#fence > 0 && !this.#isWanted) {
+      // Who follows is asked for all keys together.
+      this.#asksWhoFollows = true
+      this.wake()
+    }
     return isNews
   }
 
@@ -695,13 +701,23 @@ export class Member implements Doorbell {
   /** No client here: the run goes on for as long as another node follows, and for `lingerMs` after that. */
   async #linger(): Promise<void> {
     const { now } = this.#node
-    if (await this.#hasOthers()) this.#emptySince = undefined
-    else this.#emptySince ??= now()
-    if (this.#isWanted) return
-    const until = (this.#emptySince ?? Number.POSITIVE_INFINITY) + this.#options.lingerMs
-    if (now() < until) return this.#wakeAt(until)
+    if (this.#asksWhoFollows || now() >= this.#lingersUntil) {
+      this.#asksWhoFollows = false
+      const hasOthers = await this.#hasOthers().catch((error) => {
+        this.#asksWhoFollows = true
+        throw error
+      })
+      if (hasOthers) this.#emptySince = undefined
+      else this.#emptySince ??= now()
+      if (this.#isWanted) return
+    }
+    if (now() < this.#lingersUntil) return this.#wakeAt(this.#lingersUntil)
     this.#ending ??= 'left'
     this.#isDirty = true
+  }
+
+  get #lingersUntil(): number {
+    return (this.#emptySince ?? Number.POSITIVE_INFINITY) + this.#options.lingerMs
   }
 
   async #hasOthers(): Promise<boolean> {
