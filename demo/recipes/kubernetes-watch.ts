@@ -19,8 +19,14 @@ export interface Watch extends Listening {
   readonly asked: readonly string[]
 }
 
-export async function start({ port = 0 }: { port?: number } = {}): Promise<Watch> {
-  const apiServer = await startApiServer()
+export interface WatchOptions {
+  port?: number
+  /** A version from which the API server cannot go on any more. */
+  expired?: number
+}
+
+export async function start({ port = 0, expired }: WatchOptions = {}): Promise<Watch> {
+  const apiServer = await startApiServer(expired)
 
   const pods = sseProxy({
     target: `${apiServer.url}/api/v1/pods?watch=true&allowWatchBookmarks=true`,
@@ -40,7 +46,9 @@ export async function start({ port = 0 }: { port?: number } = {}): Promise<Watch
       format: 'ndjson',
       toEvent: (value) => {
         const { type, object } = value as Change
-        return { event: type.toLowerCase(), id: object.metadata.resourceVersion, data: JSON.stringify(object) }
+        // After an error (410: the version is too old) whoever comes back begins anew, without a version.
+        const id = type === 'ERROR' ? '' : object.metadata.resourceVersion
+        return { event: type.toLowerCase(), id, data: JSON.stringify(object) }
       },
     },
     // A bookmark is there for its version alone: it is dropped, and its id reaches the client.
@@ -65,7 +73,7 @@ export async function start({ port = 0 }: { port?: number } = {}): Promise<Watch
 }
 
 /** An API server that ends each watch after three lines. */
-async function startApiServer(): Promise<Watch> {
+async function startApiServer(expired: number | undefined): Promise<Watch> {
   const asked: string[] = []
   const listening = await listen(
     createServer((req, res) => {
@@ -73,6 +81,9 @@ async function startApiServer(): Promise<Watch> {
       asked.push(version)
       res.writeHead(200, { 'content-type': 'application/json' })
       let n = Number(version)
+      if (n === expired) {
+        return void res.end(`${JSON.stringify({ type: 'ERROR', object: { metadata: {}, code: 410 } })}\n`)
+      }
       const timer = setInterval(() => {
         n += 1
         const type = n % 3 === 0 ? 'BOOKMARK' : 'ADDED'

@@ -19,3 +19,20 @@ test('changes are events of their kind, each once, over watches that the API ser
   )
   assert.deepEqual(recipe.asked.slice(0, 3), ['', '3', '6'])
 })
+
+test('a version that the API server has no more ends the stream, and who comes back begins without one', async (t) => {
+  const recipe = await start({ expired: 3 })
+  t.after(() => recipe.close())
+
+  const { events } = interpret(Buffer.from(await request(`${recipe.url}/pods`).whole()))
+
+  assert.deepEqual(
+    events.map(({ type, lastEventId }) => [type, lastEventId]),
+    [
+      ['added', '1'],
+      ['added', '2'],
+      ['error', ''],
+    ],
+  )
+  assert.deepEqual(recipe.asked, ['', '3'])
+})
