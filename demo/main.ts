@@ -14,6 +14,8 @@ await upstreams.start()
 const nodes = new Nodes()
 const { app, proxies } = createApp(upstreams, nodes)
 const server = createServer(app)
+// Each plain proxy wants to know when it closes.
+server.setMaxListeners(0)
 const port = await listen(server, Number(process.env.PORT ?? 3000))
 console.log(`
   sse-proxy-middleware: the demo

@@ -1,5 +1,6 @@
 // Many clients of an endpoint that tells a state and no changes of it: on the one route they follow events, on the other each
 // asks again and again, as pages without events do. The state changes once, and both sides note who saw it when.
+import { setMaxListeners } from 'node:events'
 import { Agent, get } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Status } from '../upstreams/status.ts'
@@ -29,6 +30,8 @@ const patienceMs = 10_000
 
 export async function watchChange(url: string, status: Status): Promise<Both<PollingResult>> {
   const end = new AbortController()
+  // All clients listen to it.
+  setMaxListeners(0, end.signal)
   const proxied = new Sightings()
   const plain = new Sightings()
   const seenByAll = (build: number) => () => proxied.count(build) === clients && plain.count(build) === clients

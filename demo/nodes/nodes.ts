@@ -13,7 +13,7 @@ export interface Node {
   readonly process: ChildProcess
 }
 
-const names = ['node-a', 'node-b', 'node-c']
+const names = ['node A', 'node B', 'node C']
 const program = fileURLToPath(new URL('node.ts', import.meta.url))
 const ownerMs = 5000
 

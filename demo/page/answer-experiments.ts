@@ -14,12 +14,12 @@ export function answerExperiments(lasting: LastingAnswer, ensureUser: () => Prom
     {
       id: 'models',
       button: 'Ask a failing model',
-      what: 'It answers 200 and fails behind that. A second provider is there; half an answer must not look like a whole one.',
+      what: 'It answers 200 and then fails. There is a second provider; and half an answer must not look like a whole one.',
       choices: {
         label: 'How it fails',
         options: [
-          ['fails at once', 'an error comes first'],
-          ['fails midway', 'it stops midway'],
+          ['fails at once', 'error first'],
+          ['fails midway', 'stops midway'],
         ],
       },
       run: async (model) => {
@@ -30,7 +30,7 @@ export function answerExperiments(lasting: LastingAnswer, ensureUser: () => Prom
     {
       id: 'reload',
       button: 'Leave and come back',
-      what: 'The page is reloaded in the middle of an answer: the connection goes, and the page asks for what it had.',
+      what: 'The page is reloaded in the middle of an answer: its connection is gone, and the answer must not be.',
       run: async () => {
         await ensureUser()
         const [proxied, plain] = await Promise.all([comeBack(lasting), comeBackPlain()])

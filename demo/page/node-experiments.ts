@@ -2,14 +2,14 @@
 import type { FeedResult, NodesResult } from '../experiments/nodes.ts'
 import { ask } from './ask.ts'
 import type { Experiment, Verdicts } from './experiment-list.ts'
-import { seconds, type Verdict } from './verdicts.ts'
+import { seconds, sentence, type Verdict } from './verdicts.ts'
 
 export const nodeExperiments: readonly Experiment[] = [
   {
     id: 'kill-node',
     button: 'Kill a node',
-    what: 'Three processes share one upstream connection by way of Redis. The one that holds it gets a SIGKILL; clients of the others must not notice.',
-    run: async () => verdicts(await ask('kill-node'), ({ node, owner }) => `${node} is dead, ${owner} reads for all`),
+    what: 'Three processes share one upstream connection through Redis. The one that holds it gets a SIGKILL; clients of the other two must not notice.',
+    run: async () => verdicts(await ask('kill-node'), ({ node, owner }) => `${node} died, ${owner} took over: `),
   },
   {
     id: 'start-node',
@@ -18,7 +18,7 @@ export const nodeExperiments: readonly Experiment[] = [
     run: async () =>
       verdicts(
         await ask('start-node'),
-        ({ node, owner, startMs }) => `${node} is back after ${seconds(startMs)}, ${owner} reads for all`,
+        ({ node, owner, startMs }) => `${node} is back after ${seconds(startMs)} and follows ${owner}: `,
       ),
   },
 ]
@@ -29,7 +29,7 @@ function verdicts(result: NodesResult, describe: (result: Measured) => string): 
   if ('impossible' in result) {
     return { proxied: { good: undefined, text: result.impossible }, plain: { good: undefined, text: 'Not tried.' } }
   }
-  return { proxied: judgeFeed(result.proxied, `${describe(result)}: `), plain: judgeFeed(result.plain) }
+  return { proxied: judgeFeed(result.proxied, describe(result)), plain: judgeFeed(result.plain) }
 }
 
 /** Good is what loses nothing, and does not ask the upstream once for each client. */
@@ -38,10 +38,13 @@ function judgeFeed(
   happened: string = '',
 ): Verdict {
   const cut = clients - stayed
-  const who = cut === 0 ? `all ${clients} clients stayed` : `${stayed} clients stayed, ${cut} came back`
+  const who =
+    cut === 0 ? `all ${clients} clients stayed connected` : `${stayed} clients stayed connected, ${cut} reconnected`
   const lost = missed + repeated === 0 ? 'no event missing' : `${missed} events missing, ${repeated} twice`
   return {
     good: missed + repeated === 0 && upstream === 1,
-    text: `${happened}${who}, ${lost}, longest pause ${seconds(silenceMs)}; ${upstream} upstream ${upstream === 1 ? 'connection' : 'connections'}.`,
+    text: sentence(
+      `${happened}${who}, ${lost}, longest pause ${seconds(silenceMs)}; ${upstream} upstream ${upstream === 1 ? 'connection' : 'connections'}`,
+    ),
   }
 }

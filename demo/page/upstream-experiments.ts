@@ -14,14 +14,14 @@ export const upstreamExperiments: readonly Experiment[] = [
   },
   {
     id: 'poll',
-    button: 'Change a polled state',
-    what: `An endpoint tells a state as plain JSON. It changes once, and 100 clients want to know; whoever polls does so every ${seconds(pollMs)}.`,
+    button: 'Change polled JSON',
+    what: `An endpoint answers with plain JSON, which changes once; 100 clients want to know. Whoever polls it does so every ${pollMs / 1000} s.`,
     run: changePolled,
   },
   {
     id: 'http2',
-    button: 'Open 200 over TLS',
-    what: 'An upstream that speaks HTTP/2 takes many streams on one connection, each with a client of its own here.',
+    button: 'Open 200 over HTTP/2',
+    what: 'An upstream that speaks HTTP/2 takes a hundred streams on one connection. 200 clients want one each.',
     run: async () => {
       const { proxied, plain } = await ask('http2')
       return { proxied: judgeMultiplexed(proxied), plain: judgeMultiplexed(plain) }

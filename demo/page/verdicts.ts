@@ -44,7 +44,8 @@ function describeEnding(kind: 'complete' | 'broken', tail: string): string {
   return kind === 'complete' ? `ended as if complete, ${where}` : `broken off ${where}`
 }
 
-function sentence(text: string): string {
+/** With a capital and a full stop. */
+export function sentence(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
 }
 

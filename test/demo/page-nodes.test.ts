@@ -20,14 +20,17 @@ test('clients of the other nodes do not notice that a node dies, nor that it com
   assert.deepEqual(tooSoon, { proxied: '– No node is dead: kill one first.', plain: '– Not tried.' })
   assert.match(
     killed.proxied,
-    /^✓ node-[abc] is dead, node-[abc] reads for all: 20 clients stayed, 10 came back, no event/,
+    /^✓ Node [ABC] died, node [ABC] took over: 20 clients stayed connected, 10 reconnected, no event/,
   )
   assert.match(killed.proxied, /; 1 upstream connection\.$/)
-  assert.match(killed.plain, /^✕ 20 clients stayed, 10 came back, no event missing, .*; 30 upstream connections\.$/)
+  assert.match(
+    killed.plain,
+    /^✕ 20 clients stayed connected, 10 reconnected, no event missing, .*; 30 upstream connections\.$/,
+  )
   assert.match(
     started.proxied,
-    /^✓ node-[abc] is back after .*: all 30 clients stayed, no event .*; 1 upstream connection\.$/,
+    /^✓ Node [ABC] is back after .* follows node [ABC]: all 30 clients stayed connected, no event .*; 1 upstream connection\.$/,
   )
-  assert.match(started.plain, /^✕ all 30 clients stayed, no event missing, .*; 30 upstream connections\.$/)
+  assert.match(started.plain, /^✕ All 30 clients stayed connected, no event missing, .*; 30 upstream connections\.$/)
   assert.deepEqual(demo.errors, [])
 })

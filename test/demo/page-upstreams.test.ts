@@ -27,4 +27,5 @@ test('lines of JSON and a polled state are events on the one route alone, and HT
   assert.match(http2.proxied, /^✓ 200 of 200 got events, over 2 upstream connections\.$/)
   assert.match(http2.plain, /^✕ 200 of 200 got events, over 200 upstream connections\.$/)
   assert.deepEqual(demo.errors, [])
+  assert.doesNotMatch(demo.demo.output, /Warning/)
 })
