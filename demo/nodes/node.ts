@@ -7,6 +7,12 @@ import { sseProxy } from 'sse-proxy-middleware'
 import { redisStore } from 'sse-proxy-middleware/redis'
 import { listen } from '../recipes/support/listen.ts'
 
+// A Ctrl-C in the terminal reaches every process; this one ends when the demo does, and not before.
+process.on('SIGINT', () => {})
+process.once('disconnect', () => process.exit(0))
+// It may have ended while the modules were loaded.
+if (!process.connected) process.exit(0)
+
 const { REDIS_PORT, TARGETS } = process.env
 const [first = '', ...others] = TARGETS?.split(' ') ?? []
 
@@ -32,6 +38,3 @@ app.get('/owned', (_req, res) => void res.json(events.stats().shared.store?.owne
 
 const { url } = await listen(createServer(app))
 process.send?.(url)
-// A Ctrl-C in the terminal reaches every process; this one ends when the demo does, and not before.
-process.on('SIGINT', () => {})
-process.once('disconnect', () => process.exit(0))

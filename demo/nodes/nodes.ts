@@ -20,6 +20,8 @@ const ownerMs = 5000
 export class Nodes {
   readonly feed = new Ticker('feed')
   readonly #running = new Map<string, Node>()
+  // Those that are about to run too.
+  readonly #processes = new Set<ChildProcess>()
   #redis: RedisServer | undefined
 
   get running(): readonly Node[] {
@@ -48,6 +50,8 @@ export class Nodes {
         TARGETS: this.feed.backends.map(({ url }) => url).join(' '),
       },
     })
+    this.#processes.add(child)
+    child.once('exit', () => this.#processes.delete(child))
     const failed = once(child, 'exit').then(([code]) => {
       throw new Error(`${name} did not start: exit code ${code}`)
     })
@@ -78,9 +82,9 @@ export class Nodes {
   }
 
   async stop(): Promise<void> {
-    const ends = this.running.map(({ process }) => once(process, 'exit'))
-    for (const { process } of this.running) process.disconnect()
     this.#running.clear()
+    const ends = [...this.#processes].map((process) => once(process, 'exit'))
+    for (const process of this.#processes) process.kill('SIGKILL')
     await Promise.all(ends)
     await this.#redis?.stop()
     await this.feed.stop()

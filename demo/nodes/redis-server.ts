@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 
 const startMs = 5000
 // Redis does not look whether its parent is alive. The shell beside it does: its input ends when the demo does, however that is.
-const untilInputEnds = 'redis-server "$@" & read -r _; kill -9 $!'
+const untilInputEnds = 'redis-server "$@" & read -r _; kill -9 $!; wait'
 
 export class RedisServer {
   readonly port: number
