@@ -13,7 +13,7 @@ test('the tarball holds the built sources, their declarations, the documents and
     return [`dist/${path}.${c}js`, `dist/${path}.d.${c}ts`]
   })
   const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'demo/screenshot.png', 'package.json']
-  const linked = ['demo/guides', 'demo/recipes'].flatMap(filesBelow)
+  const linked = ['demo/dashboards', 'demo/guides', 'demo/recipes'].flatMap(filesBelow)
 
   const { files } = await packed()
 
