@@ -6,7 +6,8 @@ import type { HookResult, StreamEvent } from '../events/event.ts'
 /**
  * Makes events of one JSON value of the upstream's: an event or several, `null` or `[]` for none, nothing for one whose data is
  * the JSON text as it came. While a promise is pending the upstream is paused. A throw, a rejection or a text that is not
- * JSON breaks the stream off, as a hook's failure.
+ * JSON breaks the stream off, as a hook's failure. With `share` it is called once for all clients, with the request that opened
+ * the stream.
  */
 export type ToEvent<TReq = IncomingMessage> = (value: unknown, req: TReq) => HookResult | Promise<HookResult>
 
@@ -17,7 +18,11 @@ export interface NdjsonSource<TReq = IncomingMessage> {
   toEvent?: ToEvent<TReq> | undefined
 }
 
-/** An upstream that answers with plain JSON, and is asked again and again. */
+/**
+ * An upstream that answers with plain JSON, and is asked again and again, each time with the headers of the request that opened the
+ * feed. Where a credential in them expires, those polls fail: no new values come, and the feed stays open for as long as
+ * `timeouts.eventMs` and `lifetimeMs` allow. A client that gets one JSON (`to`) waits for `isEnd`.
+ */
 export interface JsonSource<TReq = IncomingMessage> {
   format: 'json'
   /** From the end of one answer to the next request, in ms; up to a tenth is added. */
