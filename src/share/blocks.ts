@@ -35,6 +35,10 @@ export function isKept({ id, isEvent }: LogEntry): boolean {
   return isEvent || id !== undefined
 }
 
+export function bytesOf(blocks: readonly LogEntry[]): number {
+  return blocks.reduce((sum, { bytes }) => sum + bytes.length, 0)
+}
+
 /** Events with ids of the proxy's own; a block that only sets an id of the upstream's is left out. */
 export function withOwnIds(blocks: readonly LogEntry[], nextId: () => string): LogEntry[] {
   return blocks.flatMap((block) => {

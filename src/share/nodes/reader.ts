@@ -2,9 +2,10 @@
 // event once, also where a new owner sends again what these clients have, and tells where some may be missing.
 
 import type { Position, StoredEntry } from '../../share-store.ts'
-import { isKept } from '../blocks.ts'
+import { bytesOf, isKept } from '../blocks.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter, isNext, samePosition } from '../position.ts'
+import { Ahead } from './ahead.ts'
 import { decodeEntry, type Entry, type Outcome, type RunHead } from './entries.ts'
 import { type KeptBounds, KeptLog } from './kept-log.ts'
 
@@ -14,8 +15,11 @@ export interface ReaderSink {
   readonly isLive: boolean
   /** A run begins: nothing that was delivered before belongs to it. */
   begin(): void
-  /** For the clients, and for those that come later. */
-  deliver(blocks: readonly LogEntry[]): void
+  /**
+   * For the clients, and for those that come later.
+   * @param isOfLog whether they were found there, rather than brought by an upstream of this node
+   */
+  deliver(blocks: readonly LogEntry[], isOfLog: boolean): void
   /** Events are missing between what has been delivered and what comes. */
   gap(): void
 }
@@ -51,12 +55,7 @@ export class LogReader {
   readonly kept: KeptLog
   readonly #sink: ReaderSink
   readonly #now: () => number
-  readonly #bufferBytes: number
-  // What the clients have got that is not in the log, as far as it has been read; the latest of it, within bounds, and
-  // whether more has been given up before it.
-  #ahead: LogEntry[] = []
-  #aheadBytes = 0
-  #hasHole = false
+  readonly #ahead: Ahead
   // Where each of the latest owners was read last.
   #lastOfFences: Position[] = []
   // Whether events may be missing before those that come next.
@@ -66,14 +65,14 @@ export class LogReader {
 
   constructor(sink: ReaderSink, options: ReaderOptions, now: () => number) {
     this.#sink = sink
-    this.#bufferBytes = options.bufferBytes
+    this.#ahead = new Ahead(options.bufferBytes)
     this.#now = now
     this.isReopenable = options.isReopenable
     this.kept = new KeptLog(options.bounds, options.bufferBytes)
   }
 
   get bytes(): number {
-    return this.kept.rememberedBytes + this.#aheadBytes
+    return this.kept.rememberedBytes + this.#ahead.bytes
   }
 
   /** Whether it has still to find where in the log the clients are; nothing of it is delivered meanwhile. */
@@ -136,19 +135,17 @@ export class LogReader {
   deliverAhead(blocks: readonly LogEntry[], cursor: string): void {
     if (this.#mayMiss) {
       this.#tellGap()
-      this.#hasHole = true
+      this.#ahead.hasHole = true
     }
     this.#deliver(blocks, cursor)
-    for (const block of blocks) if (isKept(block)) this.#push(block)
-    while (this.#aheadBytes > this.#bufferBytes && this.#ahead.length > 1) this.#forget()
+    this.#ahead.push(blocks)
   }
 
   /** What the clients have got is nowhere to be found: they go on with what comes next in the log. */
   giveUp(): void {
     this.#isSearching = false
     this.#mayMiss = true
-    this.#ahead = []
-    this.#aheadBytes = 0
+    this.#ahead.take()
   }
 
   /** What comes next may not follow what the clients have got. */
@@ -180,30 +177,23 @@ export class LogReader {
     const missing = lost.findLast(({ blocks }) => !blocks)?.position
     // What is too long ago to be kept has been lost as well.
     const hasMore = before !== undefined && (!position || isAfter(before, position))
-    if (!this.#hasHole) this.putBack(lost.flatMap(({ blocks }) => blocks ?? []))
-    if (missing || hasMore) this.#hasHole = true
+    if (!this.#ahead.hasHole) this.#ahead.unshift(lost.flatMap(({ blocks }) => blocks ?? []))
+    if (missing || hasMore) this.#ahead.hasHole = true
     // What follows goes on after the oldest that is remembered.
     this.content = missing ?? before
   }
 
   /** What the clients have got that is not in the log: its new owner adds it. */
   takeAhead(): { blocks: LogEntry[]; hasHole: boolean; mayMiss: boolean } {
-    const taken = { blocks: this.#ahead, hasHole: this.#hasHole, mayMiss: this.#mayMiss }
-    this.#ahead = []
-    this.#aheadBytes = 0
-    this.#hasHole = false
-    this.#mayMiss = false
-    this.#isSearching = false
+    const taken = { blocks: this.#ahead.take(), hasHole: this.#ahead.hasHole, mayMiss: this.#mayMiss }
+    this.#foundOut()
     return taken
   }
 
   /** They could not be added. */
-  putBack(blocks: readonly LogEntry[], hasHole: boolean = this.#hasHole): void {
-    this.#hasHole = hasHole
-    const ahead = [...blocks, ...this.#ahead]
-    this.#ahead = []
-    this.#aheadBytes = 0
-    for (const block of ahead) this.#push(block)
+  putBack(blocks: readonly LogEntry[], hasHole: boolean = this.#ahead.hasHole): void {
+    this.#ahead.hasHole = hasHole
+    this.#ahead.unshift(blocks)
   }
 
   #moveTo(position: Position): void {
@@ -249,32 +239,23 @@ export class LogReader {
 
   /** Delivers what is new of it. */
   #pass({ blocks, cursor }: Extract<Entry, { kind: 'events' }>): void {
-    if (this.#ahead.length === 0 && !this.#mayMiss) return this.#deliver(blocks, cursor)
-    const news = blocks.slice(this.#known(blocks))
-    if (this.#ahead.length > 0 && !news.some(isKept)) return
-    if (this.#ahead.at(-1)?.id !== undefined) {
+    const ahead = this.#ahead
+    if (ahead.isEmpty && !this.#mayMiss) return this.#deliver(blocks, cursor, true)
+    const known = ahead.meet(blocks)
+    if (known > 0) this.#foundOut()
+    const news = blocks.slice(known)
+    if (!ahead.isEmpty && !news.some(isKept)) return
+    if (ahead.last?.id !== undefined) {
       this.#isSearching = true
       return
     }
-    if (this.#ahead.length > 0 || this.#mayMiss) this.#tellGap()
-    this.#deliver(news, cursor)
+    if (!ahead.isEmpty || this.#mayMiss) this.#tellGap()
+    this.#deliver(news, cursor, true)
   }
 
-  /** How many of the blocks are none that the clients have still to get. */
-  #known(blocks: readonly LogEntry[]): number {
-    let known = 0
-    for (const [i, block] of blocks.entries()) {
-      const [next] = this.#ahead
-      if (!next || !isKept(block)) continue
-      const index = isSame(next, block) ? 0 : this.#ahead.findIndex(({ id }) => id !== undefined && id === block.id)
-      if (index === -1) continue
-      for (const { bytes } of this.#ahead.splice(0, index + 1)) this.#aheadBytes -= bytes.length
-      known = i + 1
-    }
-    if (known === 0) return 0
-    // From here on it is known where they are.
-    this.#isSearching = this.#hasHole = this.#mayMiss = false
-    return known
+  /** It is known where the clients are. */
+  #foundOut(): void {
+    this.#isSearching = this.#mayMiss = this.#ahead.hasHole = false
   }
 
   #tellGap(): void {
@@ -288,11 +269,11 @@ export class LogReader {
     this.outcome = outcome
   }
 
-  #deliver(blocks: readonly LogEntry[], cursor: string): void {
+  #deliver(blocks: readonly LogEntry[], cursor: string, isOfLog = false): void {
     this.cursor = cursor
     if (blocks.length === 0) return
     this.hasDelivered = true
-    this.#sink.deliver(blocks)
+    this.#sink.deliver(blocks, isOfLog)
   }
 
   #keep({ blocks }: Extract<Entry, { kind: 'events' }>, position: Position): void {
@@ -300,18 +281,6 @@ export class LogReader {
     const kept = blocks.filter(isKept)
     const events = blocks.filter(({ isEvent }) => isEvent).length
     this.kept.add({ position, events, bytes: bytesOf(blocks), blocks: kept })
-  }
-
-  #push(block: LogEntry): void {
-    this.#ahead.push(block)
-    this.#aheadBytes += block.bytes.length
-  }
-
-  #forget(): void {
-    const block = this.#ahead.shift()
-    if (!block) return
-    this.#aheadBytes -= block.bytes.length
-    this.#hasHole = true
   }
 }
 
@@ -322,12 +291,4 @@ function readable(bytes: Buffer): Entry | undefined {
   } catch {
     return undefined
   }
-}
-
-export function bytesOf(blocks: readonly LogEntry[]): number {
-  return blocks.reduce((sum, { bytes }) => sum + bytes.length, 0)
-}
-
-function isSame(one: LogEntry, other: LogEntry): boolean {
-  return one.id !== undefined && other.id !== undefined ? one.id === other.id : one.bytes.equals(other.bytes)
 }

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict'
 import type { LogEntry } from '../../../src/share/event-log.ts'
 import { MemoryStore } from '../../../src/share/memory-store.ts'
 import { decodeEntry, type Outcome } from '../../../src/share/nodes/entries.ts'
-import { type LocalStream, Member } from '../../../src/share/nodes/member.ts'
+import type { LocalStream } from '../../../src/share/nodes/local-stream.ts'
+import { Member } from '../../../src/share/nodes/member.ts'
 import { StoreNode } from '../../../src/share/nodes/node.ts'
 import type {
   Added,
