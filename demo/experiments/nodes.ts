@@ -8,6 +8,8 @@ import { patiently } from './waiting.ts'
 
 export interface FeedResult {
   readonly clients: number
+  /** Those of a node that was killed. */
+  readonly orphans: number
   /** Those whose connection was never lost. */
   readonly stayed: number
   /** The longest time that one of these was without an event. */
@@ -48,7 +50,7 @@ export async function killOwner(nodes: Nodes): Promise<NodesResult> {
     const last = nodes.feed.n + eventsAfter
     await crowds.see(last)
     const owner = await nodes.owner()
-    return { ...crowds.tell(last, upstream), node: node.name, owner: owner.name, startMs: 0 }
+    return { ...crowds.tell(last, upstream, clientsOfNode), node: node.name, owner: owner.name, startMs: 0 }
   } finally {
     crowds.leave()
   }
@@ -67,7 +69,7 @@ export async function startAgain(nodes: Nodes): Promise<NodesResult> {
     const last = nodes.feed.n + eventsAfter
     await crowds.see(last)
     const owner = await nodes.owner()
-    return { ...crowds.tell(last, crowds.countUpstream()), node: name, owner: owner.name, startMs }
+    return { ...crowds.tell(last, crowds.countUpstream(), 0), node: name, owner: owner.name, startMs }
   } finally {
     crowds.leave()
   }
@@ -105,12 +107,13 @@ class Crowds {
   }
 
   /** Of all that happened up to this event. */
-  tell(last: number, upstream: Both<number>): Both<FeedResult> {
+  tell(last: number, upstream: Both<number>, orphans: number): Both<FeedResult> {
     const tell = (via: Via): FeedResult => {
       const clients = this.#clients[via]
       const stayed = clients.filter(({ losses }) => losses === 0)
       return {
         clients: clients.length,
+        orphans,
         stayed: stayed.length,
         silenceMs: Math.max(...stayed.map(({ silenceMs }) => silenceMs)),
         missed: clients.reduce((sum, { missed, n }) => sum + missed + Math.max(0, last - n), 0),

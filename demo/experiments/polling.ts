@@ -109,11 +109,11 @@ function poll(url: string, signal: AbortSignal, onBuild: OnBuild): void {
         body += text
       })
       res.once('end', () => {
-        onBuild(JSON.parse(body).build)
-        setTimeout(look, pollMs)
+        if (res.statusCode === 200) onBuild(JSON.parse(body).build)
       })
     })
     request.on('error', () => {})
+    request.once('close', () => setTimeout(look, pollMs))
   }
   look()
 }

@@ -51,7 +51,10 @@ export class Nodes {
       },
     })
     this.#processes.add(child)
-    child.once('exit', () => this.#processes.delete(child))
+    child.once('exit', () => {
+      this.#processes.delete(child)
+      if (this.#running.get(name)?.process === child) this.#running.delete(name)
+    })
     const failed = once(child, 'exit').then(([code]) => {
       throw new Error(`${name} did not start: exit code ${code}`)
     })

@@ -32,9 +32,9 @@ function verdicts(result: NodesResult, describe: (result: Measured) => string): 
   return { proxied: judgeFeed(result.proxied, describe(result)), plain: judgeFeed(result.plain) }
 }
 
-/** Good is what loses nothing, and does not ask the upstream once for each client. */
+/** Good is what loses nothing, disturbs no client of another node, and asks the upstream once and not for each client. */
 function judgeFeed(
-  { clients, stayed, silenceMs, missed, repeated, upstream }: FeedResult,
+  { clients, orphans, stayed, silenceMs, missed, repeated, upstream }: FeedResult,
   happened: string = '',
 ): Verdict {
   const cut = clients - stayed
@@ -42,7 +42,7 @@ function judgeFeed(
     cut === 0 ? `all ${clients} clients stayed connected` : `${stayed} clients stayed connected, ${cut} reconnected`
   const lost = missed + repeated === 0 ? 'no event missing' : `${missed} events missing, ${repeated} twice`
   return {
-    good: missed + repeated === 0 && upstream === 1,
+    good: missed + repeated === 0 && stayed === clients - orphans && upstream === 1,
     text: sentence(
       `${happened}${who}, ${lost}, longest pause ${seconds(silenceMs)}; ${upstream} upstream ${upstream === 1 ? 'connection' : 'connections'}`,
     ),
