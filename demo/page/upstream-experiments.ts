@@ -15,7 +15,7 @@ export const upstreamExperiments: readonly Experiment[] = [
   {
     id: 'poll',
     button: 'Change polled JSON',
-    what: `An endpoint answers with plain JSON, which changes once; 100 clients want to know. Whoever polls it does so every ${pollMs / 1000} s.`,
+    what: `An endpoint answers with plain JSON, which changes once. 100 clients want to know: by events, or by polling at intervals of ${seconds(pollMs)}.`,
     run: changePolled,
   },
   {
