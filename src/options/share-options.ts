@@ -37,23 +37,23 @@ export interface ShareOptions<TReq = IncomingMessage> {
    */
   stop?: readonly string[] | undefined
   /**
-   * What a request that may open, other than GET, gets while a stream of its key is open or being opened: 409
-   * (`ERR_SSE_PROXY_BUSY`); the stream that is open, its own body unread; or a stream of its own, before whose first event the
-   * open one ends cleanly for all its clients. @defaultValue 'refuse'
+   * What a request other than GET that may open gets while a stream of its key is open or being opened. `'refuse'`: 409
+   * (`ERR_SSE_PROXY_BUSY`). `'join'`: the open stream; its own body is not read. `'replace'`: a stream of its own; the open one
+   * ends cleanly for all its clients before the first event of the new one. @defaultValue 'refuse'
    */
   busy?: 'refuse' | 'join' | 'replace' | undefined
   /**
    * How long the upstream stream stays open after its last client has left; Infinity until the upstream ends it. It counts
    * towards `limits.streams` and its leader's `limits.streamsPerClient` meanwhile; at a limit, the one that has been without
-   * clients for longest is closed before a request is refused. A stream without clients is read at the upstream's speed, passes
-   * the hooks, and a drain waits for its end where it is Infinity or the stream was not opened by a GET; such a stream may lose
-   * its leader before the upstream has answered, too. @defaultValue 10000
+   * clients for longest is closed before a request is refused. A stream without clients is read at the upstream's speed, and
+   * passes the hooks. With Infinity, and where another method than GET opened the stream, a drain waits for its end, and its
+   * leader may leave before the upstream has answered. @defaultValue 10000
    */
   lingerMs?: number | undefined
   /**
    * How long a stream that has ended stays joinable: a client that comes late gets all that is kept of it, then the same ending,
-   * clean or broken; 204 where it has all of it by its `Last-Event-ID`. A request with a body that may open takes its place, and so
-   * does a GET that may open where it was broken. A stream that was stopped or closed is not kept, at most 10,000 are, and
+   * clean or broken; 204 where it has all of it by its `Last-Event-ID`. A request with a body that may open takes its place; a GET
+   * that may open takes the place of one that was broken. A stream that was stopped or closed is not kept. At most 10,000 are, and
    * `replay.ageMs` counts up to the end. @defaultValue 0
    */
   keepEndedMs?: number | undefined

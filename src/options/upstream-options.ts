@@ -113,16 +113,16 @@ export interface RetryOptions<TReq = IncomingMessage> {
   methods?: readonly string[] | undefined
   /**
    * Whether an event stream has begun well. It is asked about each event (comments and blocks without data are none) until it
-   * says `'commit'`; until then nothing leaves, headers included. `'retry'`, a stream that ends or breaks before it was committed
-   * to, and a throw are failed attempts, which count against the health of the upstream (a throw does not). When no attempt
-   * is left, the last answer is passed on as it came, and is a 502 where it was reset. Only a method in `methods` is sent again.
+   * says `'commit'`; until then nothing leaves, headers included. `'retry'`, a throw, and a stream that ends or breaks before it
+   * was committed to are failed attempts. All but a throw count against the health of the upstream. When no attempt is left, the
+   * last answer is passed on as it came, or is a 502 where it was reset. Only a method in `methods` is sent again.
    *
    * Synchronous: an async function is refused at creation. What it throws is reported to `logger` and told to no client. Streams that
    * `resume` goes on with are not asked about. Cannot be used with `keepalive.openAfterMs`. @defaultValue none
    */
   commit?: CommitFunction<TReq> | undefined
   /**
-   * How long an answer is held at most, from its head; then it is committed to, as it is at `limits.bufferBytes` of held bytes.
+   * How long an answer may be held, counted from its head. Then, and at `limits.bufferBytes` of held bytes, it is committed to.
    * @defaultValue 5000
    */
   holdMs?: number | undefined
@@ -151,8 +151,8 @@ export interface ResumeOptions {
   attempts?: number | undefined
   /**
    * Delay before the first try; doubles each time, with jitter. A `retry:` of the upstream's takes its place, as 100 ms at
-   * least. It starts anew after a connection that brought a new id (without ids: an event), lasted a second, and lasted at least
-   * as long as it had taken to get. @defaultValue 100
+   * least. The doubling starts anew after a connection that brought a new id (without ids: an event) and lasted a second, or as
+   * long as it had taken to get where that was longer. @defaultValue 100
    */
   delayMs?: number | undefined
   /** The longest delay. @defaultValue 5000 */
@@ -168,11 +168,11 @@ export interface ResumeOptions {
 
 /**
  * HTTP/2 to upstreams: many requests on one connection, and another connection only past the number of streams that the
- * upstream takes. All options and handlers of http-proxy-middleware keep their meaning. Over HTTP/1.1 go, as without it,
- * requests with an `agent` of the app's own, WebSockets, and redirects that `followRedirects` follows.
+ * upstream takes. All options and handlers of http-proxy-middleware keep their meaning. Requests with an `agent` of the app's own,
+ * WebSockets, and redirects that `followRedirects` follows still go over HTTP/1.1.
  *
- * What the upstream has refused to work on (REFUSED_STREAM, GOAWAY) is sent again, whatever its method, as often as
- * `retry.attempts` says, without `retry` three times, and is a 503 then; for that a body is kept up to `limits.bodyBytes`.
+ * A request that the upstream refuses to work on (REFUSED_STREAM, GOAWAY) is sent again, whatever its method: `retry.attempts`
+ * times, or three times without `retry`. Then it is a 503. Its body is kept for that up to `limits.bodyBytes`.
  */
 export interface Http2Options {
   /**
