@@ -8,9 +8,9 @@ import { chunkOf, type SharedBytes } from '../http-chunks.ts'
 import type { StreamFormat } from '../options/format-options.ts'
 import { watchClient } from '../tcp-keepalive.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
-import { Watchdog } from '../watchdog.ts'
-import { connectionForChunks, http2Stream, reset, sendingBytesOf } from './client-connection.ts'
+import { connectionForChunks, http2Stream, reset } from './client-connection.ts'
 import type { HeadersSet } from './response-headers.ts'
+import { StallGuard } from './stall-guard.ts'
 
 /** What of an answer goes before its body. */
 export type ResponseHead = Pick<UpstreamResponse, 'status' | 'statusMessage' | 'headers' | 'cookie'>
@@ -38,14 +38,8 @@ export class ClientWriter {
   #writeMs = 0
   // Undefined before `watch`. Replaced at the end, when only the last bytes are waited for.
   #listener: WriterListener | undefined
-  // Runs while the client leaves something waiting, and for a part of `writeMs` at most behind that; cleared by the end of the
-  // response.
-  #stallWatchdog: Watchdog | undefined
-  // What had been taken when that wait began, and how much of the write under way had not: any change is progress.
-  #takenBytes = 0
-  #sendingBytes = 0
-  // All that was written since the head.
-  #writtenBytes = 0
+  // Made when the client falls behind for the first time, where that is bounded.
+  #guard: StallGuard | undefined
   // Set by `open`. Headers that were sent before that are the app's, which has answered in the proxy's place.
   #opened = false
   // Set by `openStream`: the head of a stream leaves by itself, and its chunks may be written here.
@@ -166,7 +160,7 @@ export class ClientWriter {
     this.#begin()
     if (this.#connection) return this.writeChunks(chunkOf(bytes))
     if (this.#isShut) return true
-    this.#writtenBytes += bytes.length
+    if (this.#guard) this.#guard.writtenBytes += bytes.length
     return this.#res.write(bytes) || this.#fallBehind()
   }
 
@@ -184,7 +178,7 @@ export class ClientWriter {
     let taken = true
     if (chunks.length > 1) socket.cork()
     for (const chunk of chunks) {
-      this.#writtenBytes += chunk.length
+      if (this.#guard) this.#guard.writtenBytes += chunk.length
       taken = socket.write(chunk)
     }
     if (chunks.length > 1) socket.uncork()
@@ -284,36 +278,17 @@ export class ClientWriter {
 
   /** Ends the wait for a client that is behind: there is no `onStall` any more. */
   stopWaiting(): void {
-    this.#stallWatchdog?.stop()
-    this.#stallWatchdog = undefined
+    this.#guard?.stop()
   }
 
-  /** Most waits are over at once and come again, so that one watchdog lasts for many of them. */
   #guardStall(): void {
-    if (this.#stallWatchdog || this.#writeMs === 0) return
-    this.#hasTaken()
-    const stalled = () => {
-      this.stopWaiting()
-      this.#listener?.onStall()
-    }
-    this.#stallWatchdog = new Watchdog(this.#writeMs, stalled, () => this.#isTaking())
-  }
-
-  /** Whether the client goes on with what waits for it. Where nothing does, the wait is over. */
-  #isTaking(): boolean {
-    if (this.waitingBytes > 0) return this.#hasTaken()
-    this.stopWaiting()
-    return true
-  }
-
-  /** Whether the client has taken anything since this was asked last. */
-  #hasTaken(): boolean {
-    const takenBytes = this.#writtenBytes - this.waitingBytes
-    const sendingBytes = sendingBytesOf(this.#res)
-    const hasTaken = takenBytes > this.#takenBytes || sendingBytes !== this.#sendingBytes
-    this.#takenBytes = takenBytes
-    this.#sendingBytes = sendingBytes
-    return hasTaken
+    if (this.#writeMs === 0) return
+    this.#guard ??= new StallGuard(
+      this.#res,
+      () => this.waitingBytes,
+      () => this.#listener?.onStall(),
+    )
+    this.#guard.begin(this.#writeMs)
   }
 
   /** The stream has been given back, but its last bytes need the client to read: one that does not is let go. */
