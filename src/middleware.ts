@@ -31,6 +31,7 @@ import type { Member } from './upstream/pool/pool.ts'
 import { Probes } from './upstream/pool/probe.ts'
 import { createHttpxyTransport } from './upstream/transport-httpxy.ts'
 
+// See `DrainOptions`.
 const DEFAULT_DRAIN_MS = 10_000
 
 /** One proxy: what `sseProxy()` returns calls its methods. */
@@ -62,6 +63,7 @@ export class Middleware {
     const { connectMs, responseMs } = options.timeouts
     this.#options = options
     const { fallback } = options
+    // Upgrades are no attempts, for which an upstream is chosen: they go to the first one, or where the app's router says.
     const routed = fallback === undefined ? undefined : { target: fallback, headers: undefined }
     const stripped = new Set(options.stripHeaders)
     const callbackFailed = failureReport(options.hpm.logger)
@@ -103,6 +105,7 @@ export class Middleware {
       pool &&
       probe &&
       new Probes({ policy: probe, hpm: options.hpm, onEjected, ...(options.http2 !== false && { agentFor }) })
+    // A router's upstreams are not known before a request names one, so that they are neither probed nor replaced.
     if (!pool) return
     this.#probes?.watch(pool.members)
     pool.onGone = (member) => transport.retire(member)
@@ -140,7 +143,7 @@ export class Middleware {
     )
   }
 
-  /** The handles of open streams, those without a client among them. */
+  /** The handles of open streams, those without a client among them. One that ends meanwhile is left out. */
   *streams(): Generator<SseStream> {
     for (const { handle } of this.#observer.sessions) yield handle
   }
@@ -228,7 +231,7 @@ export class Middleware {
     drain.schedule([
       ...new Set([...observer.sessions, ...[...requests].flatMap(({ earlySession }) => earlySession ?? [])]),
     ])
-    // Requests that were let in before may get their answer yet.
+    // Requests that were let in before may get their answer yet, and are told to go at a turn of their own.
     observer.onStart = (session) => drain.add(session)
     observer.onEnd = (session, reason) => drain.noteEnd(session, reason)
     await this.#untilAllAreOver(ms)
@@ -242,7 +245,10 @@ export class Middleware {
     return drain.result
   }
 
-  /** Resolves when the last response is over, and the last stream that goes on without its client, or at the deadline. */
+  /**
+   * Resolves when the last response is over, and the last stream that goes on without its client, or at the deadline. It looks
+   * every few milliseconds, since what is waited for ends in several places.
+   */
   #untilAllAreOver(withinMs: number): Promise<void> {
     const { requests, observer, shares } = this.#context
     const isEmpty = () => requests.size === 0 && observer.sessions.size === 0 && !shares?.goesOn
@@ -266,11 +272,13 @@ export class Middleware {
     server.on('upgrade', this.#proxy.upgrade)
   }
 
+  /** For a request or a shared stream: unlike those of other processes, and short, since each debug line has it. */
   #nextId(): string {
     return `${this.#idPrefix}-${(this.#ids++).toString(36)}`
   }
 }
 
+/** Over HTTP/2 a connection is opened to ask for the protocol, so its bound is `connectMs` too. */
 function agentsOf({ http2, limits, timeouts }: ResolvedOptions): Agents {
   return http2 ? createHttp2Agents({ ...http2, connectMs: timeouts.connectMs }, limits.bufferBytes) : createAgents()
 }

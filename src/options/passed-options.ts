@@ -15,10 +15,13 @@ import {
   unexpected,
 } from './check.ts'
 
-/** Throws where the value is wrong; what it returns is not used. */
+/** Throws a ConfigError that names the path, where the value is wrong; what it returns is not used. */
 type Check = (path: string, value: unknown) => unknown
 
-/** Each option that is passed on, and its check. What may be a secret is not shown when it is refused. */
+/**
+ * Each option that is passed on, and its check. What may be a secret is not shown when it is refused. An option that is not
+ * here is unknown, so a new one of http-proxy-middleware's is refused until it has a line.
+ */
 const CHECKS: Readonly<Record<string, Check>> = {
   // One of Node's, or what stands for one: libraries for proxies bring their own.
   agent: (path, value) => {
@@ -36,22 +39,27 @@ const CHECKS: Readonly<Record<string, Check>> = {
   cookieDomainRewrite: rewriting,
   cookiePathRewrite: rewriting,
   ejectPlugins: flag,
+  // A number is how many redirects are followed, one after the other.
   followRedirects: (path, value) => {
     if (typeof value === 'boolean') return
     integer(path, value, 0, 100, ', true or false')
   },
   forward: address,
+  // Node would throw for a wrong one, with the first request that carries it.
   headers: (path, value) => {
     if (!isObject(value)) refuseUnseen(path, 'an object of header names and their values', value)
     for (const [name, content] of Object.entries(value)) header(path, name, content)
   },
+  // It takes the place of host and port in the Location of a redirect.
   hostRewrite: (path, value) => text(path, value, /./, "a host such as 'app.example:8080'"),
   ignorePath: flag,
   localAddress: (path, value) => text(path, value, /./, 'an address of this machine'),
+  // http-proxy-middleware and this package call these three and no others.
   logger: (path, value) => functions(path, value, ['info', 'warn', 'error']),
   // It is written into the request line as it is.
   method: (path, value) => text(path, value, TOKEN, 'the name of a method'),
   // An event that httpxy does not have would never call its handler.
+  // A handler that is null counts as not given, as an option does.
   on: (path, value) => {
     if (!isObject(value)) unexpected(path, 'an object of event names and their handlers', value)
     const given = Object.fromEntries(Object.entries(value).filter(([, handler]) => handler !== null))
@@ -59,11 +67,13 @@ const CHECKS: Readonly<Record<string, Check>> = {
       if (handler !== undefined) callable(`${path}.${name}`, handler)
     }
   },
+  // What a function returns is looked at with each request.
   pathFilter: (path, value) => {
     if (typeof value === 'string' || typeof value === 'function') return
     if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return
     unexpected(path, 'a path, a list of paths, or a function', value)
   },
+  // Patterns are compiled when the proxy is created, by http-proxy-middleware.
   pathRewrite: (path, value) => {
     if (typeof value === 'function') return
     if (!isObject(value)) unexpected(path, 'an object of patterns and what takes their place, or a function', value)
@@ -91,6 +101,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
     if (!isObject(value)) unexpected(path, 'an object of TLS options', value)
   },
   toProxy: flag,
+  // For WebSockets alone; what bounds requests is `timeouts`.
   upgradeTimeout: (path, value) => integer(path, value, 0, MAX_MS),
   ws: flag,
   xfwd: flag,
@@ -139,14 +150,14 @@ function isFieldValue(value: unknown): boolean {
   return typeof value === 'string' && /^[\t\x20-\x7e\x80-\xff]*$/.test(value)
 }
 
-/** For cookies: one value for all, one for each old value, or off. */
+/** Of the domain and the path of cookies: one value for all, one for each old value, or off. */
 function rewriting(path: string, value: unknown): void {
   if (value === false || typeof value === 'string') return
   if (!isObject(value)) unexpected(path, 'a text, an object of texts, or false', value)
   for (const [from, to] of Object.entries(value)) text(`${path}[${JSON.stringify(from)}]`, to, /^/, 'a text')
 }
 
-/** PEM or DER, one or several: Node fails each connection over TLS where it is something else. */
+/** For TLS to upstreams. PEM or DER, one or several: Node fails each connection over TLS where it is something else. */
 function certificate(path: string, value: unknown): void {
   const texts: unknown[] = Array.isArray(value) ? value : [value]
   if (!texts.every((item) => typeof item === 'string' || item instanceof Uint8Array)) {
@@ -168,6 +179,7 @@ function functions(path: string, value: unknown, names: readonly string[]): void
   unexpected(path, `an object with the functions ${names.join(', ')}, such as console`, value)
 }
 
+/** Whether it has a method of this name, its own or its class's. */
 function isFunctionOf(value: object, name: string): boolean {
   return typeof Reflect.get(value, name) === 'function'
 }

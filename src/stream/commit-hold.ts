@@ -118,6 +118,7 @@ class CommitHold implements UpstreamBody, BodySink {
 
   // UpstreamBody: for whoever reads the answer once that is decided.
 
+  /** Whether something is there that can leave together with the head. */
   get hasBegun(): boolean {
     return this.#heldBytes > 0
   }
@@ -126,6 +127,7 @@ class CommitHold implements UpstreamBody, BodySink {
     return this.#body.isWithApp
   }
 
+  /** What was held comes first, in this call, and the ending at once where the body is over by now. */
   start(sink: BodySink): void {
     this.#sink = sink
     const held = [this.#held.take(), ...(this.#reader?.unfinished ?? [])]
@@ -146,6 +148,7 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#body.unpause()
   }
 
+  /** The sink hears nothing more. */
   destroy(why?: 'given-up' | 'silent'): void {
     this.#sink = undefined
     this.#body.destroy(why)
@@ -161,6 +164,7 @@ class CommitHold implements UpstreamBody, BodySink {
 
   // BodySink: what the upstream sends.
 
+  /** Is held until there is a verdict and a sink. */
   onData(chunk: Buffer): void {
     if (this.#sink) return this.#sink.onData(chunk)
     this.#silence?.reset()
@@ -195,6 +199,7 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#retry(this.#failure('ended before it was committed to'), this.#asItCame)
   }
 
+  /** Before the verdict a failed attempt, of which nothing is passed on: what is held would be a part of an answer. */
   onBroken(cause: Error): void {
     this.#end(cause)
     const isHooks = cause instanceof StreamError && cause.code === 'ERR_SSE_PROXY_HOOK'
@@ -267,11 +272,13 @@ class CommitHold implements UpstreamBody, BodySink {
     return decide
   }
 
+  /** What is told of an attempt that failed after its head. */
   #failure(cause: Error | string): UpstreamError {
     const { upstream } = this.#response
     return new UpstreamError('ERR_SSE_PROXY_BAD_ANSWER', upstream, cause instanceof Error ? cause : new Error(cause))
   }
 
+  /** The next wait for an event, in place of the one before. */
   #awaitEvent(bound: 'firstEventMs' | 'eventMs'): void {
     this.#eventWait?.stop()
     const ms = this.#options[bound]
@@ -279,12 +286,14 @@ class CommitHold implements UpstreamBody, BodySink {
     this.#eventWait = ms > 0 ? new Watchdog(ms, () => this.#onSilence(cause())) : undefined
   }
 
+  /** Comes before the app is asked about the event. After the verdict the wait is the stream's own. */
   #noteEvent(): void {
     if (this.#hasEvent) return this.#eventWait?.reset()
     this.#hasEvent = true
     if (this.#decide) this.#awaitEvent('eventMs')
   }
 
+  /** The upstream counts as lost, which the pool is told by `silent`. */
   #onSilence(cause?: Error): void {
     if (this.isWithApp) return
     this.#body.destroy('silent')
