@@ -138,24 +138,25 @@ test('the processes that tests start are there in compiled form as well', async 
   assert.match(outcome?.output ?? '', /'here'/)
 })
 
+/** A test that is through when so many run at once, itself among them, or did before. */
+const meeting = (count: number): string => `${start}
+  import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+  import { setTimeout } from 'node:timers/promises'
+  const here = (name) => new URL(name, import.meta.url)
+  test('meets others', async () => {
+    writeFileSync(here('running/' + process.pid), '')
+    while (readdirSync(here('running/')).length < ${count} && !existsSync(here('met'))) await setTimeout(10)
+    writeFileSync(here('met'), '')
+    // Time for one too many to show itself.
+    await setTimeout(200)
+    console.log('together', readdirSync(here('running/')).length)
+    rmSync(here('running/' + process.pid))
+  })`
+
 test('as many files as are allowed run at once, and no more', async (t) => {
-  const body = `${start}
-    import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-    import { setTimeout } from 'node:timers/promises'
-    const here = (name) => new URL(name, import.meta.url)
-    test('is one of two', async () => {
-      writeFileSync(here('running/' + process.pid), '')
-      // The first two are through once they have met.
-      while (readdirSync(here('running/')).length < 2 && !existsSync(here('met'))) await setTimeout(10)
-      writeFileSync(here('met'), '')
-      // Time for one too many to show itself.
-      await setTimeout(200)
-      console.log('together', readdirSync(here('running/')).length)
-      rmSync(here('running/' + process.pid))
-    })`
   const names = ['a', 'b', 'c', 'd', 'e'].map((name) => `${name}.test.ts`)
 
-  const outcomes = await outcomesOf(t, Object.fromEntries(names.map((name) => [name, body])), 30_000)
+  const outcomes = await outcomesOf(t, Object.fromEntries(names.map((name) => [name, meeting(2)])), 30_000)
 
   const together = outcomes.map(({ output }) => Number(/together (\d+)/.exec(output)?.[1]))
   assert.deepEqual(
@@ -165,6 +166,22 @@ test('as many files as are allowed run at once, and no more', async (t) => {
   assert.ok(
     together.every((count) => count <= 2),
     `${together} at once`,
+  )
+})
+
+test('lanes run side by side, and who is through with one helps with the others', async (t) => {
+  const names = ['a', 'b', 'c', 'd', 'e'].map((name) => `${name}.test.ts`)
+  const folder = await folderWith(t, Object.fromEntries(names.map((name) => [name, meeting(3)])))
+  const lanes = [
+    { files: names.slice(0, 1), atOnce: 2 },
+    { files: names.slice(1), atOnce: 1 },
+  ]
+
+  const outcomes = await runFiles({ root: folder, lanes, oneFileMs: 30_000 })
+
+  assert.deepEqual(
+    outcomes.map(({ file, passed }) => [file, passed]).sort(),
+    names.map((name) => [name, 1]),
   )
 })
 
@@ -283,7 +300,7 @@ async function outcomesOf(t: TestContext, files: Record<string, string>, oneFile
 }
 
 function run(root: string, files: string[], oneFileMs = 3000): Promise<Outcome[]> {
-  return runFiles({ root, files, filesAtOnce: 2, oneFileMs })
+  return runFiles({ root, lanes: [{ files, atOnce: 2 }], oneFileMs })
 }
 
 async function folderWith(t: TestContext, files: Record<string, string>): Promise<string> {

@@ -1,12 +1,14 @@
 // The package as npm would publish it, and throw-away projects that have it installed. Nothing comes from the network:
 // what a project depends on is linked from this repository's own node_modules, and nothing else is there.
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { cp, mkdir, mkdtemp, readFile, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { until } from '../support/waiting.ts'
 
 const run = promisify(execFile)
 
@@ -21,22 +23,42 @@ export interface Packed {
   dependencies: string[]
 }
 
-/** Packs a copy of the repository, built from nothing, once for a test file. */
+/** A copy of the repository, built from nothing and packed: once for all test files that run together, or else for this one. */
 export function packedForFile(): () => Promise<Packed> {
   let temp: string | undefined
   let packed: Promise<Packed> | undefined
   after(() => temp && rm(temp, { recursive: true, force: true }))
 
   return () => {
-    packed ??= mkdtemp(join(tmpdir(), 'packed-')).then((folder) => {
+    packed ??= mkdtemp(join(tmpdir(), 'packed-')).then(async (folder) => {
       temp = folder
-      return pack(folder)
+      const shared = process.env.TEST_SHARED
+      const tarball = shared === undefined ? await pack(folder) : await packOnce(join(shared, 'packed'))
+      return unpack(tarball, folder)
     })
     return packed
   }
 }
 
-async function pack(temp: string): Promise<Packed> {
+/** The first test file makes the folder, and with it the tarball; the others wait for that. */
+async function packOnce(folder: string): Promise<Tarball> {
+  const done = join(folder, 'tarball.json')
+  const isFirst = await mkdir(folder).then(
+    () => true,
+    () => false,
+  )
+  if (isFirst) {
+    const tarball = await pack(folder).catch((error) => ({ error: String(error) }))
+    await writeFile(`${done}.part`, JSON.stringify(tarball))
+    await rename(`${done}.part`, done)
+  }
+  await until(() => existsSync(done), 'the tarball', 120_000)
+  const tarball = JSON.parse(await readFile(done, 'utf8')) as Tarball | { error: string }
+  if ('error' in tarball) throw new Error(tarball.error)
+  return tarball
+}
+
+async function pack(temp: string): Promise<Tarball> {
   const copy = join(temp, 'repository')
   const left = ['node_modules', 'dist', '.git']
   await cp(root, copy, {
@@ -53,7 +75,11 @@ async function pack(temp: string): Promise<Packed> {
   const [tarball] = Object.values(JSON.parse(stdout) as Record<string, Tarball>)
   if (!tarball) throw new Error(`npm pack tells of no tarball: ${stdout}`)
 
-  await run('tar', ['-xzf', join(temp, tarball.filename), '-C', temp], { timeout: 30_000 })
+  return { ...tarball, filename: join(temp, tarball.filename) }
+}
+
+async function unpack(tarball: Tarball, temp: string): Promise<Packed> {
+  await run('tar', ['-xzf', tarball.filename, '-C', temp], { timeout: 30_000 })
   const folder = join(temp, 'package')
   const manifest = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>
@@ -114,6 +140,7 @@ export async function installIn(packed: Packed, options: ProjectOptions): Promis
   }
 }
 
+/** As npm tells of it, with its whole path. */
 interface Tarball {
   filename: string
   files: { path: string }[]

@@ -14,44 +14,48 @@ import { endTestProcesses } from './runner/test-process.ts'
 
 const wholeRunMs = 20 * 60_000
 const oneFileMs = 240_000
-// Most of a file's time is spent waiting, for a timer or another process.
-const filesAtOnce = 2 * Math.max(2, availableParallelism())
+const cores = Math.max(2, availableParallelism())
 
-// Those that take longest start first, so that none of them runs on alone in the end.
-const longest = [
-  'behaviour/store-parted',
-  'redis/failover',
+// Those that wait for most of their time, for time itself or for another program: they run beside those that compute. Here
+// and there those that take longest start first, so that none of them runs on alone in the end.
+const waiting = [
   'package/compilers',
   'redis/failover',
-  'behaviour/both-lanes',
-  'behaviour/store-nodes',
-  'nodes/model',
-  'behaviour/floods',
-  'over-http2/',
   'behaviour/stalls',
+  'behaviour/store-',
   'demo/page',
-  'browser/',
-  'behaviour/slow-client-memory',
-  'behaviour/hostile-both',
-  'behaviour/targets-that',
-  'over-http2/',
   'redis/',
-  'behaviour/share-replay',
+  'behaviour/slow-client-memory',
+  'behaviour/behind-nginx',
+  'behaviour/rolling-restart',
   'behaviour/share-limits',
+  'behaviour/silent-streams',
+  'behaviour/connect-and-leave',
+  'package/',
+  'runner',
+  'demo/',
+  'browser/',
+]
+const longest = [
+  'nodes/model',
+  'behaviour/both-lanes',
+  'over-http2/',
+  'behaviour/floods',
+  'behaviour/share-replay',
+  'behaviour/hostile-both',
   'chunk-framer',
   'events/framer',
-  'events/hooks',
-  'behaviour/rolling-restart',
-  'behaviour/behind-',
-  'behaviour/debug-output',
-  'behaviour/keepalive',
-  'behaviour/slow-',
-  'behaviour/byte-exact',
-  'package/',
-  'behaviour/connect-and-leave',
-  'behaviour/many-streams',
+  'behaviour/slow-reader',
   'behaviour/draining',
+  'behaviour/byte-exact',
+  'behaviour/resume',
+  'behaviour/targets-that',
+  'events/hooks',
   'behaviour/callbacks',
+  'behaviour/share-failures',
+  'behaviour/many-streams',
+  'behaviour/keepalive',
+  'behaviour/debug-output',
   'behaviour/pipelining',
   'behaviour/cluster',
   'behaviour/sticky',
@@ -59,7 +63,7 @@ const longest = [
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const filters = process.argv.slice(2)
-const files = matching(testFiles(join(root, 'test')), filters).sort((a, b) => rank(a) - rank(b))
+const files = matching(testFiles(join(root, 'test')), filters)
 
 if (files.length === 0) {
   console.error(`No test file matches ${filters.join(' ')}`)
@@ -78,8 +82,16 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 const start = performance.now()
 const outcomes = await runFiles({
   root,
-  files,
-  filesAtOnce,
+  lanes: [
+    { files: inOrder(waiting, files.filter(isWaiting)), atOnce: cores },
+    {
+      files: inOrder(
+        longest,
+        files.filter((name) => !isWaiting(name)),
+      ),
+      atOnce: cores + 1,
+    },
+  ],
   oneFileMs,
   onOutcome: (outcome) => console.log(lineOf(outcome)),
   signal: stopped.signal,
@@ -113,7 +125,15 @@ function matching(names: string[], filters: string[]): string[] {
   )
 }
 
-function rank(name: string): number {
-  const at = longest.findIndex((part) => name.includes(part))
-  return at === -1 ? longest.length : at
+function isWaiting(name: string): boolean {
+  return waiting.some((part) => name.includes(part))
+}
+
+/** As the list has them, the others behind. */
+function inOrder(list: readonly string[], names: readonly string[]): string[] {
+  const rank = (name: string): number => {
+    const at = list.findIndex((part) => name.includes(part))
+    return at === -1 ? list.length : at
+  }
+  return [...names].sort((a, b) => rank(a) - rank(b))
 }

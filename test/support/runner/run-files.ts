@@ -1,14 +1,24 @@
-// All test files, several at once: the one browser that they share is started when the first of them needs it.
+// All test files, several at once. They share one browser, which is started when the first of them needs it, and a folder for
+// what is made once for all of them.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { BrowserServer } from 'playwright-core'
 import { endBrowser, launchBrowser, sharing, withoutBrowser } from '../chromium.ts'
 import { type Compiled, compile, recorderOf } from './compiled.ts'
 import { type Outcome, runTestFile } from './test-process.ts'
 
+/** Files that start in this order, so many at once. Whoever is through with a lane helps with the others. */
+export interface Lane {
+  /** Relative to the root. */
+  files: readonly string[]
+  atOnce: number
+}
+
 export interface Run {
   root: string
-  /** Relative to `root`; they start in this order. */
-  files: readonly string[]
-  filesAtOnce: number
+  /** They run side by side. */
+  lanes: readonly Lane[]
   oneFileMs: number
   /** Once a file is through. */
   onOutcome?: (outcome: Outcome) => void
@@ -19,11 +29,14 @@ export interface Run {
 const MAX_RUN_AGAIN = 3
 const browserModule = 'test/support/chromium.ts'
 
-export async function runFiles({ root, files, filesAtOnce, oneFileMs, onOutcome, signal }: Run): Promise<Outcome[]> {
-  const compiled = await compile(root, files)
+export async function runFiles({ root, lanes, oneFileMs, onOutcome, signal }: Run): Promise<Outcome[]> {
+  const compiled = await compile(
+    root,
+    lanes.flatMap(({ files }) => files),
+  )
+  const shared = await mkdtemp(join(tmpdir(), 'tests-'))
   const browser = new SharedBrowser(compiled)
   const outcomes: Outcome[] = []
-  const waiting = files.values()
 
   const run = async (file: string): Promise<Outcome> =>
     runTestFile({
@@ -31,10 +44,11 @@ export async function runFiles({ root, files, filesAtOnce, oneFileMs, onOutcome,
       path: compiled.pathOf(file),
       recorder: recorderOf(compiled),
       timeoutMs: oneFileMs,
-      env: { ...process.env, TEST_COMPILED: compiled.folder, ...(await browser.envFor(file)) },
+      env: { ...process.env, TEST_COMPILED: compiled.folder, TEST_SHARED: shared, ...(await browser.envFor(file)) },
     })
-  const takeTurns = async (): Promise<void> => {
-    for (const file of waiting) {
+  const queues = lanes.map(({ files }) => files.values())
+  const takeTurns = async (files: Iterable<string>): Promise<void> => {
+    for (const file of files) {
       if (signal?.aborted) return
       const outcome = await run(file)
       outcomes.push(outcome)
@@ -42,8 +56,14 @@ export async function runFiles({ root, files, filesAtOnce, oneFileMs, onOutcome,
     }
   }
   try {
-    await Promise.all(Array.from({ length: filesAtOnce }, takeTurns))
-    for (const [i, outcome] of failedBesideOthers(outcomes, filesAtOnce)) {
+    await Promise.all(
+      lanes.flatMap(({ atOnce }, lane) =>
+        Array.from({ length: atOnce }, async () => {
+          for (const queue of [...queues.slice(lane), ...queues.slice(0, lane)]) await takeTurns(queue)
+        }),
+      ),
+    )
+    for (const [i, outcome] of failedBesideOthers(outcomes)) {
       if (signal?.aborted) break
       const again = await run(outcome.file)
       onOutcome?.(again)
@@ -52,6 +72,7 @@ export async function runFiles({ root, files, filesAtOnce, oneFileMs, onOutcome,
   } finally {
     await browser.end()
     await compiled.remove()
+    await rm(shared, { recursive: true, force: true })
   }
   return outcomes
 }
@@ -60,9 +81,9 @@ export async function runFiles({ root, files, filesAtOnce, oneFileMs, onOutcome,
  * What failed while other files ran, with its place among the outcomes. It may be the machine that was too slow, so it is
  * run again, alone; where more has failed than that explains, it is not.
  */
-function failedBesideOthers(outcomes: readonly Outcome[], filesAtOnce: number): [number, Outcome][] {
+function failedBesideOthers(outcomes: readonly Outcome[]): [number, Outcome][] {
   const failed = [...outcomes.entries()].filter(([, outcome]) => outcome.failed.length > 0)
-  return Math.min(filesAtOnce, outcomes.length) > 1 && failed.length <= MAX_RUN_AGAIN ? failed : []
+  return outcomes.length > 1 && failed.length <= MAX_RUN_AGAIN ? failed : []
 }
 
 class SharedBrowser {
