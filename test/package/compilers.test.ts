@@ -33,7 +33,8 @@ for (const compiler of compilers) {
     const { folder, node, tsc } = await installIn(await packed(), {
       type: 'module',
       program: 'consumer.ts',
-      installed: ['@types/node', 'prom-client'],
+      besides: ['entries.ts'],
+      installed: ['@types/node', '@opentelemetry/api', 'prom-client'],
     })
     for (const name of folders) await addProject(folder, name)
 
@@ -43,6 +44,9 @@ for (const compiler of compilers) {
       const { stdout, stderr } = await node(join(name, 'consumer.js'))
       assert.equal(stdout, '0 ERR_SSE_PROXY_OPTION true\n', name)
       assert.equal(stderr, '', name)
+      const entries = await node(join(name, 'entries.js'))
+      assert.match(entries.stdout, /redisStore\.client: expected a client/, name)
+      assert.match(entries.stdout, /pass 28$/m, name)
     }
   })
 }
@@ -53,7 +57,7 @@ async function addProject(parent: string, name: string): Promise<void> {
   const folder = join(parent, name)
 
   await mkdir(folder)
-  await cp(join(parent, 'consumer.ts'), join(folder, 'consumer.ts'))
+  for (const program of ['consumer.ts', 'entries.ts']) await cp(join(parent, program), join(folder, program))
   await writeFile(join(folder, 'package.json'), JSON.stringify({ type }))
   await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...common, ...compilerOptions } }))
 }

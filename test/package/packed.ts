@@ -95,6 +95,8 @@ export interface ProjectOptions {
   type: 'module' | 'commonjs'
   /** The file of `fixtures/` that the project consists of. */
   program: string
+  /** Others of these files. */
+  besides?: string[]
   /** What it has installed beside the package and that package's own dependencies. */
   installed?: string[]
   tsconfig?: object
@@ -113,11 +115,11 @@ export type Compiler = 'typescript' | 'typescript-5.6' | 'typescript-5.9'
 
 /** A project of its own, which lives as long as the packed tarball. */
 export async function installIn(packed: Packed, options: ProjectOptions): Promise<Project> {
-  const { type, program, installed = [], tsconfig } = options
+  const { type, program, besides = [], installed = [], tsconfig } = options
   // A real path, so that the package's imports are looked up from where it is installed, as they are for a user.
   const folder = await realpath(await mkdtemp(join(dirname(packed.folder), 'project-')))
   await writeFile(join(folder, 'package.json'), JSON.stringify({ name: 'project', private: true, type }))
-  await cp(join(fixtures, program), join(folder, program))
+  for (const name of [program, ...besides]) await cp(join(fixtures, name), join(folder, name))
   if (tsconfig) await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(tsconfig))
 
   const modules = join(folder, 'node_modules')
@@ -129,7 +131,13 @@ export async function installIn(packed: Packed, options: ProjectOptions): Promis
 
   return {
     folder,
-    node: (script) => run(process.execPath, [script], { cwd: folder, timeout: 30_000 }),
+    // A test in it reports to whoever has started it, and not to this process's runner.
+    node: (script) =>
+      run(process.execPath, [script], {
+        cwd: folder,
+        timeout: 30_000,
+        env: { ...process.env, NODE_TEST_CONTEXT: undefined },
+      }),
     async tsc(compiler = 'typescript', folders = ['.']) {
       const tsc = join(root, 'node_modules', compiler, 'bin', 'tsc')
       const options = { cwd: folder, timeout: 60_000 + 20_000 * folders.length }
