@@ -169,12 +169,12 @@ export class Comparison {
   /** Ports of one's own: what a proxy leaves behind must not reach the upstream of another. */
   async #place(): Promise<Place> {
     const ports: number[] = []
-    while (ports.length < 2 + upstreamsEach) {
+    while (ports.length < 4 + upstreamsEach) {
       const port = this.#port++
       if (await isFree(port)) ports.push(port)
     }
-    const [port = 0, tlsPort = 0, ...upstreamPorts] = ports
-    return { port, tlsPort, upstreamPorts }
+    const [port = 0, tlsPort = 0, ownerPort = 0, redisPort = 0, ...upstreamPorts] = ports
+    return { port, tlsPort, ownerPort, redisPort, upstreamPorts }
   }
 }
 

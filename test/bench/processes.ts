@@ -8,7 +8,7 @@ import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { compiled } from './compile.ts'
-import type { Contender } from './contenders/index.ts'
+import type { Command, Contender } from './contenders/index.ts'
 import type { Place } from './contenders/place.ts'
 import type { Refusal } from './contenders/serve.ts'
 import type { Figures } from './load/load.ts'
@@ -98,36 +98,48 @@ export class NotTakingPart extends Error {}
 export class RunningProxy {
   readonly contender: Contender
   readonly place: Place
-  readonly #child: ChildProcess | undefined
+  #child: ChildProcess | undefined
+  readonly #companions: ChildProcess[] = []
   readonly #folder: string
 
-  private constructor(contender: Contender, place: Place, folder: string, child: ChildProcess | undefined) {
+  private constructor(contender: Contender, place: Place, folder: string) {
     this.contender = contender
     this.place = place
     this.#folder = folder
-    this.#child = child
   }
 
   static async start(contender: Contender, place: Place): Promise<RunningProxy> {
-    const { command } = contender
+    const { command, companions } = contender
     const folder = makeFolder()
-    if (!command) return new RunningProxy(contender, { ...place, port: place.upstreamPorts[0] ?? 0 }, folder, undefined)
+    if (!command) return new RunningProxy(contender, { ...place, port: place.upstreamPorts[0] ?? 0 }, folder)
     const what = command(place, folder)
-    if (!what) {
+    const beside = companions ? companions(place, folder) : []
+    if (!what || !beside) {
       removeFolder(folder)
-      throw new NotTakingPart('not installed')
+      throw new NotTakingPart(what ? 'what it needs is not installed (redis-server)' : 'not installed')
     }
-    const log = openSync(join(folder, 'log'), 'w')
-    const child = start(proxyCpu, what.file, what.args, log)
-    closeSync(log)
-    const proxy = new RunningProxy(contender, place, folder, child)
+    const proxy = new RunningProxy(contender, place, folder)
     try {
-      await proxy.#listening(child)
+      for (const companion of beside) {
+        // Not beside the load generator, which never rests.
+        const child = proxy.#start(proxyCpu, companion)
+        proxy.#companions.push(child)
+        await proxy.#listening(child, companion.port)
+      }
+      proxy.#child = proxy.#start(proxyCpu, what)
+      await proxy.#listening(proxy.#child, place.port)
       return proxy
     } catch (error) {
       await proxy.stop()
       throw error
     }
+  }
+
+  #start(cpu: number, { file, args }: Command): ChildProcess {
+    const log = openSync(join(this.#folder, 'log'), 'a')
+    const child = start(cpu, file, args, log)
+    closeSync(log)
+    return child
   }
 
   get name(): string {
@@ -162,8 +174,12 @@ export class RunningProxy {
   }
 
   async stop(): Promise<void> {
-    const child = this.#child
-    if (child && !isOver(child)) {
+    for (const child of [this.#child, ...this.#companions.reverse()]) if (child) await this.#end(child)
+    removeFolder(this.#folder)
+  }
+
+  async #end(child: ChildProcess): Promise<void> {
+    if (!isOver(child)) {
       const gone = once(child, 'exit')
       const descendants = child.pid === undefined ? [] : descendantsOf(child.pid)
       child.kill('SIGTERM')
@@ -171,17 +187,16 @@ export class RunningProxy {
       descendants.forEach(killQuietly)
       await gone
     }
-    removeFolder(this.#folder)
   }
 
-  async #listening(child: ChildProcess): Promise<void> {
+  async #listening(child: ChildProcess, port: number): Promise<void> {
     let refused: string | undefined
     const onMessage = (message: Refusal) => {
       refused = message.refused
     }
     child.once('message', onMessage)
     const end = performance.now() + startMs
-    while (!(await accepts(this.place.port))) {
+    while (!(await accepts(port))) {
       if (refused !== undefined) throw new NotTakingPart(refused)
       if (isOver(child) || performance.now() > end) {
         throw new Error(
@@ -211,9 +226,10 @@ function accepts(port: number): Promise<boolean> {
 /** Has a load generator do one run. */
 export async function measure(proxy: RunningProxy, run: string): Promise<Figures> {
   await proxy.quiet()
-  const { port, ...upstreams } = proxy.place
-  const http2 = proxy.contender.host === 'http2-server'
-  const assignment: Assignment = { run, clientPort: port, ...upstreams, http2 }
+  const { port, ownerPort, ...others } = proxy.place
+  const { follows, host } = proxy.contender
+  const http2 = host === 'http2-server'
+  const assignment: Assignment = { run, clientPort: port, http2, ...(follows && { ownerPort }), ...others }
   const child = start(loadCpu, process.execPath, [compiled('load/main'), JSON.stringify(assignment)], 'inherit')
   const patience = setTimeout(() => child.kill('SIGKILL'), loadMs)
   let figures: Figures | undefined

@@ -12,12 +12,21 @@ export interface Command {
   readonly args: readonly string[]
 }
 
+/** Another program, which listens at a port. */
+export interface Companion extends Command {
+  readonly port: number
+}
+
 export interface Contender {
   readonly name: string
   readonly about: string
   /** Absent for the direct connection; gives undefined where the program is not installed. */
   readonly command?: (place: Place, folder: string) => Command | undefined
   readonly quick?: true
+  /** What has to run beside it and is not measured, in this order; undefined where it is not installed. */
+  readonly companions?: (place: Place, folder: string) => readonly Companion[] | undefined
+  /** Another node has opened its streams before. */
+  readonly follows?: true
   /** Serves many clients of one URL from one upstream connection. */
   readonly shares?: true
   /** Asks the upstream over TLS, and is measured apart. */
@@ -33,6 +42,17 @@ export interface Contender {
 }
 
 export const pipe = 'pipe'
+
+const nodesRuns = [
+  'nodes-latency',
+  'nodes-key-1',
+  'nodes-key-100',
+  'nodes-commands-1',
+  'nodes-commands-1000',
+  'nodes-rest-1',
+  'nodes-rest-200',
+  'nodes-memory',
+]
 
 export const contenders: readonly Contender[] = [
   { name: 'direct', about: 'no proxy: what the load generator can do', quick: true, besideShare: true },
@@ -90,6 +110,17 @@ export const contenders: readonly Contender[] = [
   { ...variant('sse-proxy:lines', 'lines of JSON made events'), measures: ['warm-up', 'lines'] },
   { ...variant('sse-proxy:polls', 'an endpoint polled for each client'), polls: true, measures: ['warm-up', 'polls'] },
   { ...variant('sse-proxy:share-bare', 'the same with share'), shares: true },
+  {
+    ...variant('sse-proxy:store', 'share with Redis, the node that reads the upstream'),
+    companions: redisServer,
+    measures: ['warm-up', ...nodesRuns],
+  },
+  {
+    ...variant('sse-proxy:store-follower', 'share with Redis, a node that follows what another one reads'),
+    companions: redisServerAndOwner,
+    follows: true,
+    measures: ['warm-up', ...nodesRuns],
+  },
 ]
 
 function node(script: string, variant?: string, host?: Host): NonNullable<Contender['command']> {
@@ -112,6 +143,18 @@ function hosted(script: string, host: Host): Pick<Contender, 'name' | 'command' 
 export function baseOf(contender: string): string {
   const host = contenders.find(({ name }) => name === contender)?.host
   return host ? `${pipe}:${host}` : pipe
+}
+
+function redisServer({ redisPort }: Place, folder: string): Companion[] | undefined {
+  const file = findProgram('redis-server')
+  const args = ['--port', `${redisPort}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder]
+  return file === undefined ? undefined : [{ file, args, port: redisPort }]
+}
+
+function redisServerAndOwner(place: Place, folder: string): Companion[] | undefined {
+  const owner = node('sse-proxy', 'sse-proxy:store')({ ...place, port: place.ownerPort }, folder)
+  const redis = redisServer(place, folder)
+  return redis && owner && [...redis, { ...owner, port: place.ownerPort }]
 }
 
 /** A program that takes a file of settings as its last argument. */

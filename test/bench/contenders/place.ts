@@ -9,6 +9,9 @@ export interface Place {
   readonly upstreamPorts: readonly number[]
   /** Where the same one speaks HTTP/2, or HTTP/1.1, over TLS. */
   readonly tlsPort: number
+  /** Where the node is that has opened what this one follows. */
+  readonly ownerPort: number
+  readonly redisPort: number
 }
 
 /** The length of the queue of connections: a burst of them is measured, not a burst of refusals. */

@@ -22,7 +22,7 @@ export interface Refusal {
   readonly refused: string
 }
 
-export const { port, upstreamPorts, tlsPort, variant, host }: NodePlace = JSON.parse(process.argv[2] ?? '{}')
+export const { port, upstreamPorts, tlsPort, redisPort, variant, host }: NodePlace = JSON.parse(process.argv[2] ?? '{}')
 
 export const upstreams: readonly string[] = upstreamPorts.map((each) => `http://127.0.0.1:${each}`)
 export const upstream: string = upstreams[0] ?? ''

@@ -2,7 +2,7 @@
 
 import express from 'express'
 import { sseProxy } from 'sse-proxy-middleware'
-import { host, refuse, serve, tlsPort, upstream, upstreams, variant } from './serve.ts'
+import { host, redisPort, refuse, serve, tlsPort, upstream, upstreams, variant } from './serve.ts'
 
 // A variant may need options that the built package does not have.
 type Options = Record<string, unknown>
@@ -32,8 +32,20 @@ function markSeen(event: { data: string }): { data: string } {
   return { ...event, data: JSON.stringify(data) }
 }
 
+/** Clients of several nodes name several hosts, so that the key is the URL. */
+async function stored(): Promise<Options> {
+  const [{ createClient }, { redisStore }] = await Promise.all([
+    import('redis-6'),
+    import('sse-proxy-middleware/redis'),
+  ])
+  const client = createClient({ url: `redis://127.0.0.1:${redisPort}` })
+  await client.connect()
+  return { share: { key: (req: { url: string }) => req.url, lingerMs: 0, store: redisStore({ client }) } }
+}
+
 try {
-  const options = { target: upstream, ...variants[variant ?? 'sse-proxy'] }
+  const isStored = variant?.startsWith('sse-proxy:store')
+  const options = { target: upstream, ...variants[variant ?? 'sse-proxy'], ...(isStored && (await stored())) }
   const proxy = sseProxy(options as Parameters<typeof sseProxy>[0])
   await serve(host || variant?.endsWith('bare') ? proxy : express().use(proxy))
 } catch (error) {

@@ -37,6 +37,9 @@ export interface LoadPlace {
   readonly tlsPort: number
   /** Whether clients speak HTTP/2. */
   readonly http2: boolean
+  /** Of a node that opens streams before the clients follow them at another one. */
+  readonly ownerPort?: number
+  readonly redisPort: number
 }
 
 const stuckMs = 5_000
@@ -53,14 +56,19 @@ export class Load {
   onEvent: ((client: Client, sentAt: number) => void) | undefined
   /** Clients that were refused, or lost their stream. */
   lost = 0
+  /** Of the server that the nodes have in common, where they have one. */
+  readonly redisPort: number
+  /** How many nodes there are. */
+  readonly nodes: number
   readonly #clientPort: number
   readonly #Client: typeof Http1Client | typeof Http2Client
+  readonly #ownerPort: number | undefined
   readonly #usage: () => Promise<Usage | undefined>
   #opened = 0
   #nextId = 0
 
   constructor(
-    { clientPort, upstreamPorts, tlsPort, http2 }: LoadPlace,
+    { clientPort, upstreamPorts, tlsPort, http2, ownerPort, redisPort }: LoadPlace,
     bytes: number,
     usage: () => Promise<Usage | undefined>,
   ) {
@@ -68,6 +76,9 @@ export class Load {
     this.upstream = new Upstream(upstreamPorts, tlsPort, this.event)
     this.#clientPort = clientPort
     this.#Client = http2 ? Http2Client : Http1Client
+    this.#ownerPort = ownerPort
+    this.redisPort = redisPort
+    this.nodes = ownerPort === undefined ? 1 : 2
     this.#usage = usage
   }
 
@@ -80,10 +91,10 @@ export class Load {
     return this.#nextId++
   }
 
-  open(path: string, observer: ClientObserver): Client {
+  open(path: string, observer: ClientObserver, port: number = this.#clientPort): Client {
     const source = sources > 0 ? `127.0.0.${2 + (this.#opened++ % sources)}` : undefined
     const client = new this.#Client(
-      { port: this.#clientPort, path, localAddress: source },
+      { port, path, localAddress: source },
       {
         onHead: (opened) => {
           if (opened.status === 200) observer.onHead?.(opened)
@@ -107,15 +118,27 @@ export class Load {
 
   /** Opens streams, some at a time, until all have their headers or nothing moves any more; returns how many have. */
   async openStreams(count: number, oneUrl = false): Promise<number> {
+    const paths = Array.from({ length: count }, () => streamPath(oneUrl ? undefined : this.nextId()))
+    if (this.#ownerPort === undefined) return await this.#openAll(paths, this.#clientPort)
+    const before = new Set(this.clients)
+    await this.#openAll([...new Set(paths)], this.#ownerPort)
+    const owned = [...this.clients].filter((client) => !before.has(client))
+    const ready = await this.#openAll(paths, this.#clientPort)
+    // The node goes on with what it has opened, for the other one.
+    for (const client of owned) this.close(client)
+    return ready
+  }
+
+  async #openAll(paths: readonly string[], port: number): Promise<number> {
     let made = 0
     let ready = 0
     const lostBefore = this.lost
     const settled = () => ready + this.lost - lostBefore
     let seen = -1
     let seenAt = performance.now()
-    while (settled() < count && performance.now() - seenAt < stuckMs) {
-      while (made < count && made - settled() < openingAtOnce) {
-        this.open(streamPath(oneUrl ? undefined : this.nextId()), { onHead: () => ready++ })
+    while (settled() < paths.length && performance.now() - seenAt < stuckMs) {
+      while (made < paths.length && made - settled() < openingAtOnce) {
+        this.open(paths[made] ?? '', { onHead: () => ready++ }, port)
         made++
       }
       await turn()

@@ -5,6 +5,7 @@ import { formats } from './formats.ts'
 import { otherHosts } from './hosts.ts'
 import { idleStreams } from './idle.ts'
 import { type Family, isProxy, type Run } from './measure.ts'
+import { nodes, nodesInRedis } from './nodes.ts'
 import { growth, latency, paced } from './paced.ts'
 import { sharing } from './sharing.ts'
 import { flood, throughput, throughputCpu } from './throughput.ts'
@@ -21,6 +22,8 @@ export const families: readonly Family[] = [
   overTls,
   otherHosts,
   formats,
+  nodes,
+  nodesInRedis,
 ]
 
 /** What every proxy does before anything counts, so that its compilers have settled. */

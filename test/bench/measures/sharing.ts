@@ -11,7 +11,10 @@ import { during, percentiles, warmUpMs } from './window.ts'
 const sentInATurn = 32
 const eventsPerSecond = 20
 
-async function fanOut(load: Load, { streams = 1_000, rate = eventsPerSecond, ms = 2_000 }: Settings): Promise<Figures> {
+export async function fanOut(
+  load: Load,
+  { streams = 1_000, rate = eventsPerSecond, ms = 2_000 }: Settings,
+): Promise<Figures> {
   const held = await load.openStreams(streams, true)
   const upstreams = load.upstream.streams.size
   const latencies: number[] = []
@@ -31,7 +34,7 @@ async function fanOut(load: Load, { streams = 1_000, rate = eventsPerSecond, ms 
 }
 
 /** Sends one event after the other to every upstream connection. */
-function publish(load: Load, rate: number): () => void {
+export function publish(load: Load, rate: number): () => void {
   const streams = [...load.upstream.streams]
   let dueAt = performance.now()
   let event = load.event.at(dueAt)

@@ -12,7 +12,8 @@ export async function flood(load: Load, settings: Settings): Promise<Figures> {
   const { streams = 1, batch = 1, window, ms = 700 } = settings
   const held = await load.openStreams(streams)
   if (held < streams) throw new Error(`only ${held} of ${streams} streams could be opened`)
-  // Each begins with an event.
+  // Each begins with an event, which a node that follows comes too late for.
+  if (load.nodes > 1) for (const stream of load.upstream.streams) stream.write(load.event.at(performance.now()))
   await spinUntil(() => [...load.clients].every(({ events }) => events.count > 0), firstEventMs)
   // How large an event is that has come through: a hook may have made it another.
   const eventBytes = Math.max(...[...load.clients].map((client) => client.events.latestBytes))
