@@ -14,6 +14,8 @@ test('kill, restart, drain and silence are not to be seen on the one route and a
 
   const kill = await demo.experiment('kill')
   const restart = await demo.experiment('restart')
+  await demo.page.locator('.lane.plain').getByRole('button', { name: 'Open again' }).click()
+  await demo.page.locator('.lane.plain .state.live').waitFor()
   const drain = await demo.experiment('drain')
   const silence = await demo.experiment('silence')
 
