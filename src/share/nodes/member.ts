@@ -56,6 +56,8 @@ export class Member implements Doorbell {
   #role: 'seeking' | 'following' | 'owning' | 'alone' | 'over' = 'seeking'
   // Whether it has yet to see that there is a run.
   #isNew = true
+  // Since when this node has no client for it.
+  #unwantedSince = 0
   // Whether the clients have been let in, and whether they have been told how the run is over.
   #isReady = false
   #isTold = false
@@ -128,6 +130,7 @@ export class Member implements Doorbell {
   want(isWanted: boolean): void {
     if (isWanted === this.#context.isWanted) return
     this.#context.isWanted = isWanted
+    this.#unwantedSince = this.#node.now()
     this.#ownership?.noteClients()
     this.wake()
   }
@@ -165,7 +168,7 @@ export class Member implements Doorbell {
   upstreamOver(outcome: Outcome): void {
     if (this.#upstream.state !== 'opening' && this.#upstream.state !== 'open') return
     this.#upstream.state = 'over'
-    this.#context.ending ??= outcome
+    this.#upstream.outcome = outcome
     this.wake()
   }
 
@@ -237,18 +240,29 @@ export class Member implements Doorbell {
     for (const { blocks, cursor } of this.#upstream.takeAll()) this.#reader.deliverAhead(blocks, cursor)
     const head = this.#reader.head ?? this.#upstream.head
     if (head) this.#letIn(head)
-    if (this.#context.ending || !this.#context.isWanted) {
+    const ending = this.#context.ending ?? this.#upstream.outcome ?? this.#whenLeft()
+    if (ending) {
+      if (!this.#ownership) return this.#finish(ending)
       // For the other nodes the outcome is appended when the store is back, if the key is still this one's.
-      this.#context.ending ??= 'left'
-      if (!this.#ownership) return this.#finish(this.#context.ending)
-      this.#closeUpstream()
-      return this.#tell(this.#context.ending)
+      this.#context.ending = ending
+      this.#upstream.close()
+      return this.#tell(ending)
     }
     if (this.#node.onDown === 'refuse' && this.#upstream.state === 'none') return this.#awaitStore()
     const isReopenable = this.#reader.isReopenable || (!this.#reader.head && this.#options.mayOpen)
     if (this.#upstream.state !== 'none' || !isReopenable) return
     this.#upstream.open(this.#reader.cursor, this.#reader.hasDelivered)
     this.#noteBlindness()
+  }
+
+  /** Where no client is left, nor anybody could be asked who else follows: how the run ends here, once it has lingered. */
+  #whenLeft(): 'handed-over' | 'lost' | undefined {
+    if (this.#context.isWanted) return undefined
+    const lingers = !this.#context.isLeaving && this.#upstream.state !== 'none'
+    const until = lingers ? this.#unwantedSince + this.#options.lingerMs : 0
+    if (this.#node.now() >= until) return this.#reader.isReopenable ? 'handed-over' : 'lost'
+    this.#steps.wakeAt(until)
+    return undefined
   }
 
   /** What the upstream brings may not follow what clients have got: they are told, rather than the log. */
@@ -292,7 +306,7 @@ export class Member implements Doorbell {
     // The log of another owner has all that an upstream of its own would bring.
     if (state && state.owner !== name) {
       if (isSearching && this.#upstream.state !== 'none') return
-      this.#closeUpstream()
+      this.#upstream.close()
     }
     this.#role = 'seeking'
     const { head, outcome } = this.#reader
@@ -405,19 +419,9 @@ export class Member implements Doorbell {
   }
 
   #deliver(blocks: readonly LogEntry[], isOfLog: boolean): void {
-    if (isOfLog) {
-      // The log is further than an upstream of its own, which would bring the same again.
-      if (this.#role === 'alone') this.#closeUpstream()
-      this.#upstream.drop(blocks)
-    }
+    // What an upstream of its own brings does not follow what another one has brought.
+    if (isOfLog && !this.#upstream.drop(blocks)) this.#upstream.close()
     if (!this.#isTold) this.#local.deliver(blocks)
-  }
-
-  #closeUpstream(): void {
-    if (this.#upstream.state === 'none') return
-    this.#upstream.close()
-    // Its end was not the run's.
-    if (!this.#ownership) this.#context.ending = undefined
   }
 
   #tell(outcome: LocalOutcome | 'handed-over'): void {
@@ -430,7 +434,7 @@ export class Member implements Doorbell {
     if (this.isOver) return
     this.#role = 'over'
     this.#ownership = undefined
-    this.#closeUpstream()
+    this.#upstream.close()
     this.#unfollow?.()
     this.#unfollow = undefined
     this.#steps.end()

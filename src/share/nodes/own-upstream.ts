@@ -3,7 +3,7 @@
 
 import { bytesOf } from '../blocks.ts'
 import type { LogEntry } from '../event-log.ts'
-import type { RunHead } from './entries.ts'
+import type { Outcome, RunHead } from './entries.ts'
 import type { LocalStream } from './local-stream.ts'
 
 // What comes while an addition is under way is put together, up to this size.
@@ -20,6 +20,8 @@ export class OwnUpstream {
   state: 'none' | 'opening' | 'open' | 'over' = 'none'
   /** Of its answer. */
   head: RunHead | undefined
+  /** How it has ended. */
+  outcome: Outcome | undefined
   /** Whether it could not be told what it was to go on after, which nobody has been told yet. */
   isBlind = false
   readonly #local: Pick<LocalStream, 'open' | 'close' | 'pause' | 'unpause'>
@@ -54,6 +56,7 @@ export class OwnUpstream {
     if (this.state !== 'over') this.#local.close()
     this.state = 'none'
     this.head = undefined
+    this.outcome = undefined
     this.takeAll()
   }
 
@@ -96,16 +99,17 @@ export class OwnUpstream {
     for (const { bytes } of batches) this.#bytes += bytes
   }
 
-  /** These have been found in the log: what waits begins with what is behind them. */
-  drop(blocks: readonly LogEntry[]): void {
+  /** The log has brought these: what waits begins behind them. False where they are not what has waited longest. */
+  drop(blocks: readonly LogEntry[]): boolean {
     for (const block of blocks) {
       const [batch] = this.#queue
-      if (!batch?.blocks[0]?.bytes.equals(block.bytes)) break
+      if (!batch?.blocks[0]?.bytes.equals(block.bytes)) return false
       batch.blocks.shift()
       batch.bytes -= block.bytes.length
       this.#bytes -= block.bytes.length
       if (batch.blocks.length === 0) this.#queue.shift()
     }
+    return true
   }
 
   regulate(): void {

@@ -34,7 +34,7 @@ export interface OwnerContext {
   isWanted: boolean
   /** Whether the node stops, so that nothing lingers. */
   isLeaving: boolean
-  /** How the run is to end here, once all before it is in the log. */
+  /** How the run is to end here, once all before it is in the log, whatever the upstream brings. */
   ending: Outcome | 'handed-over' | undefined
   /** The clients may be let in. */
   letIn(head: RunHead): void
@@ -71,6 +71,8 @@ export class Ownership {
   // Since when no node follows, and whether that has to be asked for again.
   #emptySince: number | undefined
   #asksWhoFollows = true
+  // Why this owner is to be the last, or to be followed by another one.
+  #reason: Outcome | 'handed-over' | undefined
 
   constructor(context: OwnerContext, fence: number) {
     this.#context = context
@@ -126,7 +128,7 @@ export class Ownership {
     this.#hasTail = true
     if (reader.isRunOver) {
       // It was over before it was taken: that is said again, since the head has come behind it.
-      this.#context.ending ??= reader.outcome
+      this.#reason = reader.outcome
       upstream.close()
     }
     reader.outcome = undefined
@@ -136,11 +138,11 @@ export class Ownership {
   /** Opens the upstream where there is none, and adds what it has brought. */
   async write(): Promise<Owned> {
     const context = this.#context
-    if (context.isLeaving) context.ending ??= context.reader.isReopenable ? 'handed-over' : 'lost'
-    if (context.upstream.state === 'none' && !context.ending) this.#open()
+    if (context.isLeaving) this.#reason ??= context.reader.isReopenable ? 'handed-over' : 'lost'
+    if (context.upstream.state === 'none' && !this.#ending) this.#open()
     if (!this.isAdding) this.#compose()
     if (this.isAdding) return await this.#add()
-    if (!context.isWanted && !context.ending) await this.#linger()
+    if (!context.isWanted && !this.#ending) await this.#linger()
     return 'owning'
   }
 
@@ -165,15 +167,20 @@ export class Ownership {
     return this.#context.reader.openedAt?.fence === this.#fence
   }
 
+  get #ending(): Outcome | 'handed-over' | undefined {
+    return this.#context.ending ?? this.#context.upstream.outcome ?? this.#reason
+  }
+
   #open(): void {
     const { reader, upstream } = this.#context
-    if (!reader.isReopenable && reader.head) this.#context.ending = 'lost'
+    if (!reader.isReopenable && reader.head) this.#reason = 'lost'
     else upstream.open(reader.cursor, reader.hasDelivered)
   }
 
   /** Gives what is to be added its positions. */
   #compose(): void {
-    const { node, reader, upstream, steps, ending } = this.#context
+    const { node, reader, upstream, steps } = this.#context
+    const ending = this.#ending
     if (upstream.state === 'opening' && !ending) return this.#keepLeadership()
     const head = upstream.head ?? reader.head
     const hasSaid = this.#hasSaid
@@ -251,14 +258,15 @@ export class Ownership {
   async #keepEndedMs(outcome: Outcome | 'handed-over'): Promise<number> {
     const { keepEndedMs, lingerMs } = this.#context.options
     const hasOthers = await this.#hasOthers()
-    if (outcome === 'handed-over') return hasOthers ? KEEP_MS : lingerMs
+    if (outcome === 'handed-over' && hasOthers) return KEEP_MS
+    if (outcome === 'handed-over') return this.#context.isLeaving ? lingerMs : 0
     const graceMs = hasOthers ? 2 * this.#context.node.store.checkMs : 0
     return Math.max(outcome === 'ended' || outcome === 'lost' ? keepEndedMs : 0, graceMs)
   }
 
   /** No client here: the run goes on for as long as another node follows, and for `lingerMs` after that. */
   async #linger(): Promise<void> {
-    const { node, steps } = this.#context
+    const { node, reader, steps } = this.#context
     if (this.#asksWhoFollows || node.now() >= this.#lingersUntil) {
       this.#asksWhoFollows = false
       const hasOthers = await this.#hasOthers().catch((error) => {
@@ -270,7 +278,8 @@ export class Ownership {
       if (this.#context.isWanted) return
     }
     if (node.now() < this.#lingersUntil) return steps.wakeAt(this.#lingersUntil)
-    this.#context.ending ??= 'left'
+    // A node that follows it all the same, since it was not heard of, goes on with it.
+    this.#reason ??= reader.isReopenable ? 'handed-over' : 'left'
     steps.wake()
   }
 

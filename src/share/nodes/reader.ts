@@ -62,6 +62,8 @@ export class LogReader {
   #mayMiss = false
   // Set while the log brings something else than what the clients have got last: where in it they are is not known yet.
   #isSearching = false
+  // Whether what the log brings is nothing that the clients have got before, as far as can be known.
+  #comesAfter = false
 
   constructor(sink: ReaderSink, options: ReaderOptions, now: () => number) {
     this.#sink = sink
@@ -97,7 +99,7 @@ export class LogReader {
     if (entry.kind !== 'head') this.wordlessSince = undefined
     switch (entry.kind) {
       case 'head':
-        return this.#onHead(entry)
+        return this.#onHead(entry, isFresh)
       case 'opened':
         return this.#onOpened(entry, position, isFresh)
       case 'gap':
@@ -203,20 +205,42 @@ export class LogReader {
     this.at = position
   }
 
-  #onHead({ run, isReopenable }: Extract<Entry, { kind: 'head' }>): void {
+  #onHead({ run, isReopenable }: Extract<Entry, { kind: 'head' }>, isFresh: boolean): void {
     this.wordlessSince = this.#now()
     // Where the run was over its outcome is said again.
     if (run === 'same' && !this.isRunOver) this.outcome = undefined
     if (run === 'same') return
-    if (this.#sink.isLive) return this.#end(run === 'stop' ? 'stopped' : 'replaced')
+    if (this.#sink.isLive) {
+      if (run === 'new' && this.isReopenable && isReopenable) return this.#joinNewRun(isFresh)
+      return this.#end(run === 'stop' ? 'stopped' : 'replaced')
+    }
     this.isReopenable = isReopenable
     this.outcome = run === 'stop' ? 'stopped' : undefined
-    this.head = this.content = this.openedAt = undefined
+    this.head = undefined
     this.cursor = ''
     this.takeAhead()
     this.hasDelivered = false
-    this.kept.clear()
+    this.#forgetLog()
     this.#sink.begin()
+  }
+
+  /**
+   * Others have begun a run since the store has lost the log, or was away, and clients here go on with it. Where they were
+   * served without the store they are looked for in it; else it comes after all that they have.
+   */
+  #joinNewRun(isFresh: boolean): void {
+    this.#comesAfter = !isFresh && this.#ahead.isEmpty
+    if (this.#comesAfter) {
+      this.lost(undefined)
+      this.#mayMiss = true
+    }
+    this.outcome = undefined
+    this.#forgetLog()
+  }
+
+  #forgetLog(): void {
+    this.content = this.openedAt = undefined
+    this.kept.clear()
   }
 
   #onOpened(opened: Extract<Entry, { kind: 'opened' }>, position: Position, isFresh: boolean): void {
@@ -245,7 +269,7 @@ export class LogReader {
     if (known > 0) this.#foundOut()
     const news = blocks.slice(known)
     if (!ahead.isEmpty && !news.some(isKept)) return
-    if (ahead.last?.id !== undefined) {
+    if (ahead.last?.id !== undefined && !this.#comesAfter) {
       this.#isSearching = true
       return
     }
@@ -255,7 +279,7 @@ export class LogReader {
 
   /** It is known where the clients are. */
   #foundOut(): void {
-    this.#isSearching = this.#mayMiss = this.#ahead.hasHole = false
+    this.#isSearching = this.#comesAfter = this.#mayMiss = this.#ahead.hasHole = false
   }
 
   #tellGap(): void {

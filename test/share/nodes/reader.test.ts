@@ -7,8 +7,8 @@ import type { KeptBounds } from '../../../src/share/nodes/kept-log.ts'
 import { LogReader } from '../../../src/share/nodes/reader.ts'
 import type { Position } from '../../../src/share-store.ts'
 
-const head: Entry = { kind: 'head', node: 'a', run: 'same', isReopenable: true }
-const first: Entry = { ...head, run: 'new' }
+const head = { kind: 'head', node: 'a', run: 'same', isReopenable: true } as const
+const first = { ...head, run: 'new' } as const
 const gap: Entry = { kind: 'gap' }
 
 test('an owner before the last goes on where it was left, and what its clients have of it does not come again', () => {
@@ -65,6 +65,28 @@ test('a failover that has undone more than is remembered leaves a hole', () => {
   assert.deepEqual([textsOf(blocks), hasHole, content], [['3', '4'], true, at(1, 3)])
 })
 
+test('clients go on with a run that another node has begun in a store that had lost theirs, and are told', () => {
+  const { reader, got } = reading()
+  readAll(reader, 1, [first, opened(undefined), withIds(events('1', '2'))])
+
+  readAll(reader, 2, [first, opened(undefined), withIds(events('2', '3')), withIds(events('4'))])
+  readAll(reader, 3, [first, opened(undefined), withIds(events('9'))])
+
+  assert.deepEqual(got, ['1', '2', '3', '4', 'gap', '9'])
+  assert.equal(reader.outcome, undefined)
+})
+
+test('clients of a run that nobody can ask for again are told that another one has taken its place', () => {
+  const { reader, got } = reading()
+  const once = { ...first, isReopenable: false }
+  readAll(reader, 1, [once, { ...opened(undefined), isReopenable: false }, events('1')])
+
+  readAll(reader, 2, [once, opened(undefined), events('another')])
+
+  assert.deepEqual(got, ['1'])
+  assert.equal(reader.outcome, 'replaced')
+})
+
 /** A reader, and what its clients have got, gaps included. */
 function reading(bounds: KeptBounds = { events: 100, bytes: 10_000 }): { reader: LogReader; got: string[] } {
   const got: string[] = []
@@ -88,15 +110,20 @@ function at(fence: number, seq: number): Position {
   return { fence, seq }
 }
 
-function opened(follows: Position | undefined): Entry {
+function opened(follows: Position | undefined): Extract<Entry, { kind: 'opened' }> {
   const run = { statusMessage: 'OK', headers: [], idBefore: '' }
   return { kind: 'opened', head: run, isReopenable: true, follows, hasGap: false }
 }
 
 /** Of an upstream without ids. */
-function events(...data: readonly string[]): Entry {
+function events(...data: readonly string[]): Extract<Entry, { kind: 'events' }> {
   const blocks = data.map((text) => ({ bytes: Buffer.from(`data: ${text}\n\n`), id: undefined, isEvent: true }))
   return { kind: 'events', blocks, cursor: '' }
+}
+
+function withIds({ kind, blocks }: Extract<Entry, { kind: 'events' }>): Entry {
+  const ids = textsOf(blocks)
+  return { kind, blocks: blocks.map((block, i) => ({ ...block, id: ids[i] })), cursor: ids.at(-1) ?? '' }
 }
 
 function textsOf(blocks: readonly LogEntry[]): string[] {

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import type { LogEntry } from '../../../src/share/event-log.ts'
 import { MemoryStore } from '../../../src/share/memory-store.ts'
-import { decodeEntry, type Outcome } from '../../../src/share/nodes/entries.ts'
+import { decodeEntry, type LocalOutcome } from '../../../src/share/nodes/entries.ts'
 import type { LocalStream } from '../../../src/share/nodes/local-stream.ts'
 import { Member } from '../../../src/share/nodes/member.ts'
 import { StoreNode } from '../../../src/share/nodes/node.ts'
@@ -479,6 +479,11 @@ export class Machine {
     )
   }
 
+  want(isWanted: boolean): void {
+    if (this.clients) this.clients.isWanted = isWanted
+    this.member?.want(isWanted)
+  }
+
   get member(): Member | undefined {
     return this.clients?.member
   }
@@ -531,7 +536,9 @@ export class Clients implements LocalStream {
   last: number | undefined
   isReady = false
   gaps = 0
-  outcome: Outcome | undefined
+  /** False once they have left, or their node is drained. */
+  isWanted = true
+  outcome: LocalOutcome | undefined
   #mayJump = true
 
   constructor(machine: Machine) {
@@ -605,9 +612,12 @@ export class Clients implements LocalStream {
     this.#mayJump = true
   }
 
-  over(outcome: Outcome): void {
-    this.world.note(`${this.name} over: ${outcome}`)
+  over(outcome: LocalOutcome): void {
+    const { world, name } = this
+    world.note(`${name} over: ${outcome}`)
     this.outcome = outcome
+    const mayBe = outcome === 'ended' ? world.upstream.hasEnded : outcome === 'left' && !this.isWanted
+    if (!mayBe) world.wrong ??= `${name}: clients are told '${outcome}'`
   }
 }
 
@@ -648,7 +658,7 @@ export async function simulate(seed: number, faults: Faults): Promise<World> {
     assert.equal(upstream.open.size, 1, 'upstreams that are open')
     assert.equal(world.nodes.filter(({ member }) => member?.isOwner).length, 1, 'owners')
     if (endsByItself) upstream.end()
-    else for (const { member } of world.nodes) member?.want(false)
+    else for (const machine of world.nodes) machine.want(false)
     await world.pass(endsByItself ? 2 * checkMs + 3000 : checkMs + 3000)
 
     for (const { name, member, clients } of world.nodes) {
@@ -678,14 +688,15 @@ function disturb(world: World, what: Faults['events'][number]): void {
       return machine.kill(ms)
     case 'drain':
       world.note(`${machine.name} drains`)
+      if (machine.clients) machine.clients.isWanted = false
       machine.member?.handOver()
       return void world.after(ms, () => machine.isDead || machine.enter())
     case 'leave':
       world.note(`${machine.name}'s clients leave`)
-      machine.member?.want(false)
+      machine.want(false)
       return void world.after(ms, () => {
         if (machine.isDead) return
-        if (machine.clients?.outcome === undefined) machine.member?.want(true)
+        if (machine.clients?.outcome === undefined) machine.want(true)
         else machine.enter()
       })
     case 'partition':
