@@ -76,6 +76,8 @@ export interface OpenRequest {
   readonly lastEventId?: string
   /** The upstream that has just failed this stream: another one is better, where there is one. */
   readonly avoid?: string
+  /** The upstream that has answered this feed last: where `balance` is no order of the app's, it is asked again while it is well. */
+  readonly stay?: string
   /** Sent in place of the client's own of these names, which are lower case; undefined for none. */
   readonly headers?: Readonly<Record<string, string | undefined>>
   /**

@@ -21,7 +21,8 @@ export interface NdjsonSource<TReq = IncomingMessage> {
 /**
  * An upstream that answers with plain JSON, and is asked again and again, each time with the headers of the request that opened the
  * feed. Where a credential in them expires, those polls fail: no new values come, and the feed stays open for as long as
- * `timeouts.eventMs` and `lifetimeMs` allow. A client that gets one JSON (`to`) waits for `isEnd`.
+ * `timeouts.eventMs` and `lifetimeMs` allow. Of several upstreams the one that answered last is asked while it does; with
+ * `'failover'` or a function as `balance` each poll is a choice anew. A client that gets one JSON (`to`) waits for `isEnd`.
  */
 export interface JsonSource<TReq = IncomingMessage> {
   format: 'json'

@@ -81,6 +81,8 @@ class Poller implements UpstreamBody {
   #value = ''
   // Sent with the next request: it is answered with 304 where nothing has changed. An undefined one is not the client's either.
   #conditions: Readonly<Record<string, string | undefined>> = {}
+  // The upstream that was asked last: two may differ a little, and a feed that goes to and fro would tell that as changes.
+  #upstream: string
   // Failures since the last good answer.
   #failures = 0
   // Whether the app makes events of the value that came last.
@@ -92,6 +94,7 @@ class Poller implements UpstreamBody {
 
   constructor(first: UpstreamResponse, ask: OpenUpstream, { req, isForAll }: AskedFor, options: PollOptions) {
     this.#first = first
+    this.#upstream = first.upstream
     this.#body = first.body
     this.#ask = ask
     this.#req = req
@@ -151,13 +154,16 @@ class Poller implements UpstreamBody {
     const { everyMs, maxDelayMs, observer } = this.#options
     let response: UpstreamResponse | undefined
     try {
-      response = await this.#ask({ signal: this.#controller, headers: this.#conditions })
+      const upstream = this.#failures === 0 ? { stay: this.#upstream } : { avoid: this.#upstream }
+      response = await this.#ask({ signal: this.#controller, headers: this.#conditions, ...upstream })
+      this.#upstream = response.upstream
       if (!this.#sink) response.body.destroy()
       else await this.#take(response)
       this.#failures = 0
       return this.#regularDelay()
     } catch (error) {
       if (!this.#sink || isHookFailure(error)) throw error
+      if (error instanceof UpstreamError) this.#upstream = error.upstream ?? this.#upstream
       observer.pollFailed(toSseProxyError(error), this.#req, this.#failures === 0)
       this.#failures++
       return retryDelay(this.#failures, response, { backoffMs: everyMs, maxBackoffMs: Math.max(maxDelayMs, everyMs) })

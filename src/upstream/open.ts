@@ -67,11 +67,11 @@ export function createOpen(
   let hasBegun = method === 'HEAD'
 
   return async (asked) => {
-    const { lastEventId, avoid, headers, signal } = asked
+    const { lastEventId, avoid, stay: asBefore, headers, signal } = asked
     // Asked in vain by this call.
     let tried = NONE
     for (let attempt = 0; ; attempt++) {
-      const upstream = pool?.choose(req, { tried, avoid })
+      const upstream = pool?.choose(req, { tried, avoid, stay: asBefore })
       const outcome = upstream && pool && new Outcome(upstream, pool, observer, judgesStreams)
       const stay = upstream && mayArriveTwice ? new Stay(upstream, body, signal) : undefined
       const wanted = stay ?? signal

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { test } from 'node:test'
 import { gzipSync } from 'node:zlib'
-import type { ErrorMessage } from 'sse-proxy-middleware'
+import type { BalanceCandidate, ErrorMessage } from 'sse-proxy-middleware'
 import { type Client, headerOf } from '../support/client.ts'
 import { hostsByProtocol } from '../support/front.ts'
 import { watchLeftovers } from '../support/leftovers.ts'
@@ -220,6 +220,58 @@ test('each poll chooses an upstream, and one that fails is left alone', async (t
   assert.equal(proxy.stats().upstreams[0]?.healthy, false)
   assert.equal(proxy.stats().upstreams[0]?.active, 0)
 })
+
+for (const balance of ['least-streams', 'round-robin', 'random'] as const) {
+  test(`a feed stays with an upstream that answers, and goes on with another after a failure (${balance})`, async (t) => {
+    let failing: number | undefined
+    const { front, upstreams } = await several(
+      t,
+      { from, balance, retry: false },
+      {
+        count: 2,
+        upstream: (at) => ({
+          handler: (exchange) => exchange.answer(at === failing ? 503 : 200, json, `"from ${at}"`),
+        }),
+      },
+    )
+    const client = front.request()
+    await client.waitFor('from')
+    const first = client.text.includes('0') ? 0 : 1
+    const other = 1 - first
+    await until(() => (upstreams[first]?.exchanges.length ?? 0) > 5, 'some polls')
+
+    failing = first
+    await client.waitFor(`from ${other}`)
+    failing = undefined
+    await until(() => (upstreams[other]?.exchanges.length ?? 0) > 5, 'some more polls')
+
+    assert.deepEqual(dataOf(client), [`"from ${first}"`, `"from ${other}"`])
+  })
+}
+
+for (const [name, balance] of [
+  ['failover', 'failover'],
+  ['a function', ([first]: readonly BalanceCandidate[]) => first as BalanceCandidate],
+] as const) {
+  test(`with ${name} as balance a feed goes back to the first upstream when that is well again`, async (t) => {
+    let asked = 0
+    const { front } = await several(
+      t,
+      { from, balance, retry: false, health: { failures: 1, ejectMs: 50 } },
+      {
+        count: 2,
+        upstream: (at) => ({
+          handler: (exchange) => exchange.answer(at === 0 && ++asked === 2 ? 503 : 200, json, `"from ${at}"`),
+        }),
+      },
+    )
+    const client = front.request()
+
+    await client.waitFor((text) => /0.*1.*0/s.test(text))
+
+    assert.deepEqual(dataOf(client), ['"from 0"', '"from 1"', '"from 0"'])
+  })
+}
 
 test('a poll is retried as any GET is', async (t) => {
   let asked = 0

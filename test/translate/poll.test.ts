@@ -300,6 +300,27 @@ describe('later failures', () => {
     assert.deepEqual(waits, [1100, 2000, 4000, 5000, 5000, 1100])
   })
 
+  test('another upstream is better after one, and the same one after an answer', async (t) => {
+    const { polls, pass } = await feed(t, '1')
+    await pass(waitedMs)
+    await polls[0]?.fail(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE', 'http://there'))
+    await pass(2 * waitedMs)
+    await polls[1]?.answer('{}', {}, 503)
+    await pass(4 * waitedMs)
+    await polls[2]?.answer('2')
+    await pass(waitedMs)
+
+    assert.deepEqual(
+      polls.map(({ request: { stay, avoid } }) => ({ stay, avoid })),
+      [
+        { stay: 'http://here', avoid: undefined },
+        { stay: undefined, avoid: 'http://there' },
+        { stay: undefined, avoid: 'http://here' },
+        { stay: 'http://here', avoid: undefined },
+      ],
+    )
+  })
+
   test('Retry-After counts within that bound, and never shortens the wait', async (t) => {
     const { polls, pass } = await feed(t, '1')
     await pass(waitedMs)

@@ -11,7 +11,9 @@ import { cookieOf, KeyMemory, type ReadKey, StickyCookie } from './sticky.ts'
 /** The pool counts and judges its members for as long as the proxy lives. */
 export function createPool({ upstreams, balance, sticky, health }: PoolPolicy): Pool {
   const members = upstreams.map((upstream) => new Member(upstream, health))
-  return new Pool(members, balanceOf(balance), sticky && stickinessOf(sticky))
+  // An order, or the app, says each time who is next.
+  const mayStay = balance !== 'failover' && typeof balance !== 'function'
+  return new Pool(members, balanceOf(balance), sticky && stickinessOf(sticky), mayStay)
 }
 
 function balanceOf(policy: PoolPolicy['balance']): Balance<Member> {

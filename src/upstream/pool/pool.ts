@@ -92,6 +92,8 @@ export interface Choice {
   readonly tried: ReadonlySet<Member>
   /** The upstream that has just lost this request's stream. */
   readonly avoid: string | undefined
+  /** The upstream that it has been with. */
+  readonly stay?: string | undefined
 }
 
 /** Chooses members for requests, and counts what each has. */
@@ -100,15 +102,18 @@ export class Pool {
   onGone: (member: Member) => void = () => {}
   readonly #balance: Balance<Member>
   readonly #sticky: Stickiness | undefined
+  // Whether a request may stay where it has been, which the balance does not know.
+  readonly #mayStay: boolean
   // In the order of the targets; never empty.
   #members: readonly Member[]
   // Those that have gone and have requests yet. One that comes back meanwhile is the same.
   readonly #leaving = new Set<Member>()
 
-  constructor(members: readonly Member[], balance: Balance<Member>, sticky: Stickiness | undefined) {
+  constructor(members: readonly Member[], balance: Balance<Member>, sticky: Stickiness | undefined, mayStay = true) {
     this.#members = members
     this.#balance = balance
     this.#sticky = sticky
+    this.#mayStay = mayStay
   }
 
   /** Those that may be chosen, in the order of the targets. */
@@ -168,9 +173,10 @@ export class Pool {
     return this.#members.some((member) => !tried.has(member))
   }
 
-  #choose(req: IncomingMessage, { tried, avoid }: Choice, now: number): Member {
+  #choose(req: IncomingMessage, { tried, avoid, stay }: Choice, now: number): Member {
     const candidates = this.#candidates(tried, now)
-    return this.#preferred(req, candidates, now) ?? this.#balanced(req, without(avoid, candidates))
+    const before = this.#mayStay ? candidates.find(({ url }) => url === stay) : undefined
+    return this.#preferred(req, candidates, now) ?? before ?? this.#balanced(req, without(avoid, candidates))
   }
 
   #candidates(tried: ReadonlySet<Member>, now: number): readonly Member[] {
