@@ -6,9 +6,10 @@ import type { Duplex } from 'node:stream'
 import { type TestContext, test } from 'node:test'
 import { ConfigError, sseProxy } from 'sse-proxy-middleware'
 import { headerOf } from '../support/client.ts'
+import type { Front } from '../support/front.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { refusingUrl, several } from '../support/several-upstreams.ts'
-import { areOverHttp2, type Exchange, type UpstreamOptions } from '../support/upstream.ts'
+import { areOverHttp2, type Exchange, type Upstream, type UpstreamOptions } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
 
 const one = 'id: 1\ndata: one\n\n'
@@ -212,10 +213,7 @@ test('a stream goes over to another target between two events, in the same respo
 test('a stream without resume stays, and its target leaves the statistics with it', async (t) => {
   atOnce(t)
   const { left, other, leave, proxy, front } = await pair(t, {})
-  const client = front.request()
-  const stream = (await left.next()).stream()
-  stream.write(one)
-  await client.waitFor(one)
+  const { client, stream } = await reading(front, left)
 
   leave()
   const during = proxy.stats().upstreams
@@ -237,10 +235,7 @@ test('a stream that no other target would have stays where it is, and loses noth
   atOnce(t)
   for (const refusal of [404, 204, 500, undefined]) {
     const { left, other, leave, proxy, front } = await pair(t, { resume: true, retry: false })
-    const client = front.request()
-    const stream = (await left.next()).stream()
-    stream.write(one)
-    await client.waitFor(one)
+    const { client, stream } = await reading(front, left)
 
     leave()
     const asked = await other.next()
@@ -275,10 +270,7 @@ test('a stream whose events have no ids stays', async (t) => {
 test('an upstream that ends while another one is asked in vain has ended its stream', async (t) => {
   atOnce(t)
   const { left, other, leave, front } = await pair(t, { resume: true })
-  const client = front.request()
-  const stream = (await left.next()).stream()
-  stream.write(one)
-  await client.waitFor(one)
+  const { client, stream } = await reading(front, left)
 
   leave()
   const asked = await other.next()
@@ -291,10 +283,7 @@ test('an upstream that ends while another one is asked in vain has ended its str
 test('a stream that is lost while it is about to go over is resumed', async (t) => {
   atOnce(t)
   const { left, other, leave, front } = await pair(t, { resume: { delayMs: 1 } })
-  const client = front.request()
-  const stream = (await left.next()).stream()
-  stream.write(one)
-  await client.waitFor(one)
+  const { client, stream } = await reading(front, left)
 
   leave()
   const given = await other.next()
@@ -311,11 +300,7 @@ test('what goes on after it has gone over is paused where the client does not re
   atOnce(t)
   const large = `data: ${'x'.repeat(60_000)}\n\n`
   const { left, other, leave, front } = await pair(t, { resume: true })
-  const client = front.request()
-  const old = await left.next()
-  const stream = old.stream()
-  stream.write(one)
-  await client.waitFor(one)
+  const { client, stream, exchange: old } = await reading(front, left)
   client.pause()
   while (stream.write(`id: 1\n${large}`)) await new Promise((resolve) => setImmediate(resolve))
 
@@ -375,10 +360,7 @@ test('a target that comes back while its old streams run is the same, once', asy
 test('where the targets stay, in another order and with others beside them, nothing moves', async (t) => {
   atOnce(t)
   const { left, other, urls, proxy, front } = await pair(t, { resume: true })
-  const client = front.request()
-  const stream = (await left.next()).stream()
-  stream.write(one)
-  await client.waitFor(one)
+  const { client, stream } = await reading(front, left)
 
   proxy.setTargets([...urls].reverse())
   stream.write(two)
@@ -435,10 +417,7 @@ test('probes of a target that went end, the one under way too, and a new one is 
 test('a thousand changes leave nothing behind', async (t) => {
   atOnce(t)
   const { left, other, urls, proxy, front } = await pair(t, { resume: true, balance: 'round-robin' })
-  const client = front.request()
-  const stream = (await left.next()).stream()
-  stream.write(one)
-  await client.waitFor(one)
+  const { client } = await reading(front, left)
   const waiting = front.request('/waiting')
   await left.next()
 
@@ -547,6 +526,16 @@ async function pair(t: TestContext, options: Partial<SseProxyOptions> = {}, upst
   proxy.setTargets(urls[0])
   const [left, other] = upstreams
   return { left, other, leave: () => proxy.setTargets(urls[1]), urls, proxy, front }
+}
+
+/** A client that has the first event. */
+async function reading(front: Front, upstream: Upstream) {
+  const client = front.request()
+  const exchange = await upstream.next()
+  const stream = exchange.stream()
+  stream.write(one)
+  await client.waitFor(one)
+  return { client, stream, exchange }
 }
 
 function published(t: TestContext, channel: string): unknown[] {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { Cursor } from '../../src/events/cursor.ts'
-import { EventFramer, type FramerOptions } from '../../src/events/framer.ts'
+import type { EventFramer } from '../../src/events/framer.ts'
 import {
   BOM,
   boundaries,
@@ -10,6 +10,7 @@ import {
   everyMix,
   fixtures,
   forAll,
+  framer as framerWith,
   inBytes,
   inThree,
   inTwo,
@@ -96,16 +97,6 @@ test('bytes as they come: the same when only some ends of events are known for w
     passPieces(pieces, (i) => looks[i % looks.length] ?? true),
   )
 })
-
-function framerWith(options: Partial<FramerOptions>): EventFramer {
-  return new EventFramer({
-    wholeEvents: true,
-    eventBytes: 1_000,
-    failsOversize: false,
-    client: { wroteBody: false },
-    ...options,
-  })
-}
 
 /** Lets a framer take a piece, and the cursor what leaves of it. */
 function passLeft(framer: EventFramer, cursor: Cursor, piece: Buffer): readonly Buffer[] {

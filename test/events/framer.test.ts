@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { EventFramer, type FramerOptions } from '../../src/events/framer.ts'
+import type { EventFramer, FramerOptions } from '../../src/events/framer.ts'
 import {
   BOM,
   boundaries,
@@ -8,6 +8,7 @@ import {
   everyMix,
   fixtures,
   forAll,
+  framer,
   inBytes,
   inThree,
   inTwo,
@@ -19,22 +20,8 @@ import { type Interpretation, interpret } from '../support/oracle.ts'
 const COMMENT = Buffer.from(':x\n\n')
 const MIB = 1_048_576
 
-function framer(options: Partial<FramerOptions> = {}): EventFramer {
-  return new EventFramer({
-    wholeEvents: true,
-    eventBytes: MIB,
-    failsOversize: false,
-    client: {
-      get wroteBody() {
-        return false
-      },
-    },
-    ...options,
-  })
-}
-
 function bytesOf(pieces: readonly (string | Buffer)[]): Buffer {
-  return Buffer.concat(pieces.map((piece) => Buffer.from(piece)))
+  return Buffer.concat(pieces.map((piece) => (typeof piece === 'string' ? Buffer.from(piece) : piece)))
 }
 
 /** What a client would have noticed: `retry` counts with its line, which may wait for the end of its block. */

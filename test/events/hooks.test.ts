@@ -3,7 +3,6 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { StreamError } from '../../src/errors.ts'
 import type { HookResult, SseStream, StreamEvent, TransformHook } from '../../src/events/event.ts'
-import { EventFramer } from '../../src/events/framer.ts'
 import { HookRunner } from '../../src/events/hooks.ts'
 import {
   BOM,
@@ -11,6 +10,7 @@ import {
   everyMix,
   fixtures,
   forAll,
+  framer,
   inBytes,
   inTwo,
   randomPieces,
@@ -38,22 +38,13 @@ function runner(hooks: TransformHook | readonly TransformHook[], eventBytes = MI
 /** A stream through a framer and the hooks, as it comes, with its tail. */
 function through(pieces: readonly Buffer[], hooks: readonly TransformHook[]): Buffer {
   const left: Buffer[] = []
-  const framer = new EventFramer({
-    wholeEvents: true,
-    eventBytes: MIB,
-    failsOversize: true,
-    client: {
-      get wroteBody() {
-        return false
-      },
-    },
-  })
+  const framed = framer({ failsOversize: true })
   const subject = new HookRunner({ hooks, stream, eventBytes: MIB, emit: (bytes) => left.push(bytes) })
   for (const piece of pieces) {
-    const released = Buffer.concat(framer.take(piece))
+    const released = Buffer.concat(framed.take(piece))
     if (released.length > 0) assert.equal(subject.run(released), undefined)
   }
-  const tail = Buffer.concat(framer.takeTail())
+  const tail = Buffer.concat(framed.takeTail())
   if (tail.length > 0) assert.equal(subject.runTail(tail), undefined)
   return Buffer.concat(left)
 }
@@ -61,22 +52,13 @@ function through(pieces: readonly Buffer[], hooks: readonly TransformHook[]): Bu
 /** The same with hooks that may take their time. */
 async function throughSlowly(pieces: readonly Buffer[], hooks: readonly TransformHook[]): Promise<Buffer> {
   const left: Buffer[] = []
-  const framer = new EventFramer({
-    wholeEvents: true,
-    eventBytes: MIB,
-    failsOversize: true,
-    client: {
-      get wroteBody() {
-        return false
-      },
-    },
-  })
+  const framed = framer({ failsOversize: true })
   const subject = new HookRunner({ hooks, stream, eventBytes: MIB, emit: (bytes) => left.push(bytes) })
   for (const piece of pieces) {
-    const released = Buffer.concat(framer.take(piece))
+    const released = Buffer.concat(framed.take(piece))
     if (released.length > 0) await subject.run(released)
   }
-  const tail = Buffer.concat(framer.takeTail())
+  const tail = Buffer.concat(framed.takeTail())
   if (tail.length > 0) await subject.runTail(tail)
   return Buffer.concat(left)
 }
@@ -179,17 +161,7 @@ test('what a hook is given says which id belongs to the event', () => {
 
 /** Up to the last blank line. */
 function wholeOf(bytes: Buffer): Buffer {
-  const framer = new EventFramer({
-    wholeEvents: true,
-    eventBytes: MIB,
-    failsOversize: true,
-    client: {
-      get wroteBody() {
-        return false
-      },
-    },
-  })
-  return Buffer.concat(framer.take(bytes))
+  return Buffer.concat(framer({ failsOversize: true }).take(bytes))
 }
 
 describe('dropping', () => {

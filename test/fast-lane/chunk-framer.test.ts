@@ -8,7 +8,7 @@ import { Cursor } from '../../src/events/cursor.ts'
 import type { SseStream } from '../../src/events/event.ts'
 import { ChunkFramer } from '../../src/fast-lane/chunk-framer.ts'
 import { Pipeline, type PipelineSink } from '../../src/stream/pipeline.ts'
-import { BOM, everyMix, fixtures, forAll, inBytes, inTwo, randomStream } from '../stream/fixtures.ts'
+import { BOM, cut, everyMix, fixtures, forAll, inBytes, inTwo, randomStream } from '../stream/fixtures.ts'
 import { Dechunker } from '../support/chunked.ts'
 import { chunk, lastChunk } from '../support/raw-upstream.ts'
 
@@ -163,16 +163,6 @@ const end = Buffer.from(lastChunk)
 
 function inChunks(pieces: readonly (string | Buffer)[]): Buffer {
   return Buffer.concat(pieces.map(chunk))
-}
-
-function cut(bytes: Buffer, sizes: readonly number[]): Buffer[] {
-  const pieces: Buffer[] = []
-  for (let at = 0, i = 0; at < bytes.length; i++) {
-    const size = sizes[i % sizes.length] ?? 1
-    pieces.push(bytes.subarray(at, at + size))
-    at += size
-  }
-  return pieces
 }
 
 test('one chunk, cut anywhere', () => {

@@ -1,6 +1,7 @@
 // Streams that are hard to cut, and what the tests of this folder cut them with.
 
 import fc from 'fast-check'
+import { EventFramer, type FramerOptions } from '../../src/events/framer.ts'
 import { type Interpretation, interpret } from '../support/oracle.ts'
 
 export interface Fixture {
@@ -169,20 +170,34 @@ export const randomStream: fc.Arbitrary<Buffer> = fc
   .tuple(fc.constantFrom('', '', BOM), fc.array(randomPiece, { maxLength: 40, size: 'max' }))
   .map(([start, pieces]) => Buffer.concat([Buffer.from(start), ...pieces]))
 
+/** Pieces of these sizes, one after the other and again. */
+export function cut(bytes: Buffer, sizes: readonly number[]): Buffer[] {
+  const pieces: Buffer[] = []
+  for (let at = 0, i = 0; at < bytes.length; i++) {
+    const size = sizes[i % sizes.length] ?? 1
+    pieces.push(bytes.subarray(at, at + size))
+    at += size
+  }
+  return pieces
+}
+
 /** The same, cut anywhere. */
 export const randomPieces: fc.Arbitrary<Buffer[]> = fc
   .tuple(randomStream, fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 20 }))
-  .map(([bytes, sizes]) => {
-    const pieces: Buffer[] = []
-    for (let at = 0, i = 0; at < bytes.length; i++) {
-      const size = sizes[i % sizes.length] ?? 1
-      pieces.push(bytes.subarray(at, at + size))
-      at += size
-    }
-    return pieces
-  })
+  .map(([bytes, sizes]) => cut(bytes, sizes))
 
 /** Runs a property over many streams, always the same ones. */
 export function forAll<T>(arbitrary: fc.Arbitrary<T>, check: (value: T) => void, numRuns = 3000): void {
   fc.assert(fc.property(arbitrary, check), { seed: 20_260_711, numRuns })
+}
+
+/** Of a client that has been written nothing yet. */
+export function framer(options: Partial<FramerOptions> = {}): EventFramer {
+  return new EventFramer({
+    wholeEvents: true,
+    eventBytes: 1_048_576,
+    failsOversize: false,
+    client: { wroteBody: false },
+    ...options,
+  })
 }

@@ -61,7 +61,6 @@ async function arrange<U extends Upstream | RawUpstream>(
       await until(
         () => !('open' in upstream) || upstream.open === 0,
         'the upstream to be free of requests once all clients have gone',
-        5_000,
       )
     } finally {
       await front.close()

@@ -1,6 +1,7 @@
 // Waits with a bound: a test that would hang fails with the name of what it waited for.
 
-const patienceMs = 15_000
+// Far beyond what anything takes on a machine that is busy with other things.
+const patienceMs = 30_000
 
 // Taken before a test puts a fake clock in their place: a bound is one of real time whatever the test does with its own.
 const { setTimeout, clearTimeout } = globalThis
