@@ -16,10 +16,23 @@ export const ANSWER_MS = 2000
 const MAX_UNANSWERED_BYTES = 67_108_864
 const COMMAND_BYTES = 256
 
+// With so much on its way what is added to other keys waits. Heartbeats, which come behind it, would be late otherwise when
+// many streams bring more than the server takes, and a server that is only busy would be taken for one that is away.
+const MAX_ADDING_BYTES = 262_144
+
+/** An addition that waits. */
+interface Waiting {
+  readonly bytes: number
+  send(): void
+}
+
 export class Connection {
   readonly #redis: Redis
   readonly #onFailure: (error: Error) => void
   #unansweredBytes = 0
+  // Of additions that were sent; the others wait, in their order.
+  #addingBytes = 0
+  readonly #waiting: Waiting[] = []
 
   /** @param onFailure told of each command that failed */
   constructor(redis: Redis, onFailure: (error: Error) => void) {
@@ -52,9 +65,38 @@ export class Connection {
     return await this.send(key, 'EVAL', text, ...rest)
   }
 
+  /** The same, for what may be much. It waits for what was added before, and is sent at once where that fails. */
+  async add(script: Script, keys: readonly string[], args: readonly Argument[]): Promise<unknown> {
+    const bytes = sizeOf(args)
+    if (this.#waiting.length > 0 || !this.#isRoomFor(bytes)) {
+      await new Promise<void>((resolve) => this.#waiting.push({ bytes, send: resolve }))
+    } else {
+      this.#addingBytes += bytes
+    }
+    try {
+      return await this.run(script, keys, args)
+    } finally {
+      this.#addingBytes -= bytes
+      this.#sendWaiting()
+    }
+  }
+
+  /** One that is larger than all that may be on its way goes alone. */
+  #isRoomFor(bytes: number): boolean {
+    return this.#addingBytes === 0 || this.#addingBytes + bytes <= MAX_ADDING_BYTES
+  }
+
+  #sendWaiting(): void {
+    for (let [next] = this.#waiting; next && this.#isRoomFor(next.bytes); [next] = this.#waiting) {
+      this.#waiting.shift()
+      this.#addingBytes += next.bytes
+      next.send()
+    }
+  }
+
   async #send(key: string, command: readonly Argument[]): Promise<unknown> {
     if (!this.#redis.isReady()) throw new Error('the client is not connected')
-    const bytes = command.reduce((sum, { length }) => sum + length, COMMAND_BYTES)
+    const bytes = sizeOf(command)
     if (this.#unansweredBytes + bytes > MAX_UNANSWERED_BYTES) throw new Error('too much has not been answered')
     const reply = this.#redis.send(key, command)
     this.#unansweredBytes += bytes
@@ -72,6 +114,10 @@ export class Connection {
     this.#onFailure(failure)
     return failure
   }
+}
+
+function sizeOf(command: readonly Argument[]): number {
+  return command.reduce((sum, { length }) => sum + length, COMMAND_BYTES)
 }
 
 /** The value of the promise, or an error when it has not come in time; time in which this process stood still does not count. */

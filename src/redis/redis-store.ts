@@ -259,7 +259,7 @@ class RedisStore implements ShareStore {
 
   async #change(key: string, args: readonly (string | Buffer)[]): Promise<Added> {
     const keys = [this.#log(key), this.#owned(key), `${this.#prefix}{${key}}:fence`]
-    return addedOf(await this.#connection.run(LOG_SCRIPT, keys, args))
+    return addedOf(await this.#connection.add(LOG_SCRIPT, keys, args))
   }
 
   async #state(key: string): Promise<KeyState | undefined> {
