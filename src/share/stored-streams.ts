@@ -15,7 +15,7 @@ import type { LocalOutcome } from './nodes/entries.ts'
 import { Member } from './nodes/member.ts'
 import { StoreNode } from './nodes/node.ts'
 import { stopRun } from './nodes/stop-run.ts'
-import type { SharingRequest } from './opening.ts'
+import { refusing, type SharingRequest } from './opening.ts'
 import { ReplayBudget } from './replay-budget.ts'
 import { asksForStream, compactKey, ShareKeys } from './share-key.ts'
 import { mayHaveBody, outlivesReaders, roleOf, whenBusy } from './share-methods.ts'
@@ -181,11 +181,7 @@ export class StoredStreams {
     void this.#takePlace(request).then((isFree) => {
       if (request.isOver) return
       if (!isFree) return request.refuse(new AdmissionError('ERR_SSE_PROXY_CLIENT_LIMIT'))
-      try {
-        this.#join(request, key, base, busy)
-      } catch (error) {
-        request.refuse(error)
-      }
+      refusing(request, () => this.#join(request, key, base, busy))
     })
   }
 
@@ -263,11 +259,8 @@ export class StoredStreams {
       }
       const isLeader = request === leader && heads.own !== undefined
       if (!isLeader) this.#context.observer.joined()
-      try {
-        follow(request, { shared: stream, head: (isLeader && heads.own) || heads.head }, isLeader, this.#context.share)
-      } catch (error) {
-        request.refuse(error)
-      }
+      const followed = { shared: stream, head: (isLeader && heads.own) || heads.head }
+      refusing(request, () => follow(request, followed, isLeader, this.#context.share))
     }
     this.#regard(entry)
   }
@@ -303,11 +296,7 @@ export class StoredStreams {
     const isWaitedFor = entry.waiting.has(leader) && !leader.isOver
     this.#stopWaiting(leader, entry)
     if (!isWaitedFor) return response.body.destroy()
-    try {
-      leader.answer(response)
-    } catch (error) {
-      leader.refuse(error)
-    }
+    refusing(leader, () => leader.answer(response))
   }
 
   #refuse(entry: Entry, error: unknown): void {
@@ -325,11 +314,7 @@ export class StoredStreams {
     for (const request of [...entry.waiting]) {
       this.#stopWaiting(request, entry)
       if (request.isOver) continue
-      try {
-        this.#serveAfter(request, entry, outcome)
-      } catch (error) {
-        request.refuse(error)
-      }
+      refusing(request, () => this.#serveAfter(request, entry, outcome))
     }
   }
 
