@@ -71,6 +71,7 @@ export class Middleware {
     this.#observer = new Observer(options, this.#proxy.report, callbackFailed)
     const observer = this.#observer
     const admission = new Admission(options.limits)
+    // A stream is moved by a resume, to another upstream of the pool.
     const moves = pool && options.resume ? new Moves((upstream) => !pool.has(upstream)) : undefined
     this.#agents = agentsOf(options)
     const transport = createHttpxyTransport({ proxy: this.#proxy, agents: this.#agents, fastLane: options.fastLane })

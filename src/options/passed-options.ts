@@ -53,6 +53,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   // It takes the place of host and port in the Location of a redirect.
   hostRewrite: (path, value) => text(path, value, /./, "a host such as 'app.example:8080'"),
   ignorePath: flag,
+  // Each connection to an upstream is bound to it, and fails where the machine has no such address.
   localAddress: (path, value) => text(path, value, /./, 'an address of this machine'),
   // http-proxy-middleware and this package call these three and no others.
   logger: (path, value) => functions(path, value, ['info', 'warn', 'error']),
