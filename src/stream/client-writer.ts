@@ -182,7 +182,8 @@ export class ClientWriter {
       taken = socket.write(chunk)
     }
     if (chunks.length > 1) socket.uncork()
-    return taken || this.#fallBehind()
+    // Node calls all that is above its mark too much, although the kernel may have all of it by now.
+    return taken || socket.writableLength === 0 || this.#fallBehind()
   }
 
   /** Ends the response as complete. */
