@@ -47,7 +47,8 @@ export class Abort implements AbortState {
       this.#others = this.#others.filter((other) => other !== listener)
       return
     }
-    ;[this.#listener, ...this.#others] = this.#others
+    this.#listener = this.#others[0]
+    this.#others = this.#others.length > 1 ? this.#others.slice(1) : NONE
   }
 
   abort(reason: unknown): void {

@@ -22,19 +22,23 @@ export interface ClientPipelineSource {
 }
 
 /** The flow that `session.start` wants; its events go to that session. */
-export function createClientPipeline(session: Session, { body, delimited, ...source }: ClientPipelineSource): Pipeline {
+export function createClientPipeline(session: Session, source: ClientPipelineSource): Pipeline {
   const { writer, options } = session.context
+  const { cursor, hooks, end, isShared } = source
   return new Pipeline(
     {
-      ...source,
       wholeEvents: options.framing === 'event',
       // Other formats are made of whole events.
       failsOversize: writer.format !== 'event-stream',
       eventBytes: options.limits.eventBytes,
+      hooks,
+      end,
       stream: session.handle,
+      cursor,
       client: writer,
+      isShared,
     },
-    { body, delimited },
+    source,
     session,
   )
 }

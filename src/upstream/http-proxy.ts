@@ -76,7 +76,7 @@ export function createHttpProxy(
   const errorListeners = (): ErrorListener[] =>
     (server?.rawListeners('error') ?? []).filter((listener) => listener !== closeFailedUpgrade)
   const endListeners = (): EndListener[] => server?.rawListeners('end') ?? []
-  const route = routerOf(router, fallback)
+  const route = routerOf(router, fallback, typeof pathRewrite === 'function')
   const target = fallback()?.target
   const middleware = createProxyMiddleware({
     ...rest,
@@ -152,15 +152,22 @@ function rewriteOf(pathRewrite: PathRewrite): PathRewrite {
   )
 }
 
-/** The app's router, or one that finds the upstream chosen for the pass; absent where there is nothing to choose. */
-function routerOf(router: HpmOptions['router'], fallback: () => Fallback | undefined): Router | undefined {
+/**
+ * The app's router, or one that finds the upstream chosen for the pass; absent where there is nothing to choose.
+ * @param isShown whether a function of the app's sees the target, as it was written
+ */
+function routerOf(
+  router: HpmOptions['router'],
+  fallback: () => Fallback | undefined,
+  isShown: boolean,
+): Router | undefined {
   if (typeof router === 'function') {
     return awaited('router', async (req, res, options) =>
       checkRouted(await router(originalRequest(req), res && originalResponse(res), options)),
     )
   }
   if (router !== undefined || !fallback()) return router
-  return (_req, res, options) => chosenTarget(res) ?? useFallback(fallback(), options)
+  return (_req, res, options) => chosenTarget(res, isShown) ?? useFallback(fallback(), options)
 }
 
 /** For an upgrade, whose options these are; the headers of an attempt are put on when it is prepared. */
@@ -268,8 +275,10 @@ function originalResponse(res: ServerResponse): ServerResponse {
   return isStandIn(res) ? res.forApp : res
 }
 
-function chosenTarget(res: unknown): HpmTarget | undefined {
-  return isStandIn(res) ? res.handler.target : undefined
+/** Parsed where it is not shown: http-proxy-middleware would parse a text for every request. */
+function chosenTarget(res: unknown, isShown: boolean): HpmTarget | undefined {
+  const chosen = isStandIn(res) ? res.handler.chosen : undefined
+  return isShown ? chosen?.target : chosen?.parsed
 }
 
 // How long an `on.error` of the app's may take to answer in the proxy's place. The client waits for it.

@@ -61,7 +61,8 @@ export function createOpen(
   const { pool, observer, judgesStreams, inspect } = context
   const { req, body } = request
   const method = req.method ?? 'GET'
-  const mayArriveTwice = [...SAFE_METHODS, ...(context.retry ? context.retry.methods : [])].includes(method)
+  const mayArriveTwice =
+    SAFE_METHODS.includes(method) || (context.retry !== false && context.retry.methods.includes(method))
 
   // What a resume brings goes on with a stream that has begun, and is not looked at.
   let hasBegun = method === 'HEAD'

@@ -5,15 +5,16 @@ import { EventEmitter } from 'node:events'
 import { type ClientRequest, IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
-import type { HpmOptions, HpmTarget } from '../hpm.ts'
+import type { HpmOptions } from '../hpm.ts'
 import type { Header } from '../upstream-response.ts'
 import { originForm } from './path-boundary.ts'
 import { type RequestBody, sendBody } from './request-body.ts'
+import type { Upstream } from './transport.ts'
 
 /** Handles one pass through http-proxy-middleware: decides about it, and is told what httpxy does. */
 export interface PassHandler {
   /** The upstream to use, unless a router chooses. */
-  readonly target: HpmTarget | undefined
+  readonly chosen: Upstream | undefined
   /** The last word on the options and the path of this pass, when routing and rewriting are done; false stops it. */
   prepare(options: HpmOptions, req: { url?: string | undefined }): boolean
   /** A request to the upstream has a socket: the first one, then one for each redirect followed. */

@@ -23,9 +23,10 @@ export function queryOntoTarget(target: HpmTarget, options: HpmOptions, req: { u
     req.url = '/'
     return { ...target, pathname: `${target.pathname}${target.pathname.includes('?') ? '&' : '?'}${query}` }
   }
-  const url = new URL(target)
-  if (url.pathname === '/') return target
+  const parsed = typeof target === 'string' ? new URL(target) : target
+  if (parsed.pathname === '/') return target
   req.url = '/'
+  const url = new URL(parsed)
   url.search = url.search === '' ? query : `${url.search}&${query}`
   return url
 }

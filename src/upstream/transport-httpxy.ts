@@ -19,7 +19,7 @@ import { isDelimited, ResponseBody } from './response-body.ts'
 import { SentRequest } from './sent-request.ts'
 import { type PassHandler, StandInRequest, StandInResponse } from './stand-ins.ts'
 import { isSecure, queryOntoTarget, withoutPath } from './target.ts'
-import type { Transport, TransportEvents, TransportOrder, TransportRequest } from './transport.ts'
+import type { Transport, TransportEvents, TransportOrder, TransportRequest, Upstream } from './transport.ts'
 
 const debug = createDebug('sse-proxy:upstream')
 
@@ -108,8 +108,8 @@ class Pass implements PassHandler, TransportRequest {
 
   // PassHandler: what http-proxy-middleware does.
 
-  get target(): HpmTarget | undefined {
-    return this.#order.upstream?.target
+  get chosen(): Upstream | undefined {
+    return this.#order.upstream
   }
 
   /** The last word on the options of this pass, before httpxy makes a request of them. */
@@ -129,7 +129,7 @@ class Pass implements PassHandler, TransportRequest {
     // It is used as the request's options and written to.
     if (options.ssl !== undefined) options.ssl = { ...options.ssl }
     this.#openUpload(options)
-    if (this.target === undefined) this.upstream = upstreamLabel(target)
+    if (!this.chosen) this.upstream = upstreamLabel(target)
     return true
   }
 
@@ -226,8 +226,9 @@ class Pass implements PassHandler, TransportRequest {
   /** The target of this pass, with the query of the request where that belongs to it. */
   #targetOf(options: HpmOptions, req: { url?: string | undefined }): HpmTarget | undefined {
     // Without a target http-proxy-middleware has only a copy to forward.
-    const chosen = options.target === this.target ? this.#order.upstream?.parsed : options.target
-    const given = chosen && options.prependPath === false ? withoutPath(chosen) : chosen
+    const { chosen } = this
+    const target = options.target === chosen?.target ? chosen?.parsed : options.target
+    const given = target && options.prependPath === false ? withoutPath(target) : target
     return given && queryOntoTarget(given, options, req)
   }
 

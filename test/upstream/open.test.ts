@@ -452,7 +452,7 @@ function play(
     upgrade: () => {},
     report: () => Promise.resolve(),
     pass(request, res) {
-      const { target } = res.handler
+      const target = res.handler.chosen?.target
       const url = String(target ?? '')
       played.asked.push(url)
       played.requests.push(request)
