@@ -9,6 +9,24 @@ export function joined(pieces: readonly Buffer[]): Buffer {
   return pieces.length === 1 && first ? first : Buffer.concat(pieces)
 }
 
+/** The same bytes: small pieces are joined to each other, and large ones stay by themselves. */
+export function coalesced(pieces: readonly Buffer[]): readonly Buffer[] {
+  if (pieces.length === 1) return pieces
+  const all: Buffer[] = []
+  let small: Buffer[] = []
+  for (const piece of pieces) {
+    if (piece.length < JOIN_BYTES) {
+      small.push(piece)
+      continue
+    }
+    if (small.length > 0) all.push(joined(small))
+    small = []
+    all.push(piece)
+  }
+  if (small.length > 0) all.push(joined(small))
+  return all
+}
+
 /**
  * The pieces and one more, to be kept until what follows them is here. Small ones are copied, which lets go of the reads they
  * are part of, and joined: bytes that drip in cost neither memory nor time.

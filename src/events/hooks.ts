@@ -10,6 +10,7 @@ import type { SseStream, StreamEvent, TransformHook } from './event.ts'
 import { createBlockParser } from './event-text.ts'
 import { applyHooks, isEvent, listOf, type Replacement, serialize } from './hook-results.ts'
 
+const CR = 13
 const END_OF_EVENT = '\n\n'
 const NOTHING = Buffer.alloc(0)
 // How much becomes one text, if no event is larger: a hook that keeps a part of it keeps all of it.
@@ -69,7 +70,7 @@ export class HookRunner {
    */
   run(bytes: Buffer): Promise<void> | undefined {
     this.#bytes = bytes
-    this.#hasCr = bytes.includes('\r')
+    this.#hasCr = bytes.includes(CR)
     this.#text = ''
     this.#textAt = 0
     this.#kept = 0

@@ -2,7 +2,7 @@
 // through the hooks. What leaves is in order, and all that came before an ending has left by then. It knows nothing of clients;
 // its sink can pause it.
 
-import { joined } from '../bytes.ts'
+import { coalesced, joined } from '../bytes.ts'
 import { isUpstreamsFault, StreamError } from '../errors.ts'
 import type { Cursor, Progress } from '../events/cursor.ts'
 import type { EndWatch } from '../events/end-watch.ts'
@@ -12,6 +12,8 @@ import { HookRunner } from '../events/hooks.ts'
 import { ChunkFramer } from '../fast-lane/chunk-framer.ts'
 import type { BodySink, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import type { EventFlow } from './event-flow.ts'
+
+const NOTHING = Buffer.alloc(0)
 
 /** Where events go. After `onEnd` or `onFailed` nothing more comes. */
 export interface PipelineSink {
@@ -226,17 +228,17 @@ export class Pipeline implements BodySink, EventFlow {
 
   /** Passes on what has come, then acts on how the body ended; nothing while it is held. */
   #work(): void {
-    if (this.#held || this.isOver) return
-    if (this.#parts) this.#process(this.#parts)
+    while (!this.#held && !this.isOver && this.#parts) this.#process(this.#parts)
     if (!this.#held && this.#options.end?.isSeen) this.#body?.enough?.()
     if (!this.#held && !this.isOver && this.#outcome !== undefined) this.#finish(this.#outcome)
   }
 
   /** Frames, counts and passes one read; the cursor has moved by the time that hooks and sink see it. */
   #process(parts: readonly Buffer[]): void {
-    this.#parts = undefined
-    const bytes = parts.reduce((sum, { length }) => sum + length, 0)
-    const chunk = joined(this.#framer.withHeld(parts))
+    // Large parts are not joined, which would copy all of them: the next one is looked at when this has passed.
+    const [first = NOTHING, ...rest] = coalesced(parts)
+    this.#parts = rest.length > 0 ? rest : undefined
+    const chunk = joined(this.#framer.withHeld([first]))
     const { cursor } = this.#options
     const before = cursor.events
     try {
@@ -247,9 +249,10 @@ export class Pipeline implements BodySink, EventFlow {
         cursor.pass(markBytes > 0 ? piece.subarray(markBytes) : piece, whole)
         markBytes = 0
       }
-      this.#sink.onReceived(bytes, cursor.events - before)
+      this.#sink.onReceived(first.length, cursor.events - before)
       if (this.#framer.overflowed) {
         this.#outcome = new StreamError('ERR_SSE_PROXY_EVENT_TOO_LARGE')
+        this.#parts = undefined
         this.#body?.destroy()
       }
       if (pieces.length > 0) this.#pass(pieces, cursor.events - before)

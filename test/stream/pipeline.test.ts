@@ -8,6 +8,9 @@ import type { BodySink, UpstreamBody } from '../../src/upstream-response.ts'
 import { interpret } from '../support/oracle.ts'
 import { BOM } from './fixtures.ts'
 
+// No copy is made of parts as large as this.
+const large = 'x'.repeat(40_000)
+
 /** A feed between an upstream that a test sends by hand and a client that takes everything. */
 class Stage implements PipelineSink {
   readonly written: Buffer[] = []
@@ -142,6 +145,54 @@ test('the chunks of one read leave together', async () => {
     stage.written.map((bytes) => bytes.toString()),
     ['data: a\n\ndata: b\n\n'],
   )
+})
+
+test('large parts of an event that came in one read are not copied', async () => {
+  const stage = new Stage()
+  await stage.send('data: small\n\n')
+  const parts = [`data: ${large}`, `${large}\n\n`].map((text) => Buffer.from(text))
+
+  for (const part of parts) stage.body.sink?.onData(part)
+  await new Promise(setImmediate)
+
+  assert.deepEqual(
+    stage.written.slice(1).map(({ buffer }) => buffer),
+    parts.map(({ buffer }) => buffer),
+  )
+  assert.equal(stage.cursor.events, 2)
+})
+
+test('of a read in large parts, a hook that thinks about one event holds the next', async () => {
+  const asked: string[] = []
+  let decide = () => {}
+  const stage = new Stage({
+    hooks: [
+      ({ data }) => {
+        asked.push(data.slice(0, 1))
+        return new Promise<void>((resolve) => (decide = resolve))
+      },
+    ],
+  })
+
+  await stage.send(`data: a${large}\n\n`, `data: b${large}\n\n`)
+  const askedAtOnce = asked.join()
+  decide()
+  await new Promise(setImmediate)
+  decide()
+  await new Promise(setImmediate)
+
+  assert.equal(askedAtOnce, 'a')
+  assert.equal(asked.join(), 'a,b')
+  assert.equal(stage.text, `data: a${large}\n\ndata: b${large}\n\n`)
+})
+
+test('of a read in large parts, nothing passes behind an event that is too large', async () => {
+  const stage = new Stage({ eventBytes: 1000, failsOversize: true })
+
+  await stage.send(`data: ${large}`, `${large}\n\ndata: a\n\n`)
+
+  assert.equal(stage.failure?.code, 'ERR_SSE_PROXY_EVENT_TOO_LARGE')
+  assert.equal(stage.text, '')
 })
 
 test('the upstream is paused while a hook thinks, and read again after that', async () => {
