@@ -74,7 +74,7 @@ describe('the programs', () => {
       const files = await Promise.all(programs.map((block) => written(folder, block, port)))
       child ??= startChild('programs.ts')
 
-      const ran = await (await child).ask<Ran[]>('run', files, 60_000)
+      const ran = await (await child).ask<Ran[]>('run', files, 150_000)
 
       assert.deepEqual(
         ran.filter(({ error }) => error !== undefined),

@@ -21,7 +21,8 @@ export interface Runnable {
   isPage: boolean
 }
 
-const WAIT_MS = 15_000
+// A framework loads slowly where other tests take the processors.
+const WAIT_MS = 40_000
 
 const errors: unknown[] = []
 const logged: string[] = []
