@@ -248,11 +248,28 @@ export class Member implements Doorbell {
       this.#upstream.close()
       return this.#tell(ending)
     }
-    if (this.#node.onDown === 'refuse' && this.#upstream.state === 'none') return this.#awaitStore()
-    const isReopenable = this.#reader.isReopenable || (!this.#reader.head && this.#options.mayOpen)
-    if (this.#upstream.state !== 'none' || !isReopenable) return
+    if (this.#upstream.state !== 'none') return
+    if (this.#node.onDown === 'refuse') return this.#awaitStore()
+    if (this.#reader.head ? !this.#mayReopen : !this.#mayBegin) return this.#waitWithout()
     this.#upstream.open(this.#reader.cursor, this.#reader.hasDelivered)
     this.#noteBlindness()
+  }
+
+  /** Who came for a run of others waits for the store, where it was seen that there is one. */
+  #waitWithout(): void {
+    if (this.#reader.head) return
+    if (this.#isNew) this.#finish('none')
+    else this.#awaitStore()
+  }
+
+  /** Whether this node may ask an upstream for a run of its own; what cannot be asked for again is asked for once. */
+  get #mayBegin(): boolean {
+    return this.#options.mayOpen && (this.#options.isReopenable || !this.#upstream.hasAsked)
+  }
+
+  /** Whether it may ask for the rest of a run. */
+  get #mayReopen(): boolean {
+    return this.#options.mayOpen && this.#options.isReopenable && this.#reader.isReopenable
   }
 
   /** Where no client is left, nor anybody could be asked who else follows: how the run ends here, once it has lingered. */
@@ -314,7 +331,9 @@ export class Member implements Doorbell {
       return this.#finish(this.#context.ending ?? 'left')
     }
     if (outcome !== undefined && outcome !== 'handed-over') return await this.#afterRun(state, outcome)
-    if (!state && !mayOpen && !head) return this.#finish('none')
+    if (!state && !head && !this.#mayBegin && this.#upstream.state === 'none') {
+      return this.#finish(mayOpen ? 'lost' : 'none')
+    }
     if (state && this.#isNew && busy !== 'join') {
       this.#isNew = false
       return busy === 'refuse' ? this.#finish('busy') : await this.#take(state, 'new')
@@ -337,10 +356,12 @@ export class Member implements Doorbell {
 
   /** The run is over: for those who follow it as well, and for those who join what has ended. Others begin another one. */
   async #afterRun(state: KeyState | undefined, outcome: Outcome): Promise<void> {
-    const { mayOpen, joinsEnded } = this.#options
     const { head } = this.#reader
-    const joins = joinsEnded && outcome === 'ended' && head !== undefined
-    if (mayOpen && this.#context.isWanted && !this.#isReady && !joins) return await this.#take(state, 'new')
+    const joins = this.#options.joinsEnded && outcome === 'ended' && head !== undefined
+    // What was stopped before it came is nothing to it.
+    const isStopped = outcome === 'stopped' && !this.#isNew
+    const begins = this.#mayBegin && this.#context.isWanted && !this.#isReady && !joins && !isStopped
+    if (begins) return await this.#take(state, 'new')
     if (head) this.#letIn(head)
     this.#finish(outcome)
   }
@@ -391,8 +412,9 @@ export class Member implements Doorbell {
     const added = await this.#node.call(store.take(this.#options.key, claim))
     this.wake()
     if (added.isRefused) return
+    this.#isNew = false
     this.#node.noteTaken(run === 'same' && reader.head !== undefined)
-    this.#ownership = new Ownership(this.#context, added.fence)
+    this.#ownership = new Ownership(this.#context, added.fence, run === 'new' ? this.#mayBegin : this.#mayReopen)
     this.#role = 'owning'
     // What has been read and is not there any more has been lost by the store.
     const { content } = reader

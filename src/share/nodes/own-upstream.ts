@@ -24,6 +24,8 @@ export class OwnUpstream {
   outcome: Outcome | undefined
   /** Whether it could not be told what it was to go on after, which nobody has been told yet. */
   isBlind = false
+  /** Whether one has been asked, whatever has come of it. */
+  hasAsked = false
   readonly #local: Pick<LocalStream, 'open' | 'close' | 'pause' | 'unpause'>
   readonly #mostBytes: number
   #queue: Batch[] = []
@@ -48,6 +50,7 @@ export class OwnUpstream {
   open(cursor: string, isOngoing: boolean): void {
     if (cursor === '' && isOngoing) this.isBlind = true
     this.state = 'opening'
+    this.hasAsked = true
     this.#local.open(cursor)
   }
 

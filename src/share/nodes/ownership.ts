@@ -61,6 +61,8 @@ const NOTHING_BEFORE: Position = { fence: 0, seq: 0 }
 export class Ownership {
   readonly #context: OwnerContext
   readonly #fence: number
+  // Whether this node may ask an upstream where it has none.
+  readonly #mayAsk: boolean
   // Whether all that others have added before is read. Unset by whatever may mean that the key has another owner.
   #hasTail = false
   // After an addition of which nobody knows whether it was made: what the latest entry is if it was.
@@ -74,9 +76,11 @@ export class Ownership {
   // Why this owner is to be the last, or to be followed by another one.
   #reason: Outcome | 'handed-over' | undefined
 
-  constructor(context: OwnerContext, fence: number) {
+  /** @param mayAsk whether this node may ask an upstream for the run: others may have, for what cannot be asked for again */
+  constructor(context: OwnerContext, fence: number, mayAsk: boolean) {
     this.#context = context
     this.#fence = fence
+    this.#mayAsk = mayAsk
     this.#addedAt = context.node.now()
   }
 
@@ -173,7 +177,7 @@ export class Ownership {
 
   #open(): void {
     const { reader, upstream } = this.#context
-    if (!reader.isReopenable && reader.head) this.#reason = 'lost'
+    if (!this.#mayAsk || (!reader.isReopenable && reader.head)) this.#reason = 'lost'
     else upstream.open(reader.cursor, reader.hasDelivered)
   }
 
