@@ -24,6 +24,7 @@ const MAX_ADDING_BYTES = 262_144
 interface Waiting {
   readonly bytes: number
   send(): void
+  fail(error: Error): void
 }
 
 export class Connection {
@@ -65,11 +66,11 @@ export class Connection {
     return await this.send(key, 'EVAL', text, ...rest)
   }
 
-  /** The same, for what may be much. It waits for what was added before, and is sent at once where that fails. */
+  /** The same, for what may be much. It waits for what was added before, unless the server does not answer. */
   async add(script: Script, keys: readonly string[], args: readonly Argument[]): Promise<unknown> {
     const bytes = sizeOf(args)
     if (this.#waiting.length > 0 || !this.#isRoomFor(bytes)) {
-      await new Promise<void>((resolve) => this.#waiting.push({ bytes, send: resolve }))
+      await new Promise<void>((send, fail) => this.#waiting.push({ bytes, send, fail }))
     } else {
       this.#addingBytes += bytes
     }
@@ -79,6 +80,12 @@ export class Connection {
       this.#addingBytes -= bytes
       this.#sendWaiting()
     }
+  }
+
+  /** A command had no answer in time. Those that wait would have none either. */
+  #failWaiting(error: Error): void {
+    const failure = this.#waiting.length > 0 ? this.#failed(error) : error
+    for (const { fail } of this.#waiting.splice(0)) fail(failure)
   }
 
   /** One that is larger than all that may be on its way goes alone. */
@@ -104,7 +111,7 @@ export class Connection {
       this.#unansweredBytes -= bytes
     }
     reply.then(settle, settle)
-    return await answered(reply, ANSWER_MS)
+    return await answered(reply, ANSWER_MS, (error) => this.#failWaiting(error))
   }
 
   #failed(error: unknown): Error {
@@ -121,11 +128,13 @@ function sizeOf(command: readonly Argument[]): number {
 }
 
 /** The value of the promise, or an error when it has not come in time; time in which this process stood still does not count. */
-export function answered<T>(promise: Promise<T>, ms: number): Promise<T> {
+export function answered<T>(promise: Promise<T>, ms: number, onLate?: (error: Error) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     const watchdog = new Watchdog(ms, () => {
       watchdog.stop()
-      reject(new Error(`no answer for ${ms} ms`))
+      const error = new Error(`no answer for ${ms} ms`)
+      onLate?.(error)
+      reject(error)
     }).unref()
     promise.finally(() => watchdog.stop()).then(resolve, reject)
   })

@@ -5,6 +5,7 @@ import { Connection } from '../../src/redis/connection.ts'
 import { scriptOf } from '../../src/redis/log-script.ts'
 import type { Redis } from '../../src/redis/redis-client.ts'
 import { redisStore } from '../../src/redis/redis-store.ts'
+import { fakeClock } from '../support/fake-clock.ts'
 
 const script = scriptOf('return 1')
 const KiB = 1024
@@ -45,6 +46,32 @@ test('an addition that is larger than what may be on its way is sent alone, and 
   await turn()
   server.answer('next')
   assert.equal(await next, 1)
+})
+
+test('what a server that does not read would have to be sent is bounded', async (t) => {
+  const clock = fakeClock(t)
+  const connection = new Connection(new BusyServer().redis, () => {})
+  const commands = Array.from({ length: 12 }, (_, i) => connection.send(`${i}`, 'SET', `${i}`, 'x'.repeat(8_000_000)))
+
+  const settled = Promise.allSettled(commands)
+  clock.pass(3000)
+
+  const failures = (await settled).map((result) => (result.status === 'rejected' ? `${result.reason}` : 'sent'))
+  assert.equal(failures.filter((failure) => /too much has not been answered/.test(failure)).length, 4)
+  assert.ok(!failures.includes('sent'))
+})
+
+test('additions that wait for others fail with the first that has no answer', async (t) => {
+  const clock = fakeClock(t)
+  const server = new BusyServer()
+  const connection = new Connection(server.redis, () => {})
+  const added = Array.from({ length: 10 }, (_, i) => connection.add(script, [`${i}`], [Buffer.alloc(60 * KiB)]))
+
+  const settled = Promise.allSettled(added)
+  clock.pass(3000)
+
+  for (const result of await settled) assert.match(`${result.status === 'rejected' && result.reason}`, /no answer/)
+  assert.equal(server.keys.length, 4)
 })
 
 test('a store adds for many keys in that way', async () => {
