@@ -1,6 +1,7 @@
 // One request, from the moment it comes in to the moment its response is over: it is admitted, an upstream is asked, and
 // the answer is an event stream for a session, or relayed, or an error of the package's own.
 
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import createDebug from 'debug'
 import { Abort } from './abort.ts'
@@ -80,6 +81,8 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   readonly controller: Abort = new Abort()
   readonly startedAt: number = performance.now()
   readonly #context: ProxyContext
+  // The async context that it came in. Absent where no stream is shared, whose opener's context is that of all it brings about.
+  readonly #inContext: ReturnType<typeof AsyncLocalStorage.snapshot> | undefined
   // Absent in a bare server, which has no other handler.
   readonly #next: Next | undefined
   // Called when the response is over or the app has the request back; more than once, maybe.
@@ -107,6 +110,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     this.res = res
     this.#next = next
     this.#onOver = onOver
+    this.#inContext = context.shares && AsyncLocalStorage.snapshot()
     this.writer = new ClientWriter(req, res, this.options.fastLane)
   }
 
@@ -129,6 +133,10 @@ export class ProxyRequest implements SharingRequest, SessionContext {
 
   get keepalives(): KeepaliveClock | undefined {
     return this.#context.keepalives
+  }
+
+  inContext<Result>(work: () => Result): Result {
+    return this.#inContext ? this.#inContext(work) : work()
   }
 
   get moves(): Moves | undefined {

@@ -97,7 +97,7 @@ export class Observer implements SessionObserver, OpenObserver {
       debugStream('%s closed: %s after %d events, %d bytes', handle.id, reason, handle.events, handle.bytes)
     }
     closes.publish(() => ({ proxy: this.#options.name, stream: handle, reason }))
-    tell('onClose', () => this.#options.onClose?.(handle, reason), this.callbackFailed)
+    tell('onClose', () => context.inContext(() => this.#options.onClose?.(handle, reason)), this.callbackFailed)
   }
 
   /** An open stream was broken off: its client sees a broken transfer. */

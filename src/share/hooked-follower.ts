@@ -58,7 +58,7 @@ export class HookedFollower implements UpstreamBody, Follower {
   }
 
   onEvents({ shared }: Delivery): void {
-    this.#take(shared.bytes)
+    this.#session.context.inContext(() => this.#take(shared.bytes))
   }
 
   /** Passes what came, or keeps it while the pipeline cannot take more. */
@@ -92,7 +92,6 @@ export class HookedFollower implements UpstreamBody, Follower {
     if (this.#waiting.length > 0) return
     const sink = this.#sink
     this.#sink = undefined
-    if (outcome === 'complete') sink?.onEnd()
-    else sink?.onBroken(outcome)
+    this.#session.context.inContext(() => (outcome === 'complete' ? sink?.onEnd() : sink?.onBroken(outcome)))
   }
 }

@@ -50,6 +50,8 @@ export interface SessionContext {
   readonly options: ResolvedOptions
   /** Aborted when the session is over; whatever works for it looks there. */
   readonly controller: Abort
+  /** Runs the app's callbacks in the async context that the request came in, whatever has brought them about. */
+  inContext<Result>(work: () => Result): Result
   /** The function that opens the upstream anew when it is lost. */
   open(): OpenUpstream
   /** Absent where keepalives are off. */

@@ -303,7 +303,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   /** Goes on when a callback is done, which holds the events until then; what it throws breaks the stream off. */
   #callHook(path: string, call: () => void | PromiseLike<void>, then: () => void): void {
     try {
-      const pending = call()
+      const pending = this.context.inContext(call)
       if (!isThenable(pending)) return this.isOver ? undefined : then()
       this.#flow?.hold()
       promised(pending)

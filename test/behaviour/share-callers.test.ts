@@ -1,14 +1,17 @@
 // Whose a stream is where the app has not said it: what names a caller is never shared, an answer for one client stays
 // with that client, and all others still have one upstream between them.
 import assert from 'node:assert/strict'
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { once } from 'node:events'
 import { connect as connectHttp2 } from 'node:http2'
 import { request as requestHttps } from 'node:https'
 import { test } from 'node:test'
+import type { SseStream } from 'sse-proxy-middleware'
 import { certificate } from '../support/certificate.ts'
 import type { Headers } from '../support/client.ts'
 import { clientCertificate } from '../support/client-certificate.ts'
-import type { SseProxyOptions } from '../support/proxied.ts'
+import type { Middleware } from '../support/front.ts'
+import { proxied, type SseProxyOptions } from '../support/proxied.ts'
 import { apartFrom, ask, asked, lengthOf, moments, type Room, shared, sharedBy } from '../support/sharing.ts'
 import { until } from '../support/waiting.ts'
 
@@ -401,3 +404,31 @@ function openTls(
   const request = requestHttps(front.url, { ...options, agent: false }).end()
   return { head: once(request, 'response'), leave: () => request.destroy() }
 }
+
+test('the callbacks of a client run in its own async context, and not in that of whoever has opened the stream', async (t) => {
+  const user = new AsyncLocalStorage<string>()
+  const seen: string[] = []
+  const note = (what: string) => (stream: SseStream) =>
+    void seen.push(`${what} for ${stream.req.headers['x-user']} as ${user.getStore()}`)
+  const asUser: Middleware = (req, _res, next) => user.run(req.headers['x-user'], next)
+  const { proxy, upstream, front } = await proxied(
+    t,
+    {
+      share: { lingerMs: 0, key: () => 'all', transform: (_event, stream) => note('transform')(stream) },
+      onOpen: note('onOpen'),
+      onEnd: note('onEnd'),
+      onClose: note('onClose'),
+    },
+    { before: [asUser] },
+  )
+  const clients = ['ada', 'bob'].map((name) => front.request('', { headers: { 'x-user': name } }))
+  const stream = (await upstream.next()).stream()
+  await until(() => proxy.stats().shared.clients === 2, 'both clients to share')
+  stream.end('data: one\n\n')
+  await Promise.all(clients.map((client) => client.whole()))
+
+  const expected = ['ada', 'bob'].flatMap((name) =>
+    ['onClose', 'onEnd', 'onOpen', 'transform'].map((what) => `${what} for ${name} as ${name}`),
+  )
+  assert.deepEqual(seen.sort(), expected.sort())
+})
