@@ -62,7 +62,7 @@ export class LogReader {
   #mayMiss = false
   // Set while the log brings something else than what the clients have got last: where in it they are is not known yet.
   #isSearching = false
-  // Whether what the log brings is nothing that the clients have got before, as far as can be known.
+  // Set while what the log brings may begin with what the clients have got last, or behind that: they are not searched for.
   #comesAfter = false
 
   constructor(sink: ReaderSink, options: ReaderOptions, now: () => number) {
@@ -92,7 +92,10 @@ export class LogReader {
     if (this.at && !isAfter(position, this.at)) return
     const isFresh = this.at === undefined
     const entry = readable(bytes)
-    if (!entry || (this.at && position.seq > 0 && !isNext(position, this.at))) this.#mayMiss = true
+    const { at } = this
+    if (!entry || (at && position.seq > 0 && !isNext(position, at))) this.#mayMiss = true
+    // Where a new owner goes on has been dropped by now: it may have begun with what clients have got.
+    if (at && position.seq > 0 && position.fence !== at.fence) this.#loseTrack()
     this.#moveTo(position)
     // Of a run that is over for the clients here nothing more is of interest, above all not the next run.
     if (!entry || (this.isRunOver && this.#sink.isLive)) return
@@ -229,13 +232,17 @@ export class LogReader {
    * served without the store they are looked for in it; else it comes after all that they have.
    */
   #joinNewRun(isFresh: boolean): void {
-    this.#comesAfter = !isFresh && this.#ahead.isEmpty
-    if (this.#comesAfter) {
-      this.lost(undefined)
-      this.#mayMiss = true
-    }
+    if (!isFresh) this.#loseTrack()
     this.outcome = undefined
     this.#forgetLog()
+  }
+
+  /** What comes is compared with what clients have got, as far as it is remembered, and does not come before that. */
+  #loseTrack(): void {
+    this.#mayMiss = true
+    if (!this.#ahead.isEmpty) return
+    this.lost(undefined)
+    this.#comesAfter = true
   }
 
   #forgetLog(): void {

@@ -65,6 +65,16 @@ test('a failover that has undone more than is remembered leaves a hole', () => {
   assert.deepEqual([textsOf(blocks), hasHole, content], [['3', '4'], true, at(1, 3)])
 })
 
+test('what a new owner has begun with comes to no client again, also where its head has been dropped by now', () => {
+  const { reader, got } = reading()
+  readAll(reader, 1, [first, opened(undefined), withIds(events('1')), withIds(events('2', '3'))])
+
+  reader.read({ position: at(2, 2), bytes: encodeEntry(withIds(events('2', '3', '4'))) })
+  reader.read({ position: at(3, 7), bytes: encodeEntry(withIds(events('9'))) })
+
+  assert.deepEqual(got, ['1', '2', '3', '4', 'gap', '9'])
+})
+
 test('clients go on with a run that another node has begun in a store that had lost theirs, and are told', () => {
   const { reader, got } = reading()
   readAll(reader, 1, [first, opened(undefined), withIds(events('1', '2'))])

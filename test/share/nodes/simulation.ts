@@ -34,6 +34,8 @@ export interface Faults {
   doorbells: number
   events: readonly ('sleep' | 'kill' | 'drain' | 'leave' | 'partition' | 'outage' | 'restart' | 'failover')[]
   hasIds: boolean
+  /** How many events the log keeps. */
+  keptEvents?: number
 }
 
 export class World {
@@ -470,7 +472,7 @@ export class Machine {
         joinsEnded: true,
         busy: 'join',
         isReopenable: true,
-        bounds: { events: 400, bytes: 20_000 },
+        bounds: { events: this.world.faults.keptEvents ?? 400, bytes: 20_000 },
         bufferBytes,
         keepEndedMs: 0,
         lingerMs: 400,
