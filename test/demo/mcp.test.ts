@@ -1,11 +1,26 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Client as ModernClient, StreamableHTTPClientTransport as ModernTransport } from '@modelcontextprotocol/client'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import { ToolListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
 import { start } from '../../demo/recipes/mcp.ts'
 import { gate, within } from '../support/waiting.ts'
+
+const listening = JSON.stringify({
+  jsonrpc: '2.0',
+  id: 1,
+  method: 'subscriptions/listen',
+  params: {
+    notifications: { toolsListChanged: true },
+    _meta: {
+      'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+      'io.modelcontextprotocol/clientInfo': { name: 'test', version: '1' },
+      'io.modelcontextprotocol/clientCapabilities': {},
+    },
+  },
+})
 
 const endpoint = (url: string) => new URL(`${url}/mcp`)
 
@@ -34,6 +49,65 @@ test('the official client calls a tool, hears its progress, listens on the long 
   assert.deepEqual(progress, [1, 2, 3])
   assert.equal(recipe.server.sessions, 0)
   assert.deepEqual([...recipe.server.users], ['ada'])
+})
+
+test('a client of the newer revision calls a tool and listens on the same route, and each has its own metrics', async (t) => {
+  const recipe = await start()
+  t.after(() => recipe.close())
+  const versionNegotiation = { mode: { pin: '2026-07-28' } }
+  const client = new ModernClient({ name: 'test', version: '1.0.0' }, { versionNegotiation })
+  const changed = gate()
+  client.setNotificationHandler('notifications/tools/list_changed', () => changed.open())
+  t.after(() => client.close())
+  const requestInit = { headers: { authorization: 'Bearer ada-token' } }
+
+  await within(client.connect(new ModernTransport(endpoint(recipe.url), { requestInit })), 'the connection')
+  await within(client.listen({ toolsListChanged: true }), 'the subscription')
+  const progress: number[] = []
+  const result = await within(
+    client.callTool({ name: 'count' }, { onprogress: (step) => progress.push(step.progress) }),
+    'the answer of the tool',
+  )
+  recipe.server.announce()
+  await within(changed.promise, 'a notification on the stream of the subscription')
+  const metrics = await (await fetch(`${recipe.url}/metrics`)).text()
+
+  assert.deepEqual(result.content, [{ type: 'text', text: 'one, two, three' }])
+  assert.deepEqual(progress, [1, 2, 3])
+  assert.equal(recipe.server.sessions, 0)
+  assert.match(metrics, /^sse_proxy_streams_active\{proxy="mcp-listen"\} 1$/m)
+  assert.match(metrics, /^sse_proxy_streams_opened_total\{proxy="mcp"\} 1$/m)
+})
+
+test('a user may listen four times, and still call', async (t) => {
+  const recipe = await start()
+  t.after(() => recipe.close())
+  const stop = new AbortController()
+  t.after(() => stop.abort())
+  const listen = () =>
+    fetch(endpoint(recipe.url), {
+      method: 'POST',
+      headers: {
+        authorization: 'Bearer ada-token',
+        accept: 'application/json, text/event-stream',
+        'content-type': 'application/json',
+        'mcp-protocol-version': '2026-07-28',
+        'mcp-method': 'subscriptions/listen',
+      },
+      body: listening,
+      signal: stop.signal,
+    })
+
+  const statuses: number[] = []
+  for (let i = 0; i < 5; i++) statuses.push((await listen()).status)
+  const call = await fetch(endpoint(recipe.url), {
+    method: 'POST',
+    headers: { authorization: 'Bearer ada-token', 'content-type': 'application/json' },
+    body: '{}',
+  })
+
+  assert.deepEqual(statuses, [200, 200, 200, 200, 429])
+  assert.equal(call.status, 400)
 })
 
 test('a stranger is turned away before the MCP server hears of it', async (t) => {
@@ -71,5 +145,5 @@ test('a page of the allowed origin may read the session header', async (t) => {
   assert.match(answer.headers.get('content-type') ?? '', /^text\/event-stream/)
   assert.ok(answer.headers.get('mcp-session-id'))
   assert.equal(answer.headers.get('access-control-allow-origin'), 'https://app.example')
-  assert.equal(answer.headers.get('access-control-expose-headers'), 'mcp-session-id')
+  assert.equal(answer.headers.get('access-control-expose-headers'), 'mcp-session-id,www-authenticate')
 })
