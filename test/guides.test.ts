@@ -179,6 +179,26 @@ describe('the options', () => {
   })
 })
 
+describe('the options of redisStore', () => {
+  const told = rows(section(guide('many-nodes'), 'Options of redisStore')).map(([name = '', , byDefault = '']) => [
+    spans(name)[0] ?? '',
+    spans(byDefault)[0] ?? byDefault,
+  ])
+
+  test('each has a row, and each row is one of them', () => {
+    assert.deepEqual(told.map(([name]) => name).sort(), membersOf('redis/redis-store.ts', 'RedisStoreOptions'))
+  })
+
+  test('the defaults are those of the type', () => {
+    const defaults = [...source('redis/redis-store.ts').matchAll(/@defaultValue (.*)\n {3}\*\/\n {2}readonly (\w+)/g)]
+
+    assert.deepEqual(
+      told.filter(([, byDefault]) => byDefault !== 'required'),
+      defaults.map(([, value, name]) => [name, value]),
+    )
+  })
+})
+
 describe('the errors', () => {
   const table = rows(section(guide('troubleshooting'), 'Error codes')).map(([code = '', status = '', ...rest]) => ({
     code: spans(code)[0] ?? '',
@@ -342,6 +362,6 @@ function literalsIn(declaration: RegExp, file: string): string[] {
 
 /** The names of an interface's members, sorted. */
 function membersOf(file: string, name: string): string[] {
-  const body = new RegExp(`^export interface ${name}<.*?\\{\\n(.*?)^\\}`, 'ms').exec(source(file))?.[1] ?? ''
+  const body = new RegExp(`^export interface ${name}[ <].*?\\{\\n(.*?)^\\}`, 'ms').exec(source(file))?.[1] ?? ''
   return [...body.matchAll(/^ {2}(?:readonly )?(\w+)\??[(:]/gm)].map(([, member = '']) => member).sort()
 }
