@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { type Client, open } from '../support/client.ts'
-import { NumberedFeed, startNumberedUpstream } from '../support/numbered-upstreams.ts'
+import { NumberedFeed, type NumberedUpstream, startNumberedUpstream } from '../support/numbered-upstreams.ts'
 import { type Child, childOf } from '../support/processes/child.ts'
 import { noRedis, RedisServer } from '../support/redis-server.ts'
+import { startUpstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
 
 const leaseMs = 1500
@@ -25,10 +26,10 @@ interface Farm {
   nodes: StoreNode[]
 }
 
-/** A client, and the numbers of the events that it has got. */
+/** A client, and the numbers of the events that it has got; gaps that it was told of are 'gap' between them. */
 class Reader {
   readonly client: Client
-  readonly numbers: number[] = []
+  readonly got: (number | 'gap')[] = []
   #text = ''
   #chunks = 0
 
@@ -37,8 +38,12 @@ class Reader {
   }
 
   get last(): number {
-    this.#look()
     return this.numbers.at(-1) ?? 0
+  }
+
+  get numbers(): number[] {
+    this.#look()
+    return this.got.filter((item) => item !== 'gap')
   }
 
   #look(): void {
@@ -46,19 +51,19 @@ class Reader {
     for (; this.#chunks < chunks.length; this.#chunks++) this.#text += chunks[this.#chunks]?.toString('latin1')
     const end = this.#text.lastIndexOf('\n\n')
     if (end === -1) return
-    for (const [, id] of this.#text.slice(0, end).matchAll(/^id: (\d+)$/gm)) this.numbers.push(Number(id))
+    const items = this.#text.slice(0, end).matchAll(/^event: gap$|^data: {"number":(\d+)}$/gm)
+    for (const [, number] of items) this.got.push(number === undefined ? 'gap' : Number(number))
     this.#text = this.#text.slice(end + 2)
   }
 }
 
-test('the clients of three nodes get each event once and in order, of one upstream stream', {
+test('200 clients of three nodes get each of 200 events a second once and in order, of one upstream stream', {
   skip: noRedis,
 }, async (t) => {
-  const { feed, nodes, upstreams } = await farm(t)
-  const readers = await readersOf(nodes)
+  const { feed, nodes, upstreams } = await farm(t, { everyMs: 5 })
+  const readers = await readersOf(nodes, 67)
 
-  await feed.reached(100)
-  await allReach(readers, 100)
+  await allReach(readers, feed.last + 400)
 
   assert.equal(upstreams(), 1)
   assertWhole(readers)
@@ -118,6 +123,35 @@ test('a node that slept past its lease writes nothing more, and its clients get 
   await until(() => upstreams() === 1, 'one upstream')
 })
 
+test('of what was dropped from the log while a node slept its clients are told, where the upstream has no ids', {
+  skip: noRedis,
+}, async (t) => {
+  const { feed, nodes, redis, upstreams } = await farm(t, { hasIds: false, keptEvents: 20 })
+  const readers = await readersOf(nodes, 5)
+  await allReach(readers, feed.last + 20)
+  const owner = await ownerOf(nodes)
+  const sleeper = nodes.findIndex((node) => node !== owner)
+  const theirs = readers.slice(sleeper * 5, sleeper * 5 + 5)
+  const others = readers.filter((reader) => !theirs.includes(reader))
+  const before = feed.last
+
+  nodes[sleeper]?.child.signal('SIGSTOP')
+  await redis.endMessagesTo(`node-${nodes[sleeper]?.child.process.pid}`)
+  await allReach(others, before + 100)
+  nodes[sleeper]?.child.signal('SIGCONT')
+  await allReach(readers, feed.last + 20)
+
+  assertWhole(others)
+  for (const { got, client } of theirs) {
+    const jumps = got.filter((item, i) => i > 0 && item !== 'gap' && item !== Number(got[i - 1]) + 1)
+    const told = got.filter((_item, i) => got[i - 1] === 'gap')
+    assert.deepEqual(jumps, told)
+    assert.ok(told.length > 0, `${got}`)
+    assert.equal(client.ending, undefined)
+  }
+  await until(() => upstreams() === 1, 'one upstream')
+})
+
 test('Redis is killed and comes back with nothing under load, and no client notices', { skip: noRedis }, async (t) => {
   const { feed, nodes, redis, upstreams } = await farm(t)
   const readers = await readersOf(nodes)
@@ -163,22 +197,55 @@ test('when all clients have left, Redis holds nothing but the fence', { skip: no
   }
 })
 
-async function farm(t: TestContext): Promise<Farm> {
+interface FarmOptions {
+  everyMs?: number
+  /** Without ids the upstream has no event twice. */
+  hasIds?: boolean
+  keptEvents?: number
+}
+
+async function farm(
+  t: TestContext,
+  { everyMs = eventEveryMs, hasIds = true, keptEvents = 500 }: FarmOptions = {},
+): Promise<Farm> {
   const redis = await RedisServer.start()
   const feed = new NumberedFeed()
-  const upstream = await startNumberedUpstream(feed)
+  const upstream = hasIds ? await startNumberedUpstream(feed) : await startFleetingUpstream(feed)
   t.after(async () => {
     feed.finish()
     await upstream.close()
     await redis.end()
   })
-  const setup = { target: upstream.url, redisPort: redis.port, leaseMs }
+  const setup = { target: upstream.url, redisPort: redis.port, leaseMs, keptEvents }
   const children = await Promise.all([0, 1, 2].map(() => childOf(t, 'store-node.ts', { setup })))
   const nodes = await Promise.all(
     children.map(async (child) => ({ child, url: `http://127.0.0.1:${await child.ask<number>('listen')}/` })),
   )
-  feed.start(eventEveryMs)
+  feed.start(everyMs)
   return { redis, feed, nodes, upstreams: () => upstream.open }
+}
+
+/** Each event goes to those that are connected, and has no id. */
+async function startFleetingUpstream(feed: NumberedFeed): Promise<Pick<NumberedUpstream, 'url' | 'open' | 'close'>> {
+  let open = 0
+  const upstream = await startUpstream({
+    handler(exchange) {
+      open++
+      const stream = exchange.stream()
+      const stop = feed.listen(() => stream.send({ data: `{"number":${feed.last}}` }))
+      exchange.res.once('close', () => {
+        stop()
+        open--
+      })
+    },
+  })
+  return {
+    url: upstream.url,
+    close: () => upstream.close(),
+    get open() {
+      return open
+    },
+  }
 }
 
 /** Clients of each node in turn, so that the first ones are of the first node. */

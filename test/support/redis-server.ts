@@ -94,6 +94,14 @@ export class RedisServer {
     return stdout.trim()
   }
 
+  /** Ends the connection by which the client of this name gets messages. */
+  async endMessagesTo(name: string): Promise<void> {
+    const clients = (await this.cli('CLIENT', 'LIST', 'TYPE', 'pubsub')).split('\n')
+    const id = clients.map((line) => /^id=(\d+) .* name=(\S*) /.exec(line)).find((match) => match?.[2] === name)?.[1]
+    if (id === undefined) throw new Error(`no client is called ${name}: ${clients}`)
+    await this.cli('CLIENT', 'KILL', 'ID', id)
+  }
+
   /** Every command that the server gets from now on, one a line, as MONITOR shows them. */
   async monitor(): Promise<{ lines(): string[]; end(): void }> {
     let seen = ''

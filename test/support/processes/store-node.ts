@@ -6,14 +6,27 @@ import { sseProxy } from 'sse-proxy-middleware'
 import { redisStore } from 'sse-proxy-middleware/redis'
 import { answer, setup } from './child.ts'
 
-const { target, redisPort, leaseMs } = setup<{ target: string; redisPort: number; leaseMs: number }>()
-const client = createClient({ url: `redis://127.0.0.1:${redisPort}`, socket: { reconnectStrategy: 50 } })
+const { target, redisPort, leaseMs, keptEvents } = setup<{
+  target: string
+  redisPort: number
+  leaseMs: number
+  keptEvents: number
+}>()
+const url = `redis://127.0.0.1:${redisPort}`
+// The connection for messages has the same name.
+const client = createClient({ url, name: `node-${process.pid}`, socket: { reconnectStrategy: 50 } })
 client.on('error', () => {})
 await client.connect()
 const proxy = sseProxy({
   target,
   keepalive: false,
-  share: { key: () => 'feed', lingerMs: 200, store: redisStore({ client, leaseMs, checkMs: 2000 }) },
+  share: {
+    key: () => 'feed',
+    lingerMs: 200,
+    replay: { events: keptEvents },
+    onGap: () => ({ event: 'gap', data: 'events are missing here' }),
+    store: redisStore({ client, leaseMs, checkMs: 2000 }),
+  },
 })
 const server = createServer((req, res) => proxy(req, res))
 
