@@ -1,5 +1,8 @@
 // What every store has to keep to, on real servers, by way of each client.
+import { readFileSync } from 'node:fs'
 import { after, before, describe } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { createClient } from 'redis-6'
 import { redisStore } from '../../src/redis/redis-store.ts'
 import { type StoreUnderTest, storeTests } from '../../src/store-tests.ts'
 import { type ConnectedClient, redisClients } from '../support/redis-clients.ts'
@@ -24,6 +27,25 @@ describe('one server', { skip: noRedis }, () => {
   after(() => server.end())
 
   for (const { name, one } of redisClients) storeTests(`a store with ${name}`, () => nodes(() => one(server.port)))
+})
+
+describe('a user who may do what the guide says', { skip: noRedis }, () => {
+  let server: RedisServer
+  before(async () => {
+    const guide = readFileSync(fileURLToPath(new URL('../../demo/guides/many-nodes.md', import.meta.url)), 'utf8')
+    const [, rights = ''] = /An ACL: `([^`]+)`/.exec(guide) ?? []
+    server = await RedisServer.start()
+    await server.cli('ACL', 'SETUSER', 'store', 'on', '>password', ...rights.split(' '))
+  })
+  after(() => server.end())
+
+  storeTests('a store of such a user', () =>
+    nodes(async () => {
+      const client = createClient({ url: `redis://store:password@127.0.0.1:${server.port}` })
+      await client.on('error', () => {}).connect()
+      return { client, close: () => client.destroy() }
+    }),
+  )
 })
 
 describe('a cluster', { skip: noRedis }, () => {

@@ -22,8 +22,8 @@ export const families: readonly Family[] = [
   overTls,
   otherHosts,
   formats,
-  nodes,
   nodesInRedis,
+  nodes,
 ]
 
 /** What every proxy does before anything counts, so that its compilers have settled. */

@@ -114,7 +114,7 @@ export const nodes: Family = {
       measure: crowded(fanOut),
       takes: isCompared,
     },
-    { name: 'nodes-key-1', settings: { streams: 1, batch: 64, ...fullMs }, measure: crowded(flood), takes: isCompared },
+    { name: 'nodes-key-1', settings: { streams: 1, batch: 64 }, measure: crowded(flood), takes: isCompared },
     {
       name: 'nodes-key-100',
       settings: { streams: 100, batch: 64, ...fullMs },
