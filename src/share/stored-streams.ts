@@ -56,6 +56,8 @@ interface Entry {
 interface Place {
   readonly client: string
   readonly name: string
+  /** Fulfilled when the store has answered, or will not. */
+  readonly asked: Promise<unknown>
 }
 
 export class StoredStreams {
@@ -364,15 +366,12 @@ export class StoredStreams {
     const { streamsPerClient } = this.#context.options.limits
     const { client } = request
     if (client === undefined || streamsPerClient === 0 || !this.#node.isUp) return true
-    const place = { client: this.#hashOf(client), name: randomUUID() }
-    this.#places.set(request, place)
     const { store, name } = this.#node
-    const isFree = await this.#node
-      .call(store.takePlace(place.client, name, place.name, streamsPerClient))
-      .catch(() => true)
+    const place = { client: this.#hashOf(client), name: randomUUID() }
+    const taking = store.takePlace(place.client, name, place.name, streamsPerClient)
+    this.#places.set(request, { ...place, asked: taking.catch(() => {}) })
+    const isFree = await this.#node.call(taking).catch(() => true)
     if (!isFree) this.#places.delete(request)
-    // It has left meanwhile, when there was nothing yet to give back.
-    else if (request.isOver) this.#freePlace(request)
     return isFree
   }
 
@@ -380,7 +379,9 @@ export class StoredStreams {
     const place = this.#places.get(request)
     if (!place) return
     this.#places.delete(request)
-    this.#node.store.freePlace(place.client, place.name).catch((error) => this.#node.suspect(error))
+    const { client, name, asked } = place
+    // A place takes the store several steps: one that is given back in between would be taken after that, for good.
+    asked.then(() => this.#node.store.freePlace(client, name)).catch((error) => this.#node.suspect(error))
   }
 
   /** What stands for a key in the store: nobody can read a key out of it that may hold credentials. */

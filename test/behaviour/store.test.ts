@@ -9,7 +9,7 @@ import { type Front, type Middleware, startFront } from '../support/front.ts'
 import { interpret } from '../support/oracle.ts'
 import type { SseProxy, SseProxyOptions } from '../support/proxied.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
-import { until } from '../support/waiting.ts'
+import { gate, until } from '../support/waiting.ts'
 
 type Share = Exclude<NonNullable<SseProxyOptions['share']>, boolean>
 
@@ -17,6 +17,8 @@ interface Node {
   proxy: SseProxy
   /** How many requests have reached it. */
   arrived: number
+  /** How many of them are over. */
+  left: number
   front: Front
 }
 
@@ -226,6 +228,22 @@ test('a client has so many streams and no more, over all nodes', async (t) => {
   assert.equal((await fourth.head()).status, 200)
 })
 
+test('a client that leaves before the store has said whether it may come gives its place back all the same', async (t) => {
+  const store = new HesitantStore({ leaseMs: 600 })
+  const { upstream, nodes } = await farm(t, { store }, { limits: { streamsPerClient: 1 } })
+  const hasty = nodes[0].front.request('')
+  await until(() => store.asked === 1, 'a place to be asked for')
+  hasty.close()
+  await until(() => nodes[0].left === 1, 'the client to be gone')
+
+  store.answer.open()
+  await until(() => store.freed === 1, 'the place to be given back')
+  const client = nodes[1].front.request('')
+  ;(await upstream.next()).stream()
+
+  assert.equal((await client.head()).status, 200)
+})
+
 test('an answer that depends on more than the key is not shared', async (t) => {
   const { upstream, nodes } = await farm(t, { key: undefined })
   const one = nodes[0].front.request('', { headers: { host: 'app.test', 'x-tenant': 'a' } })
@@ -259,6 +277,24 @@ test("with onDown: 'refuse' a store that is away refuses new clients, and those 
   assert.equal(upstream.exchanges.length, 1)
 })
 
+/** A store that takes its time to give a place, as one does that has to see first which nodes are alive. */
+class HesitantStore extends MemoryStore {
+  readonly answer = gate()
+  asked = 0
+  freed = 0
+
+  override async takePlace(client: string, node: string, place: string, max: number): Promise<boolean> {
+    this.asked++
+    await this.answer.promise
+    return await super.takePlace(client, node, place, max)
+  }
+
+  override async freePlace(client: string, place: string): Promise<void> {
+    await super.freePlace(client, place)
+    this.freed++
+  }
+}
+
 /** A store that can be taken away. */
 class Switched extends MemoryStore {
   override readonly onDown = 'refuse'
@@ -290,10 +326,11 @@ async function farm(t: TestContext, share: Share = {}, options: Partial<SseProxy
       share: { key: () => 'feed', lingerMs: 0, ...share, store },
       ...options,
     } as SseProxyOptions)
-    const node = { proxy, arrived: 0 }
-    const count: Middleware = (_req, _res, next) => {
+    const node = { proxy, arrived: 0, left: 0 }
+    const count: Middleware = (_req, res, next) => {
       next()
       node.arrived++
+      res.once('close', () => node.left++)
     }
     return Object.assign(node, { front: await startFront('express5', proxy, { before: [count] }) })
   }
