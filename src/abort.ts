@@ -107,8 +107,11 @@ export function after(ms: number, state: AbortState, callback: () => void): void
   state.onAbort(stop)
 }
 
-/** Waits; rejects with the reason when it is aborted meanwhile, or has been. */
-export function sleep(ms: number, state: AbortState): Promise<void> {
+/**
+ * Waits; rejects with the reason when it is aborted meanwhile, or has been.
+ * @param ref false lets the process exit meanwhile
+ */
+export function sleep(ms: number, state: AbortState, ref: boolean = true): Promise<void> {
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer)
@@ -118,6 +121,7 @@ export function sleep(ms: number, state: AbortState): Promise<void> {
       state.offAbort(stop)
       resolve()
     }, ms)
+    if (!ref) timer.unref()
     if (state.aborted) stop()
     else state.onAbort(stop)
   })

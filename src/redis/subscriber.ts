@@ -115,7 +115,8 @@ export class Subscriber {
       if (running.aborted) return
       debug('no doorbells: %s', messageOf(why))
       if (performance.now() >= mayConnectUntil) this.#owner.onUp(false)
-      await sleep(backoff(tries, RETRY_MS, MAX_RETRY_MS), running).catch(() => {})
+      // An app that has closed its client may be about to end.
+      await sleep(backoff(tries, RETRY_MS, MAX_RETRY_MS), running, false).catch(() => {})
     }
   }
 

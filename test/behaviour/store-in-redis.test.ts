@@ -5,6 +5,7 @@ import { type TestContext, test } from 'node:test'
 import { type SseProxy, sseProxy } from 'sse-proxy-middleware'
 import { redisStore } from 'sse-proxy-middleware/redis'
 import { type Front, startFront } from '../support/front.ts'
+import { childOf } from '../support/processes/child.ts'
 import type { SseProxyOptions } from '../support/proxied.ts'
 import { redisClients } from '../support/redis-clients.ts'
 import { noRedis, RedisServer } from '../support/redis-server.ts'
@@ -21,6 +22,16 @@ test('a stream is stopped on another node before its upstream has answered', { s
 
   assert.equal((await client.head()).status, 204)
   await exchange.leftByPeer()
+})
+
+test('a process whose app has closed its client, and not the proxy, ends', { skip: noRedis }, async (t) => {
+  const redis = await RedisServer.start()
+  t.after(() => redis.end())
+  const child = await childOf(t, 'client-that-quits.ts', { setup: { redisPort: redis.port } })
+
+  await child.ask('quit')
+
+  assert.equal(await child.exited(10_000), 0)
 })
 
 interface Node {
