@@ -21,6 +21,8 @@ export interface Redis {
   readonly isCluster: boolean
   /** What stands in front of every name that the client itself leaves alone, so that the names of channels are as far apart as those of keys. */
   readonly space: string
+  /** What the client puts in front of keys in all commands but raw ones, so that the store has to do it. */
+  readonly keyPrefix?: string
   /** Whether a command would be sent now, not kept for later. */
   isReady(): boolean
   /** @param key says to which server of a cluster it goes. Strings come back as Buffers. */
@@ -73,6 +75,8 @@ interface NodeRedis {
   readonly isReady: boolean
   readonly isPubSubActive?: boolean
   readonly options?: { readonly database?: number; readonly socket?: object }
+  /** From 6.1 on. */
+  readonly _keyPrefix?: string | Buffer
   sendCommand(command: readonly Argument[], options: object): Promise<unknown>
   duplicate(options: object): NodeRedisDuplicate
 }
@@ -93,6 +97,7 @@ interface NodeRedisCluster {
   readonly masters: readonly NodeRedisServer[]
   /** Of the client's own, without which it works as well. */
   readonly _slots?: { rediscover?(start: NodeRedis): Promise<unknown> }
+  readonly _keyPrefix?: string | Buffer
   nodeClient(node: NodeRedisServer): Promise<NodeRedis>
   sendCommand(key: string, isReadonly: boolean, command: readonly Argument[], options: object): Promise<unknown>
 }
@@ -105,6 +110,7 @@ interface NodeRedisServer {
 interface NodeRedisSentinel {
   readonly isOpen: boolean
   readonly isReady: boolean
+  readonly _keyPrefix?: string | Buffer
   sendCommand(isReadonly: boolean, command: readonly Argument[], options: object): Promise<unknown>
   /** Calls the function with a client of the primary. */
   _execute(isReadonly: boolean, use: (client: NodeRedis) => Promise<NodeRedis>): Promise<NodeRedis>
@@ -133,6 +139,7 @@ function nodeRedis(client: NodeRedis): Redis {
   return {
     isCluster: false,
     space: spaceOf(database, ''),
+    keyPrefix: keyPrefixOf(client),
     isReady: () => client.isReady,
     send: (_key, command) => client.sendCommand(command, { ...BUFFERS }),
     subscriber: async (events) => nodeRedisSubscriber(client, events),
@@ -144,6 +151,7 @@ function nodeRedisCluster(client: NodeRedisCluster): Redis {
   return {
     isCluster: true,
     space: '',
+    keyPrefix: keyPrefixOf(client),
     isReady: () => client.isReady ?? client.isOpen,
     send: (key, command) =>
       client.sendCommand(key, false, command, { ...BUFFERS }).catch(async (error) => {
@@ -170,11 +178,16 @@ function nodeRedisSentinel(client: NodeRedisSentinel): Redis {
   return {
     isCluster: false,
     space: '',
+    keyPrefix: keyPrefixOf(client),
     isReady: () => client.isReady,
     send: (_key, command) => client.sendCommand(false, command, { ...BUFFERS }),
     // Version 5 has no `duplicate` for Sentinel, and that of version 6 makes all of its connections once more.
     subscriber: async (events) => nodeRedisSubscriber(await client._execute(false, async (primary) => primary), events),
   }
+}
+
+function keyPrefixOf({ _keyPrefix = '' }: { readonly _keyPrefix?: string | Buffer }): string {
+  return _keyPrefix.toString()
 }
 
 function refuseClosed({ isOpen }: { readonly isOpen: boolean }): void {

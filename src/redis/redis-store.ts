@@ -81,8 +81,9 @@ export function redisStore(options: RedisStoreOptions): ShareStore {
   const prefix = text('redisStore.prefix', given.prefix ?? 'sse-proxy:', /^[^\s{}]{0,100}$/, 'a text without { and }')
   const secret = given.secret ?? ''
   if (typeof secret !== 'string') return refuseUnseen('redisStore.secret', 'a string', secret)
-  return new RedisStore(redisOf(given.client), {
-    prefix,
+  const redis = redisOf(given.client)
+  return new RedisStore(redis, {
+    prefix: `${redis.keyPrefix ?? ''}${prefix}`,
     secret,
     leaseMs: integer('redisStore.leaseMs', given.leaseMs ?? 6000, MIN_MS, MAX_MS),
     checkMs: integer('redisStore.checkMs', given.checkMs ?? 30_000, MIN_MS, MAX_MS),

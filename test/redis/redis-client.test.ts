@@ -168,10 +168,15 @@ test('stores whose clients keep their keys apart hear nothing of each other', { 
   const port = server.port
   const clients = [
     ...[new Redis6({ port }), new Redis6({ port, db: 1 }), new Redis6({ port, keyPrefix: 'app:' })],
-    await createClient({ url: `redis://127.0.0.1:${port}/2` })
-      // The server ends before it does.
-      .on('error', () => {})
-      .connect(),
+    ...(await Promise.all(
+      [{ url: `redis://127.0.0.1:${port}/2` }, { url: `redis://127.0.0.1:${port}`, keyPrefix: 'other:' }].map(
+        (options) =>
+          createClient(options)
+            // The server ends before it does.
+            .on('error', () => {})
+            .connect(),
+      ),
+    )),
   ]
   const bells: Bell[] = []
   for (const client of clients) {
