@@ -58,8 +58,10 @@ describe('the programs', () => {
   test('the LLM gateway lets its users in, brings its own key, and counts the usage although the reader has left', async (t) => {
     const upstream = await upstreamOf(t)
     const { url, child } = await runBlock(t, await project(), gateway!, {
-      instead: { 'https://api.example.com': upstream.url },
-      then: "const server = app.listen(0, '127.0.0.1')",
+      instead: {
+        'https://api.example.com': upstream.url,
+        'app.listen(3000)': "const server = app.listen(0, '127.0.0.1')",
+      },
       tells: {
         tokens: '[...tokens]',
         connections: 'new Promise((resolve) => server.getConnections((_error, count) => resolve(count)))',
