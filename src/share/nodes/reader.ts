@@ -190,7 +190,9 @@ export class LogReader {
 
   /** What the clients have got that is not in the log: its new owner adds it. */
   takeAhead(): { blocks: LogEntry[]; hasHole: boolean; mayMiss: boolean } {
-    const taken = { blocks: this.#ahead.take(), hasHole: this.#ahead.hasHole, mayMiss: this.#mayMiss }
+    // Where they have not been found in the log it is not known what they follow.
+    const hasHole = this.#ahead.hasHole || this.#isSearching
+    const taken = { blocks: this.#ahead.take(), hasHole, mayMiss: this.#mayMiss }
     this.#foundOut()
     return taken
   }

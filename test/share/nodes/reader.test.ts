@@ -75,6 +75,16 @@ test('what a new owner has begun with comes to no client again, also where its h
   assert.deepEqual(got, ['1', '2', '3', '4', 'gap', '9'])
 })
 
+test('what clients got without the store, and was not found in it, follows nothing that is there', () => {
+  const { reader } = reading()
+  reader.deliverAhead([{ bytes: Buffer.from('data: 9\n\n'), id: '9', isEvent: true }], '9')
+  readAll(reader, 1, [first, opened(undefined), withIds(events('1')), withIds(events('2'))])
+
+  const { blocks, hasHole } = reader.takeAhead()
+
+  assert.deepEqual([textsOf(blocks), hasHole], [['9'], true])
+})
+
 test('clients go on with a run that another node has begun in a store that had lost theirs, and are told', () => {
   const { reader, got } = reading()
   readAll(reader, 1, [first, opened(undefined), withIds(events('1', '2'))])
