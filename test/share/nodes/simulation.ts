@@ -482,7 +482,7 @@ export class Machine {
   }
 
   want(isWanted: boolean): void {
-    if (this.clients) this.clients.isWanted = isWanted
+    if (this.clients) this.clients.isWanted = isWanted && !this.clients.isDrained
     this.member?.want(isWanted)
   }
 
@@ -538,8 +538,9 @@ export class Clients implements LocalStream {
   last: number | undefined
   isReady = false
   gaps = 0
-  /** False once they have left, or their node is drained. */
+  /** False while they have left, or their node is drained. */
   isWanted = true
+  isDrained = false
   outcome: LocalOutcome | undefined
   #mayJump = true
 
@@ -690,7 +691,8 @@ function disturb(world: World, what: Faults['events'][number]): void {
       return machine.kill(ms)
     case 'drain':
       world.note(`${machine.name} drains`)
-      if (machine.clients) machine.clients.isWanted = false
+      if (machine.clients) machine.clients.isDrained = true
+      machine.want(false)
       machine.member?.handOver()
       return void world.after(ms, () => machine.isDead || machine.enter())
     case 'leave':
