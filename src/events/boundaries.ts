@@ -38,12 +38,6 @@ export function endOfBlankLines(bytes: Buffer, from: number): number {
   return at
 }
 
-/** The index after the first blank line behind `from`, where a line begins that is none; -1 where there is none. Lines end with LF. */
-export function nextBoundaryIn(bytes: Buffer, from: number): number {
-  const at = bytes.indexOf(BLANK_LINE, from)
-  return at === -1 ? -1 : at + BLANK_LINE.length
-}
-
 /**
  * The index after the first blank line at or after `from`, the start of a line; -1 where there is none.
  * @param text a character for each byte

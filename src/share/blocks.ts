@@ -1,7 +1,6 @@
 // The blocks of a shared stream: events, ids without data, comments and blank lines, each with what a log has to know of it.
 
-import { endOfBlankLines, nextBoundary, nextBoundaryIn } from '../events/boundaries.ts'
-import { hasLongLine, startsOfLines } from '../events/cursor.ts'
+import { endOfBlankLines, nextBoundary } from '../events/boundaries.ts'
 import { decodeId, FieldReader, withLf } from '../events/fields.ts'
 import type { LogEntry } from './event-log.ts'
 
@@ -12,23 +11,18 @@ const LF = 10
 export function blocksOf(bytes: Buffer): LogEntry[] {
   const blocks: LogEntry[] = []
   const fields = new FieldReader()
-  const hasCr = bytes.includes(CR)
-  // Of long lines, a text of all that they say would cost more than the rest.
-  const text = !hasCr && hasLongLine(bytes) ? undefined : bytes.toString('latin1')
+  const text = bytes.toString('latin1')
+  const hasCr = text.includes('\r')
   for (let from = 0, to = 0; from < bytes.length; from = to) {
     // A flood of blank lines is no flood of blocks.
     to = hasCr ? from : endOfBlankLines(bytes, from)
-    if (to === from) to = text === undefined ? nextBoundaryIn(bytes, from) : nextBoundary(text, from, hasCr)
+    if (to === from) to = nextBoundary(text, from, hasCr)
     if (to === -1) {
       blocks.push({ bytes: bytes.subarray(from), id: undefined, isEvent: false })
       break
     }
-    if (text !== undefined && !hasCr) {
-      fields.read(text, from, to)
-    } else {
-      const lines = text === undefined ? startsOfLines(bytes.subarray(from, to)) : withLf(text.slice(from, to))
-      fields.read(lines, 0, lines.length)
-    }
+    const lines = hasCr ? withLf(text.slice(from, to)) : text
+    fields.read(lines, hasCr ? 0 : from, hasCr ? lines.length : to)
     const id = fields.id === undefined ? undefined : decodeId(fields.id)
     blocks.push({ bytes: bytes.subarray(from, to), id, isEvent: fields.events > 0 })
     fields.forget()
