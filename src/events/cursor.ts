@@ -5,8 +5,6 @@ import { copyOf, decodeId, FieldReader, MAX_LINE_BYTES, withLf } from './fields.
 
 const LF = 10
 const CR = 13
-const DATA = 'data:'
-const D = DATA.charCodeAt(0)
 
 /** Where a client stands. */
 export interface Progress {
@@ -32,7 +30,7 @@ export class Cursor implements Progress {
    * @param whole whether they end where an event ends
    */
   pass(bytes: Buffer, whole: boolean): void {
-    const text = hasLongLine(bytes) ? startsOfLines(bytes, this.#parts?.room) : bytes.toString('latin1')
+    const text = hasLongLine(bytes) ? startsOfLines(bytes) : bytes.toString('latin1')
     if (whole && !this.#parts) {
       const lines = withLf(text)
       const fields = new FieldReader()
@@ -64,13 +62,6 @@ class PartReader {
   // Whether an LF that comes first belongs to the line end before it.
   #endedWithCr = false
 
-  /** How much of the rest of its line counts; undefined where a line begins. */
-  get room(): number | undefined {
-    if (this.#line === '') return undefined
-    // What data says is read for hooks alone.
-    return this.#line.startsWith(DATA) ? 0 : MAX_LINE_BYTES - this.#line.length
-  }
-
   read(part: string): void {
     const text = withLf(this.#endedWithCr && part[0] === '\n' ? part.slice(1) : part)
     if (part !== '') this.#endedWithCr = part.endsWith('\r')
@@ -82,33 +73,27 @@ class PartReader {
       this.fields.read(text, firstEnd + 1, lastEnd + 1)
       this.#line = ''
     }
-    const room = this.room ?? MAX_LINE_BYTES
+    const room = MAX_LINE_BYTES - this.#line.length
     if (room > 0) this.#line = copyOf(this.#line + text.slice(lastEnd + 1, lastEnd + 1 + room))
   }
 }
 
 /** Whether it is worth while to look for line ends one by one: the line in the middle tells. */
-export function hasLongLine(bytes: Buffer): boolean {
+function hasLongLine(bytes: Buffer): boolean {
   if (bytes.length <= MAX_LINE_BYTES) return false
   const middle = bytes.length >> 1
   const end = bytes.indexOf(LF, middle)
   return end === -1 || end - middle > MAX_LINE_BYTES
 }
 
-/**
- * Of lines that are longer than what counts of them, only that much.
- * @param room see `PartReader`
- */
-export function startsOfLines(bytes: Buffer, room?: number): string {
+/** Of lines that are longer than what counts of them, only that much. */
+function startsOfLines(bytes: Buffer): string {
   if (bytes.includes(CR)) return bytes.toString('latin1')
   let text = ''
-  let counts = room
   for (let from = 0, to = 0; to !== -1; from = to + 1) {
     to = bytes.indexOf(LF, from)
     const end = to === -1 ? bytes.length : to
-    counts ??= bytes[from] === D ? DATA.length : MAX_LINE_BYTES
-    text += bytes.toString('latin1', from, Math.min(end, from + counts))
-    counts = undefined
+    text += bytes.toString('latin1', from, Math.min(end, from + MAX_LINE_BYTES))
     if (to !== -1) text += '\n'
   }
   return text

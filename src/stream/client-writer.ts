@@ -182,8 +182,7 @@ export class ClientWriter {
       taken = socket.write(chunk)
     }
     if (chunks.length > 1) socket.uncork()
-    // Node calls all that is above its mark too much, although the kernel may have all of it by now.
-    return taken || socket.writableLength === 0 || this.#fallBehind()
+    return taken || this.#fallBehind()
   }
 
   /** Ends the response as complete. */
