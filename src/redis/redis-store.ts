@@ -28,7 +28,7 @@ import {
 import { Members } from './members.ts'
 import { Places } from './places.ts'
 import { type Redis, type RedisClient, redisOf } from './redis-client.ts'
-import { idOf, listOf, textOrNone } from './replies.ts'
+import { idOf, listOf, numberOf, textOrNone } from './replies.ts'
 import { Subscriber } from './subscriber.ts'
 
 export type { RedisClient } from './redis-client.ts'
@@ -201,8 +201,15 @@ class RedisStore implements ShareStore {
       }
       if (after && !isAfter(state.last, after)) return { entries: [], state }
       // The log has gone since then; or Redis has dropped it to make room, and its state has stayed.
-      if (reads === MAX_READS) return { entries: [], state: undefined }
+      if (reads === MAX_READS) return await this.#withoutLog(key)
     }
+  }
+
+  /** @throws Error where there is one, with less than its state says: nobody could read it to its end, nor take the key */
+  async #withoutLog(key: string): Promise<Page> {
+    const logs = numberOf(await this.#send('EXISTS', this.#log(key)))
+    if (logs > 0) throw new Error('Redis: the log of a key is not what its state says')
+    return { entries: [], state: undefined }
   }
 
   async follow(key: string, node: string, doorbell: Doorbell): Promise<() => void> {

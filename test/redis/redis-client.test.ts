@@ -211,10 +211,19 @@ test('what is added and dropped while a log is read is left to the next page', a
 })
 
 test('a log that Redis has dropped to make room, although its state has stayed, is none', async () => {
-  const store = redisStore({ client: answering((name) => (name === 'get' ? Buffer.from('1-5 1-1 node') : [])) })
+  const store = redisStore({ client: answeringEmptyLog(0) })
 
   assert.deepEqual(await store.read('key', { fence: 1, seq: 0 }, 1000), { entries: [], state: undefined })
   assert.deepEqual((await store.read('key', { fence: 1, seq: 5 }, 1000)).state?.last, { fence: 1, seq: 5 })
+})
+
+test('a log that ends before its state says is an error: nodes would ask for the rest again and again', async () => {
+  const store = redisStore({ client: answeringEmptyLog(1) })
+
+  await assert.rejects(
+    store.read('key', { fence: 1, seq: 0 }, 1000),
+    /Redis: the log of a key is not what its state says/,
+  )
 })
 
 test('whatever is published on the channel of a key is a ring at most', { skip: noRedis }, async (t) => {
@@ -249,6 +258,15 @@ test('whatever is published on the channel of a key is a ring at most', { skip: 
 })
 
 /** Looks like a client of ioredis, and gives this answer to everything. */
+/** @param logs how many of its key there are */
+function answeringEmptyLog(logs: number): RedisStoreOptions['client'] {
+  const replies = new Map<string, unknown>([
+    ['get', Buffer.from('1-5 1-1 node')],
+    ['exists', logs],
+  ])
+  return answering((name) => replies.get(name) ?? [])
+}
+
 function answering(answer: (name: string) => unknown): RedisStoreOptions['client'] {
   const duplicate = {
     connect: async () => {},
