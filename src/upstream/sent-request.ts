@@ -100,3 +100,25 @@ export class SentRequest {
     this.#latestRead = read
   }
 }
+
+/**
+ * What httpxy throws over the head of an answer, at a Location that is no address say, fails its request alone: nothing else
+ * would catch it.
+ * @param onHead called before httpxy sees the head
+ */
+export function guardHead(request: ClientRequest, onHead: () => void, onThrown: (error: unknown) => void): void {
+  const { emit } = request
+  const guarded = (event: string, ...args: unknown[]): boolean => {
+    if (event !== 'response') return Reflect.apply(emit, request, [event, ...args])
+    // The answer may last for days, and holds its request.
+    if (request.emit === guarded) Object.assign(request, { emit })
+    try {
+      onHead()
+      return Reflect.apply(emit, request, [event, ...args])
+    } catch (error) {
+      onThrown(error)
+      return true
+    }
+  }
+  Object.assign(request, { emit: guarded })
+}

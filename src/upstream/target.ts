@@ -37,3 +37,12 @@ export function withoutPath(target: HpmTarget): HpmTarget {
   const { pathname: _, ...rest } = target
   return rest
 }
+
+/** A target as a URL, which is all that httpxy can resolve a Location against; as it is where a socket has no address. */
+export function asUrl(target: HpmTarget): HpmTarget {
+  if (typeof target === 'string' || target instanceof URL || target.socketPath) return target
+  const name = target.hostname ?? target.host ?? 'localhost'
+  const host = /:.*:/.test(name) && !name.startsWith('[') ? `[${name}]` : name
+  const url = `${target.protocol ?? 'http:'}//${host}${target.port ? `:${target.port}` : ''}`
+  return URL.canParse(url) ? new URL(url) : target
+}

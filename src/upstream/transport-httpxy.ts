@@ -16,9 +16,9 @@ import { Refusal } from './http2/session.ts'
 import { onUploadProgress, openBody, readableOf } from './request-body.ts'
 import { useOwnHeaders, withoutHopByHop } from './request-headers.ts'
 import { isDelimited, ResponseBody } from './response-body.ts'
-import { SentRequest } from './sent-request.ts'
+import { guardHead, SentRequest } from './sent-request.ts'
 import { type PassHandler, StandInRequest, StandInResponse } from './stand-ins.ts'
-import { isSecure, queryOntoTarget, withoutPath } from './target.ts'
+import { asUrl, isSecure, queryOntoTarget, withoutPath } from './target.ts'
 import type { Transport, TransportEvents, TransportOrder, TransportRequest, Upstream } from './transport.ts'
 
 const debug = createDebug('sse-proxy:upstream')
@@ -153,7 +153,20 @@ class Pass implements PassHandler, TransportRequest {
       this.#redirected = [...(this.#redirected ?? []), before.request]
     }
     this.#sent = new SentRequest(request, before !== undefined, () => this.#onConnected(request), this.#onClosed)
+    guardHead(
+      request,
+      () => {
+        if (options.target) options.target = asUrl(options.target)
+      },
+      (error) => this.#onHeadThrown(error),
+    )
     if (this.#upload) this.#unwatchUpload ??= onUploadProgress(this.#upload, () => this.#events?.onProgress())
+  }
+
+  /** What is thrown behind the end of the pass is not about the head. */
+  #onHeadThrown(error: unknown): void {
+    if (!this.#events) throw error
+    this.#fail('ERR_SSE_PROXY_BAD_ANSWER', error)
   }
 
   /** httpxy's Host is that of the new address. A redirect may lead to a server that must not get the target's own key. */

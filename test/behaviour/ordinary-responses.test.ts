@@ -295,6 +295,37 @@ for (const host of hostsByProtocol) {
     await final?.leftByPeer()
   })
 
+  for (const location of ['http://[', 'http://a:99999/']) {
+    for (const options of [{ followRedirects: true }, { autoRewrite: true }]) {
+      const [option] = Object.keys(options)
+      test(`with ${option}, a redirect to ${location}, which is no address, is a bad answer and not the end of the process (${host})`, async (t) => {
+        const upstream = await startUpstream({ handler: (exchange) => exchange.answer(302, { location }) })
+        const front = await startFront(host, sseProxy({ target: upstream.url, ...options }))
+        t.after(() => closeAll(front, upstream))
+
+        const client = await front.open()
+
+        assert.equal(client.status, 502)
+        assert.match(await client.whole(), /ERR_SSE_PROXY_BAD_ANSWER/)
+      })
+    }
+  }
+
+  test(`a redirect is followed where the target is a host and a port (${host})`, async (t) => {
+    const handler = (exchange: Exchange): void => {
+      if (exchange.url === '/final') exchange.answer(200, {}, 'here')
+      else exchange.answer(302, { location: '/final' })
+    }
+    const upstream = await startUpstream({ handler })
+    const { hostname, port } = new URL(upstream.url)
+    const front = await startFront(host, sseProxy({ target: { host: hostname, port }, followRedirects: true }))
+    t.after(() => closeAll(front, upstream))
+
+    const client = await front.open()
+
+    assert.equal(await client.whole(), 'here')
+  })
+
   test(`a redirect that does not end is let go when it has been followed (${host})`, async (t) => {
     const handler = (exchange: Exchange): void => {
       if (exchange.url === '/final') {
