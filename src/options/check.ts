@@ -141,7 +141,7 @@ export function refuseNull(path: string, value: Record<string, unknown>, keys: r
 // A longer list of known names would bury the message.
 const MANY = 20
 
-/** The nearest known name, else a longer one that begins like it, else all of them. */
+/** The nearest known name, else a longer one that begins like it, else all of them or where they are. */
 function hint(key: string, known: readonly string[]): string {
   const wanted = key.toLowerCase()
   const ranked = known.map((name) => ({ name, distance: editDistance(wanted, name.toLowerCase()) }))
@@ -149,7 +149,9 @@ function hint(key: string, known: readonly string[]): string {
   if (nearest && nearest.distance <= key.length / 3) return `, did you mean ${nearest.name}?`
   const longer = known.find((name) => name.toLowerCase().startsWith(wanted))
   if (longer) return `, did you mean ${longer}?`
-  return known.length > MANY ? '' : `; known are ${known.join(', ')}`
+  return known.length > MANY
+    ? '; demo/guides/options.md in the package has them all'
+    : `; known are ${known.join(', ')}`
 }
 
 /** Levenshtein distance. */
