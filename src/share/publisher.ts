@@ -11,6 +11,7 @@ import { eventStreamOf } from '../stream/event-stream.ts'
 import { sendLastEvent } from '../stream/last-event.ts'
 import type { Pipeline, PipelineSink } from '../stream/pipeline.ts'
 import type { SessionHead } from '../stream/session.ts'
+import type { StreamMeter } from '../stream/session-context.ts'
 import { StreamHandle } from '../stream/stream-handle.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import { blocksOf, withOwnIds } from './blocks.ts'
@@ -58,6 +59,8 @@ export class Publisher implements PipelineSink {
   /** The leader's own head, once there is one. */
   head: SessionHead | undefined
   readonly #sink: PublisherSink
+  // What comes is counted by the node that reads it.
+  readonly #meter: Pick<StreamMeter, 'received'>
   readonly #controller = new Abort()
   readonly #after: string
   // Begins the ids given to events of this upstream, where those are the proxy's own.
@@ -72,6 +75,7 @@ export class Publisher implements PipelineSink {
     this.context = { ...context, req: leader.req, controller: this.#controller, open: () => this.#reopener() }
     this.#after = after
     this.#sink = sink
+    this.#meter = context.observer.meter(performance.now())
     this.cursor = new Cursor(after === '' && !this.#assignsIds ? leader.lastEventId : after)
     this.handle = new StreamHandle(this)
   }
@@ -159,7 +163,9 @@ export class Publisher implements PipelineSink {
 
   // As the sink of the pipeline.
 
-  onReceived(): void {}
+  onReceived(bytes: number, events: number): void {
+    this.#meter.received(bytes, events)
+  }
 
   onEvents(pieces: readonly Buffer[]): void {
     const blocks = blocksOf(joined(pieces))

@@ -47,6 +47,24 @@ test('clients of several nodes get one upstream stream, each event once and in o
   )
 })
 
+test('what the upstream sends is counted by the node that reads it, and what clients get by theirs', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const first = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  const client = await nodes[1].front.open('')
+
+  for (let id = 1; id <= 3; id++) stream.send({ id: `${id}`, data: `${id}` })
+  for (const each of [first, client]) await each.waitFor('data: 3\n\n')
+
+  const counted = nodes.map(({ proxy }) => proxy.stats()).map(({ eventsIn, eventsOut }) => [eventsIn, eventsOut])
+  assert.deepEqual(counted, [
+    [3, 3],
+    [0, 3],
+    [0, 0],
+  ])
+  assert.ok(nodes[0].proxy.stats().bytesIn > 0)
+})
+
 test('a client that comes back to another node gets what came after its id', async (t) => {
   const { upstream, nodes } = await farm(t)
   const leader = nodes[0].front.request('')
