@@ -130,7 +130,8 @@ export class StoredStream implements FollowedStream, LocalStream {
   over(outcome: LocalOutcome): void {
     if (this.isOver) return
     this.isOver = true
-    const failure = outcome === 'lost' ? this.#lost() : undefined
+    // Who follows has got a part of it, also where the node that was to go on got an answer that is none of its stream.
+    const failure = outcome === 'lost' || outcome === 'unshared' ? this.#lost() : undefined
     for (const follower of this.#followers.dismiss()) {
       if (failure) follower.onFailed(failure)
       else if (outcome === 'ended') follower.onEnd()

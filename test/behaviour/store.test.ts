@@ -115,6 +115,21 @@ test('when the node that reads the upstream is drained, another one goes on in t
   assert.equal(nodes[1].proxy.stats().shared.store?.takeovers, 1)
 })
 
+test('an upstream without ids that has nothing for the next node is a break for the clients of all, no end', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const leader = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  const clients = [await nodes[1].front.open(''), await nodes[2].front.open('')]
+  stream.send({ data: 'a' })
+  for (const client of [leader, ...clients]) await client.waitFor('data: a\n\n')
+
+  void nodes[0].proxy.close({ withinMs: 0 })
+  const again = await upstream.next()
+  again.res.writeHead(500).end()
+
+  for (const client of clients) assert.equal(await client.ended(), 'broken')
+})
+
 test('a clean end reaches the clients of all nodes', async (t) => {
   const { upstream, nodes } = await farm(t)
   const leader = nodes[0].front.request('')
