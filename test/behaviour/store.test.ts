@@ -96,6 +96,23 @@ test('ids that are given here are good on every node', async (t) => {
   assert.deepEqual(dataOf(client), ['b', 'c'])
 })
 
+test("an id of another key's stream brings nothing of that stream, on any node", async (t) => {
+  const { upstream, nodes } = await farm(t, { key: ({ headers }) => `${headers['x-user']}` })
+  const ofAda = nodes[0].front.request('', { headers: { 'x-user': 'ada' } })
+  const stream = (await upstream.next()).stream()
+  for (const id of ['1', '2', '3']) stream.send({ id, data: `of ada ${id}` })
+  await ofAda.waitFor('data: of ada 3\n\n')
+
+  for (const { front } of nodes) {
+    const ofBob = front.request('', { headers: { 'x-user': 'bob', 'last-event-id': '1' } })
+    if (front === nodes[0].front) (await upstream.next()).stream().send({ id: '9', data: 'of bob' })
+    await ofBob.head()
+    assert.doesNotMatch(ofBob.text, /ada/)
+  }
+
+  assert.equal(upstream.exchanges.length, 2)
+})
+
 test('when the node that reads the upstream is drained, another one goes on in the same responses', async (t) => {
   const { upstream, nodes } = await farm(t)
   const leader = nodes[0].front.request('')

@@ -153,6 +153,30 @@ for (const kind of redisClients) {
       assert.ok(ttl > 3_500_000 && ttl <= 3_600_000, `${ttl} ms`)
     })
 
+    for (const part of ['log', 'owner']) {
+      test(`a key whose ${part} alone Redis has dropped to make room begins anew`, async (t) => {
+        await server.cli('FLUSHALL')
+        const store = await storeFor(t)
+        const fence = await taken(store, 'dropped')
+        await append(store, 'dropped', { fence, seq: 0 }, ['1'])
+        const names = (await cli('KEYS', '*{dropped}*')).split('\n').filter((name) => !name.endsWith(':fence'))
+        const types = await Promise.all(names.map((name) => cli('TYPE', name)))
+
+        await cli('DEL', names[types.indexOf(part === 'log' ? 'stream' : 'string')] ?? '')
+        const refused = await append(store, 'dropped', { fence, seq: 1 }, ['2'])
+        const next = await taken(store, 'dropped')
+
+        assert.equal(names.length, 2)
+        assert.equal(refused.isRefused, true)
+        assert.ok(next > fence)
+        const { entries } = await store.read('dropped', undefined, 1000)
+        assert.deepEqual(
+          entries.map(({ position }) => position),
+          [{ fence: next, seq: 0 }],
+        )
+      })
+    }
+
     test('everything that is written expires, should all nodes die', async (t) => {
       await server.cli('FLUSHALL')
       const store = await storeFor(t)

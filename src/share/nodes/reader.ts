@@ -314,6 +314,8 @@ export class LogReader {
     const kept = blocks.filter(isKept)
     const events = blocks.filter(({ isEvent }) => isEvent).length
     this.kept.add({ position, events, bytes: bytesOf(blocks), blocks: kept })
+    // What is passed over in search of the clients they have not got: it is not to be added again as theirs.
+    if (this.#isSearching) this.kept.cut(position)
   }
 }
 

@@ -21,3 +21,22 @@ test('what the app has replaced is over on a node whose key another one has take
   assert.equal(one.clients?.outcome, 'replaced')
   assert.equal(one.member?.isOver, true)
 })
+
+test('a stream is over on a node to which no message comes any more, its last events delivered', async () => {
+  const world = new World(2, { calls: 0, doorbells: 0, events: [], hasIds: true })
+  const [one, other] = [new Machine(world, 0), new Machine(world, 1)]
+  one.enter()
+  world.upstream.start()
+  await world.pass(500)
+  other.enter()
+  await world.pass(500)
+
+  for (const bell of world.engine.bells) if (bell.node === other) bell.stop?.()
+  await world.pass(500)
+  world.upstream.end()
+  await world.pass(7000)
+
+  assert.equal(one.clients?.outcome, 'ended')
+  assert.deepEqual([other.clients?.outcome, other.clients?.last], ['ended', world.upstream.latest])
+  assert.equal(world.wrong, undefined)
+})

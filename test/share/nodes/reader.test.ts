@@ -85,6 +85,16 @@ test('what clients got without the store, and was not found in it, follows nothi
   assert.deepEqual([textsOf(blocks), hasHole], [['9'], true])
 })
 
+test('what was passed over in search of the clients is not added again as theirs', () => {
+  const { reader } = reading()
+  reader.deliverAhead([{ bytes: Buffer.from('data: 9\n\n'), id: '9', isEvent: true }], '9')
+  readAll(reader, 1, [first, opened(undefined), withIds(events('1')), withIds(events('2'))])
+
+  reader.lost(undefined)
+
+  assert.deepEqual(textsOf(reader.takeAhead().blocks), ['9'])
+})
+
 test('clients go on with a run that another node has begun in a store that had lost theirs, and are told', () => {
   const { reader, got } = reading()
   readAll(reader, 1, [first, opened(undefined), withIds(events('1', '2'))])
