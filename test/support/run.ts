@@ -23,6 +23,9 @@ const waiting = [
   'redis/failover',
   'behaviour/stalls',
   'behaviour/store-',
+  'demo/process',
+  'demo/many-nodes',
+  'browser/',
   'demo/page',
   'redis/',
   'behaviour/slow-client-memory',
@@ -34,7 +37,6 @@ const waiting = [
   'package/',
   'runner',
   'demo/',
-  'browser/',
   'clients/',
 ]
 const longest = [
