@@ -219,6 +219,28 @@ test('nothing of the run is left in the repository', async (t) => {
   assert.deepEqual(await readdir(join(folder, 'test', 'dist')), [])
 })
 
+test('a file whose promises are not followed makes nothing of them, and fails where an error is not caught', async (t) => {
+  const ids = `${start}
+    import { executionAsyncId } from 'node:async_hooks'
+    test('counts', async () => {
+      const ids = new Set()
+      for (let i = 0; i < 10; i += 1) {
+        await Promise.resolve()
+        ids.add(executionAsyncId())
+      }
+      console.log('promises', ids.size)
+    })`
+  const late = `${start}test('throws', (_t, done) => void setTimeout(() => { throw new Error('late') }))`
+  const folder = await folderWith(t, { 'late.test.ts': late, 'ids.test.ts': ids })
+  const lanes = [{ files: ['ids.test.ts', 'late.test.ts'], atOnce: 1 }]
+
+  const [counted, thrown] = await runFiles({ root: folder, lanes, oneFileMs: 3000, isUntracked: () => true })
+
+  assert.match(counted?.output ?? '', /promises 1$/m)
+  assert.equal(counted?.passed, 1)
+  assert.equal(thrown?.failed.length, 1)
+})
+
 test('the end says what failed, what was skipped and why, and how many there were on a line of its own', () => {
   const outcomes: Outcome[] = [
     {

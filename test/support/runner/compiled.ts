@@ -16,6 +16,7 @@ export interface Compiled {
 }
 
 const recorder = fileURLToPath(new URL('record.ts', import.meta.url))
+const preloaded = fileURLToPath(new URL('untracked.ts', import.meta.url))
 
 const processes = 'test/support/processes'
 
@@ -32,7 +33,7 @@ export async function compile(root: string, files: readonly string[]): Promise<C
 
   try {
     const { metafile } = await build({
-      entryPoints: [...files, ...(await helpersIn(root)), recorder].map((file) => ({
+      entryPoints: [...files, ...(await helpersIn(root)), recorder, preloaded].map((file) => ({
         in: resolve(root, file),
         out: outputName(root, file),
       })),
@@ -71,6 +72,11 @@ export async function compile(root: string, files: readonly string[]): Promise<C
 /** The compiled recorder, for whoever has a compiled file. */
 export function recorderOf(compiled: Compiled): string {
   return compiled.pathOf(recorder)
+}
+
+/** What is loaded before a file that is not tracked; see there. */
+export function untrackedOf(compiled: Compiled): string {
+  return compiled.pathOf(preloaded)
 }
 
 async function helpersIn(root: string): Promise<string[]> {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { BrowserServer } from 'playwright-core'
 import { endBrowser, launchBrowser, sharing, withoutBrowser } from '../chromium.ts'
-import { type Compiled, compile, recorderOf } from './compiled.ts'
+import { type Compiled, compile, recorderOf, untrackedOf } from './compiled.ts'
 import { type Outcome, runTestFile } from './test-process.ts'
 
 /** Files that start in this order, so many at once. Whoever is through with a lane helps with the others. */
@@ -20,6 +20,8 @@ export interface Run {
   /** They run side by side. */
   lanes: readonly Lane[]
   oneFileMs: number
+  /** Whether promises of this file are not followed to its tests; see untracked.ts. */
+  isUntracked?: (file: string) => boolean
   /** Once a file is through. */
   onOutcome?: (outcome: Outcome) => void
   /** No further file starts after it. */
@@ -29,7 +31,7 @@ export interface Run {
 const MAX_RUN_AGAIN = 3
 const browserModule = 'test/support/chromium.ts'
 
-export async function runFiles({ root, lanes, oneFileMs, onOutcome, signal }: Run): Promise<Outcome[]> {
+export async function runFiles({ root, lanes, oneFileMs, isUntracked, onOutcome, signal }: Run): Promise<Outcome[]> {
   const compiled = await compile(
     root,
     lanes.flatMap(({ files }) => files),
@@ -43,6 +45,7 @@ export async function runFiles({ root, lanes, oneFileMs, onOutcome, signal }: Ru
       file,
       path: compiled.pathOf(file),
       recorder: recorderOf(compiled),
+      preloaded: isUntracked?.(file) ? [untrackedOf(compiled)] : [],
       timeoutMs: oneFileMs,
       env: { ...process.env, TEST_COMPILED: compiled.folder, TEST_SHARED: shared, ...(await browser.envFor(file)) },
     })

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as passing } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
 import type { Entry } from './record.ts'
 
 export interface Outcome {
@@ -24,6 +25,8 @@ export interface TestProcess {
   /** What is run: the file, compiled. */
   path: string
   recorder: string
+  /** Modules that are loaded before it. */
+  preloaded: readonly string[]
   timeoutMs: number
   env: NodeJS.ProcessEnv
 }
@@ -31,12 +34,13 @@ export interface TestProcess {
 const outputCharacters = 20_000
 const running = new Set<ChildProcess>()
 
-export async function runTestFile({ file, path, recorder, timeoutMs, env }: TestProcess): Promise<Outcome> {
+export async function runTestFile({ file, path, recorder, preloaded, timeoutMs, env }: TestProcess): Promise<Outcome> {
   const start = performance.now()
   const records = `${path}.records`
+  const imports = preloaded.flatMap((module) => ['--import', pathToFileURL(module).href])
   const child = spawn(
     process.execPath,
-    ['--enable-source-maps', `--test-reporter=${recorder}`, `--test-reporter-destination=${records}`, path],
+    ['--enable-source-maps', ...imports, `--test-reporter=${recorder}`, `--test-reporter-destination=${records}`, path],
     // A group of its own, so that whatever the tests have started ends with it.
     { stdio: ['ignore', 'pipe', 'pipe'], env, detached: true },
   )
