@@ -87,12 +87,12 @@ export function messageOf(error: Error): string {
   }
 }
 
-/** A report that writes to the debug log and to the app's logger. */
-export function failureReport(logger: Logger | undefined): ReportFailure {
+/** A report that writes to the debug log and, under the proxy's name, to the app's logger. */
+export function failureReport(logger: Logger | undefined, name = ''): ReportFailure {
   return (path, thrown) => {
     const message = messageOf(asError(path, thrown))
     debug('%s failed: %s', path, message)
-    logger?.error(`[sse-proxy] ${path} failed: ${message}`)
+    logger?.error(`[${name}] ${path} failed: ${message}`)
   }
 }
 

@@ -66,8 +66,9 @@ export class Middleware {
     // Upgrades are no attempts, for which an upstream is chosen: they go to the first one, or where the app's router says.
     const routed = fallback === undefined ? undefined : { target: fallback, headers: undefined }
     const stripped = new Set(options.stripHeaders)
-    const callbackFailed = failureReport(options.hpm.logger)
-    this.#proxy = createHttpProxy(options.hpm, () => pool?.members[0] ?? routed, stripped, callbackFailed)
+    const callbackFailed = failureReport(options.hpm.logger, options.name)
+    const upgraded = () => pool?.members[0] ?? routed
+    this.#proxy = createHttpProxy(options.hpm, options.name, upgraded, stripped, callbackFailed)
     this.#observer = new Observer(options, this.#proxy.report, callbackFailed)
     const observer = this.#observer
     const admission = new Admission(options.limits)

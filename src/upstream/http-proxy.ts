@@ -50,12 +50,14 @@ interface Passing {
 export type Fallback = Pick<Upstream, 'target' | 'headers'>
 
 /**
+ * @param name the proxy's, for the log
  * @param fallback the upstream of requests that none was chosen for, as upgrades are: asked for with each of them
  * @param stripped headers that upgrades, which are no attempts, lose as well
  * @param callbackFailed told of handlers that fail where nothing else shows it
  */
 export function createHttpProxy(
   hpm: HpmOptions,
+  name: string,
   fallback: () => Fallback | undefined,
   stripped: HeaderNames,
   callbackFailed: ReportFailure,
@@ -87,7 +89,7 @@ export function createHttpProxy(
     ejectPlugins: true,
     plugins: [
       seam,
-      ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [logLines] : [])]),
+      ...(ejectPlugins ? [] : [proxyEventsPlugin, ...(hpm.logger ? [logLines(hpm.logger, name)] : [])]),
       ...plugins.map((plugin) => guardedPlugin(plugin, callbackFailed)),
     ],
   })

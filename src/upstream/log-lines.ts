@@ -10,18 +10,20 @@ import type { ProxyServer } from './http-proxy.ts'
 
 type Logger = NonNullable<HpmOptions['logger']>
 
-/** A plugin for apps that have given a `logger`. */
-export function logLines(server: ProxyServer, { agent, logger }: HpmOptions): void {
-  if (!logger) return
-  server.on('error', (error, req, _res, target) => logFailure(logger, error, req, target))
-  const given = new Set<Mistake>()
-  server.on('proxyRes', (answer, req) => {
-    const [from, to] = [pathAtApp(req), urlAtUpstream(answer, agent !== undefined)]
-    logger.info(`[HPM] ${req.method} ${from} -> ${to} [${answer.statusCode}]`)
-    if (answer.statusCode === 404) adviseOnMount(logger, given, withoutQuery(from), withoutQuery(to))
-  })
-  server.on('open', (socket) => logger.info('[HPM] Client connected: %o', socket.address()))
-  server.on('close', (_answer, socket) => logger.info('[HPM] Client disconnected: %o', socket.address()))
+/** A plugin for apps that have given a `logger`. @param name the proxy's */
+export function logLines(logger: Logger, name: string): (server: ProxyServer, options: HpmOptions) => void {
+  return (server, { agent }) => {
+    server.on('error', (error, req, _res, target) => logFailure(logger, error, req, target))
+    const warn = (text: string) => logger.warn(`[${name}] ${text}`)
+    const given = new Set<Mistake>()
+    server.on('proxyRes', (answer, req) => {
+      const [from, to] = [pathAtApp(req), urlAtUpstream(answer, agent !== undefined)]
+      logger.info(`[HPM] ${req.method} ${from} -> ${to} [${answer.statusCode}]`)
+      if (answer.statusCode === 404) adviseOnMount(warn, given, withoutQuery(from), withoutQuery(to))
+    })
+    server.on('open', (socket) => logger.info('[HPM] Client connected: %o', socket.address()))
+    server.on('close', (_answer, socket) => logger.info('[HPM] Client disconnected: %o', socket.address()))
+  }
 }
 
 function logFailure(logger: Logger, error: Error, req: IncomingMessage | undefined, target: unknown): void {
@@ -44,12 +46,12 @@ type Mistake = 'twice' | 'cut off'
  * @param asked at the app
  * @param url at the upstream
  */
-function adviseOnMount(logger: Logger, given: Set<Mistake>, asked: string, url: string): void {
+function adviseOnMount(warn: (text: string) => void, given: Set<Mistake>, asked: string, url: string): void {
   if (!URL.canParse(url)) return
   const { origin, pathname } = new URL(url)
   const before = pathname.endsWith(asked) ? pathname.slice(0, -asked.length) : ''
   const advise = (mistake: Mistake, text: string): void => {
-    if (!given.has(mistake)) logger.warn(`[sse-proxy] ${origin}${pathname} was answered 404: ${text}`)
+    if (!given.has(mistake)) warn(`${origin}${pathname} was answered 404: ${text}`)
     given.add(mistake)
   }
   if (before !== '' && `${asked}/`.startsWith(`${before}/`)) {

@@ -54,14 +54,14 @@ test('what an async onClose fails with is written to the logger', async (t) => {
   const lines: string[] = []
   const logger = { info() {}, warn() {}, error: (line: string) => void lines.push(line) }
   const onClose = async (): Promise<never> => Promise.reject(new Error('the database is gone'))
-  const { upstream, front } = await proxied(t, { logger, onClose })
+  const { upstream, front } = await proxied(t, { name: 'chat', logger, onClose })
   const client = front.request()
 
   ;(await upstream.next()).stream().end()
   await client.whole()
   await until(() => lines.length > 0, 'a line in the log')
 
-  assert.deepEqual(lines, ['[sse-proxy] onClose failed: the database is gone'])
+  assert.deepEqual(lines, ['[chat] onClose failed: the database is gone'])
 })
 
 test('a thenable that is no promise holds the events back as a promise does', async (t) => {

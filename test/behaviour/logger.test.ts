@@ -109,14 +109,16 @@ test('a path that is in the target and in the request is told once, with what to
 
 test('a mount path that was cut off, with a target that has none, is told once, with what to do', async (t) => {
   const { lines, logger } = memory()
-  const { upstream, front } = await proxied(t, ({ url }) => ({ logger, target: url }), { upstream: notFound })
+  const { upstream, front } = await proxied(t, ({ url }) => ({ name: 'chat', logger, target: url }), {
+    upstream: notFound,
+  })
 
   for (let times = 0; times < 2; times++) await front.open()
 
   assert.deepEqual(
-    lines.filter((line) => line.includes('[sse-proxy]')),
+    lines.filter((line) => !line.includes('[HPM]')),
     [
-      `warn: [sse-proxy] ${upstream.url}/ was answered 404: the mount path /events has been cut off, and the target has no path. Where the upstream has one, write it: target: '${upstream.url}/events'.`,
+      `warn: [chat] ${upstream.url}/ was answered 404: the mount path /events has been cut off, and the target has no path. Where the upstream has one, write it: target: '${upstream.url}/events'.`,
     ],
   )
 })
