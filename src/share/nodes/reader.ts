@@ -265,7 +265,8 @@ export class LogReader {
     else if (follows && (!content || isAfter(follows, content))) this.#mayMiss = true
     else if (content && (!follows || !samePosition(follows, content))) this.lost(follows)
     if (!hasGap) return
-    // Its events may begin before those that the clients have got.
+    // Its events may begin before those that the clients have got, which are searched for in them.
+    this.#comesAfter = false
     if (!isFresh) this.lost(undefined)
     this.#mayMiss = true
   }

@@ -95,6 +95,16 @@ test('what was passed over in search of the clients is not added again as theirs
   assert.deepEqual(textsOf(reader.takeAhead().blocks), ['9'])
 })
 
+test('clients are searched for in what a new owner adds with a hole, also where its head has been dropped by now', () => {
+  const { reader, got } = reading()
+  readAll(reader, 1, [first, opened(undefined), withIds(events('7', '8'))])
+  const after = [{ ...opened(at(1, 1)), hasGap: true }, withIds(events('1', '2')), withIds(events('7', '8', '9'))]
+
+  for (const [i, entry] of after.entries()) reader.read({ position: at(2, i + 1), bytes: encodeEntry(entry) })
+
+  assert.deepEqual(got, ['7', '8', '9'])
+})
+
 test('clients go on with a run that another node has begun in a store that had lost theirs, and are told', () => {
   const { reader, got } = reading()
   readAll(reader, 1, [first, opened(undefined), withIds(events('1', '2'))])
