@@ -14,8 +14,9 @@ export function isSecure(target: Target): boolean {
  * A route mounted at /events sees `/?x=1` of `/events?x=1`; joined to a target's path that would be `/stream/?x=1`.
  * The query moves over to the target, so that it becomes `/stream?x=1`.
  */
-export function queryOntoTarget(target: HpmTarget, options: HpmOptions, req: { url?: string | undefined }): HpmTarget {
+export function queryOntoTarget(given: HpmTarget, options: HpmOptions, req: { url?: string | undefined }): HpmTarget {
   const { ignorePath, toProxy, prependPath } = options
+  const target = withSearchInPath(given, options, req)
   const query = req.url?.startsWith('/?') ? req.url.slice(2) : ''
   if (query === '' || ignorePath || toProxy || prependPath === false) return target
   if (typeof target !== 'string' && !(target instanceof URL)) {
@@ -29,6 +30,21 @@ export function queryOntoTarget(target: HpmTarget, options: HpmOptions, req: { u
   const url = new URL(parsed)
   url.search = url.search === '' ? query : `${url.search}&${query}`
   return url
+}
+
+/** http-proxy-middleware makes parts of an IPv6 address, and httpxy does not heed a query among parts: the path takes it along. */
+function withSearchInPath(
+  target: HpmTarget,
+  { ignorePath, prependPath }: HpmOptions,
+  req: { url?: string | undefined },
+): HpmTarget {
+  if (typeof target === 'string' || target instanceof URL || prependPath === false) return target
+  const search: unknown = Reflect.get(target, 'search')
+  if (typeof search !== 'string' || search === '') return target
+  if (ignorePath) return { ...target, pathname: `${target.pathname ?? ''}${search}` }
+  const [path, query] = (req.url ?? '/').split(/\?(.*)/s)
+  req.url = query === undefined ? `${path}${search}` : `${path}${search}&${query}`
+  return target
 }
 
 /** `prependPath: false`, which http-proxy-middleware 4.2 takes and does not heed. */

@@ -2,7 +2,7 @@
 // side by side before the same upstream and are compared.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer, IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
@@ -344,6 +344,32 @@ for (const host of hostsByProtocol) {
 
     await upstream.exchanges.find(({ url }) => url !== '/final')?.leftByPeer()
     client.close()
+  })
+}
+
+for (const [path, options, expected] of [
+  ['', {}, '/base?key=1'],
+  ['/x', {}, '/base/x?key=1'],
+  ['?a=$&', {}, '/base?key=1&a=$&'],
+  ['/x?a=1', {}, '/base/x?key=1&a=1'],
+  ['/x', { ignorePath: true }, '/base?key=1'],
+  ['/x', { prependPath: false }, '/x'],
+] as const) {
+  test(`a query of the target reaches an IPv6 address as any other: ${path} ${JSON.stringify(options)}`, async (t) => {
+    for (const host of ['127.0.0.1', '[::1]']) {
+      const server = createServer(({ url }, res) => res.end(url))
+      server.listen(0, host.replace(/[[\]]/g, ''))
+      t.after(() => server.close())
+      const [error] = await Promise.race([once(server, 'listening'), once(server, 'error')])
+      if (error) return t.skip('this machine has no IPv6')
+      const port = Reflect.get(Object(server.address()), 'port')
+      const front = await startFront('express5', sseProxy({ target: `http://${host}:${port}/base?key=1`, ...options }))
+      t.after(() => front.close())
+
+      const client = await front.open(path)
+
+      assert.equal(await client.whole(), expected)
+    }
   })
 }
 
