@@ -92,10 +92,10 @@ export class LogReader {
     if (this.at && !isAfter(position, this.at)) return
     const isFresh = this.at === undefined
     const entry = readable(bytes)
-    const { at } = this
-    if (!entry || (at && position.seq > 0 && !isNext(position, at))) this.#mayMiss = true
-    // Where a new owner goes on has been dropped by now: it may have begun with what clients have got.
-    if (at && position.seq > 0 && position.fence !== at.fence) this.#loseTrack()
+    const isMissing = this.at !== undefined && position.seq > 0 && !isNext(position, this.at)
+    if (!entry || isMissing) this.#mayMiss = true
+    // Where its owner goes on has been dropped by now: that may have begun with what clients have got.
+    if (isMissing && this.openedAt?.fence !== position.fence) this.#loseTrack()
     this.#moveTo(position)
     // Of a run that is over for the clients here nothing more is of interest, above all not the next run.
     if (!entry || (this.isRunOver && this.#sink.isLive)) return

@@ -105,6 +105,16 @@ test('clients are searched for in what a new owner adds with a hole, also where 
   assert.deepEqual(got, ['7', '8', '9'])
 })
 
+test('what a new owner has begun with comes to no client again, also where no more than its head was heard of', () => {
+  const { reader, got } = reading()
+  readAll(reader, 1, [first, opened(undefined), withIds(events('1')), withIds(events('2', '3'))])
+  readAll(reader, 2, [head])
+
+  reader.read({ position: at(2, 2), bytes: encodeEntry(withIds(events('2', '3', '4'))) })
+
+  assert.deepEqual(got, ['1', '2', '3', '4'])
+})
+
 test('clients go on with a run that another node has begun in a store that had lost theirs, and are told', () => {
   const { reader, got } = reading()
   readAll(reader, 1, [first, opened(undefined), withIds(events('1', '2'))])
