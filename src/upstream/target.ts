@@ -7,7 +7,7 @@ type Target = HpmTarget | undefined
 /** Whether it is reached over TLS. */
 export function isSecure(target: Target): boolean {
   const protocol = typeof target === 'string' ? target : target?.protocol
-  return /^(https|wss):?/.test(protocol ?? '')
+  return /^(https|wss):?/i.test(protocol ?? '')
 }
 
 /**

@@ -6,6 +6,7 @@ import { upstreamLabel } from '../../src/upstream-label.ts'
 describe('isSecure', () => {
   for (const [target, expected] of [
     ['https://a', true],
+    ['HTTPS://a', true],
     ['wss://a', true],
     ['http://a', false],
     ['ws://a', false],
