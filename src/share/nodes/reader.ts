@@ -146,11 +146,10 @@ export class LogReader {
     this.#ahead.push(blocks)
   }
 
-  /** What the clients have got is nowhere to be found: they go on with what comes next in the log. */
+  /** What the clients have got is nowhere to be found: they go on with what comes next in the log and is not that. */
   giveUp(): void {
     this.#isSearching = false
-    this.#mayMiss = true
-    this.#ahead.take()
+    this.#comesAfter = this.#ahead.hasHole = true
   }
 
   /** What comes next may not follow what the clients have got. */

@@ -115,6 +115,18 @@ test('what a new owner has begun with comes to no client again, also where no mo
   assert.deepEqual(got, ['1', '2', '3', '4'])
 })
 
+test('clients that were not found go on with what comes next, and do not get again what they have', () => {
+  const { reader, got } = reading()
+  const known = { bytes: Buffer.from('data: 9\n\n'), id: '9', isEvent: true }
+  reader.deliverAhead([known], '9')
+  readAll(reader, 1, [first, opened(undefined), withIds(events('1'))])
+
+  reader.giveUp()
+  reader.read({ position: at(1, 3), bytes: encodeEntry(withIds(events('9', '10'))) })
+
+  assert.deepEqual(got, ['9', '10'])
+})
+
 test('clients go on with a run that another node has begun in a store that had lost theirs, and are told', () => {
   const { reader, got } = reading()
   readAll(reader, 1, [first, opened(undefined), withIds(events('1', '2'))])
