@@ -1,6 +1,7 @@
 // A store over several servers, one of which dies; with each client.
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
+import type { ShareStore } from '../../src/share-store.ts'
 import { redisClients } from '../support/redis-clients.ts'
 import {
   eventually,
@@ -56,6 +57,7 @@ describe('a store', { concurrency: 2 }, () => {
         const cluster = await RedisCluster.start()
         t.after(() => cluster.end())
         const store = await storeOf(t, await kind.cluster(cluster.ports), { leaseMs: 300 })
+        keepBeating(t, store)
         const bells = await Promise.all(
           Array.from({ length: 12 }, async (_, i) => {
             const bell = new Bell()
@@ -89,6 +91,7 @@ describe('a store', { concurrency: 2 }, () => {
         const holder = await holderOf(cluster, 'nodes')
         const replica = await cluster.replicaOf(holder)
         const store = await storeOf(t, await kind.cluster(cluster.ports), { leaseMs: 300 })
+        keepBeating(t, store)
         const bell = new Bell()
         await store.beat('a', KEEP_MS)
         await store.follow('nodes', 'a', bell)
@@ -113,6 +116,12 @@ describe('a store', { concurrency: 2 }, () => {
     })
   }
 })
+
+/** As a node does, which learns thereby that the server that has the nodes takes no writes. */
+function keepBeating(t: TestContext, store: ShareStore): void {
+  const timer = setInterval(() => store.beat('a', KEEP_MS).catch(() => {}), 100)
+  t.after(() => clearInterval(timer))
+}
 
 async function holderOf({ servers }: RedisCluster, tag: string): Promise<RedisServer> {
   const slot = Number(await servers[0]?.cli('CLUSTER', 'KEYSLOT', tag))
