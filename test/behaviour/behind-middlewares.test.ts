@@ -40,6 +40,28 @@ for (const host of hosts) {
     assert.match(headerOf(client, 'cache-control') ?? '', /no-transform/)
   })
 
+  for (const type of ['multipart/mixed; boundary="-"', 'application/grpc-web+proto', 'application/grpc-web-text']) {
+    test(`compression() in front does not hold an ordinary response of ${type} (${host})`, async (t) => {
+      const { upstream, front } = await proxied(t, {}, { host, before: [compression({ threshold: 0 })] })
+      const client = front.request('', {
+        method: 'POST',
+        headers: { 'accept-encoding': 'gzip, deflate, br' },
+        body: 'x',
+      })
+      const exchange = await upstream.next()
+
+      exchange.res.writeHead(200, { 'content-type': type })
+      exchange.res.write('one')
+      await client.waitFor('one')
+      exchange.res.write('two')
+      await client.waitFor('onetwo')
+      exchange.res.end()
+
+      assert.equal(await client.whole(), 'onetwo')
+      assert.equal(headerOf(client, 'content-type'), type)
+    })
+  }
+
   test(`the headers of helmet() win over those of the upstream (${host})`, async (t) => {
     const { upstream, front } = await proxied(t, {}, { host, before: [helmet()] })
     const client = front.request()
