@@ -1,6 +1,5 @@
 // A port on which a connection is never established: the listener does not accept and its queue is full, so the kernel
 // leaves every further SYN without an answer.
-import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { Worker } from 'node:worker_threads'
 import { within } from './waiting.ts'
@@ -41,9 +40,18 @@ export async function startNeverAccepting(): Promise<NeverAccepting> {
   }
 }
 
-/** Linux has a queue for one more than the backlog. */
+/** Connects until a connection is not established any more. */
 async function fillQueue(port: number): Promise<Socket[]> {
-  const fillers = [1, 2].map(() => connect({ host: '127.0.0.1', port }).on('error', () => {}))
-  await within(Promise.all(fillers.map((filler) => once(filler, 'connect'))), 'the queue of the listener to fill')
-  return fillers
+  const fillers: Socket[] = []
+  for (let count = 0; count < 8; count += 1) {
+    const socket = connect({ host: '127.0.0.1', port })
+    socket.on('error', () => {})
+    fillers.push(socket)
+    const isIn = await Promise.race([
+      new Promise<boolean>((resolve) => socket.once('connect', () => resolve(true))),
+      new Promise<boolean>((resolve) => setTimeout(() => resolve(false), 200)),
+    ])
+    if (!isIn) return fillers
+  }
+  throw new Error('the queue of the listener does not fill')
 }
