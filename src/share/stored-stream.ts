@@ -13,10 +13,13 @@ import { type Follower, Followers } from './followers.ts'
 import type { LocalOutcome, RunHead } from './nodes/entries.ts'
 import type { LocalStream } from './nodes/local-stream.ts'
 import type { Member } from './nodes/member.ts'
+import type { SharingRequest } from './opening.ts'
 import { Publisher, type PublisherContext } from './publisher.ts'
 
 /** What a stored stream is made of, and who is told what becomes of it. */
-export interface StoredStreamContext extends PublisherContext {
+export interface StoredStreamContext extends Omit<PublisherContext, 'leader'> {
+  /** The request in whose name this node asks the upstream now. */
+  nextLeader(): SharingRequest
   /** Makes the log of what clients here may come back to. */
   createLog(idBefore: string): EventLog
   settle(): void
@@ -74,7 +77,8 @@ export class StoredStream implements FollowedStream, LocalStream {
   // As the member's part in it.
 
   open(cursor: string): void {
-    const publisher = new Publisher(this.context, cursor, {
+    const leader = this.context.nextLeader()
+    const publisher = new Publisher({ ...this.context, leader }, cursor, {
       opened: (head, upstream) => this.#onOpened(head, upstream),
       received: (blocks, id) => this.member?.received(blocks, id),
       over: (outcome) => this.member?.upstreamOver(outcome),

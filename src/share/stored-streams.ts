@@ -43,8 +43,11 @@ interface Entry {
   readonly key: string
   readonly base: string
   readonly stream: StoredStream
-  readonly leader: SharingRequest
-  /** Those that have no head yet. */
+  /** In whose name this node asks the upstream. */
+  leader: SharingRequest
+  /** Those that are there, in the order in which they came. */
+  readonly present: Set<SharingRequest>
+  /** Those of them that have no head yet. */
   readonly waiting: Set<SharingRequest>
   /** Under which heads clients get it, once it is known. */
   heads: { readonly head: SessionHead; readonly own: SessionHead | undefined } | undefined
@@ -69,7 +72,7 @@ export class StoredStreams {
   // For what is not for all.
   readonly #local: SharedStreams
   readonly #entries = new Map<string, Entry>()
-  readonly #waiting = new Map<SharingRequest, Entry>()
+  readonly #present = new Map<SharingRequest, Entry>()
   readonly #places = new Map<SharingRequest, Place>()
 
   constructor(context: StoredStreamsContext) {
@@ -165,9 +168,11 @@ export class StoredStreams {
   leave(request: SharingRequest): void {
     this.#local.leave(request)
     this.#freePlace(request)
-    const entry = this.#waiting.get(request)
+    const entry = this.#present.get(request)
     if (!entry) return
-    this.#stopWaiting(request, entry)
+    this.#present.delete(request)
+    entry.present.delete(request)
+    if (!entry.waiting.delete(request)) return
     // Without its whole body the upstream has only half a request.
     if (request === entry.leader && !request.isSent) entry.stream.member?.end('lost')
     this.#regard(entry)
@@ -197,7 +202,8 @@ export class StoredStreams {
     }
     entry ??= this.#create(request, key, base, busy)
     entry.waiting.add(request)
-    this.#waiting.set(request, entry)
+    entry.present.add(request)
+    this.#present.set(request, entry)
     this.#regard(entry)
     if (entry.heads) this.#letIn(entry)
   }
@@ -211,7 +217,7 @@ export class StoredStreams {
       share,
       moves,
       observer,
-      leader,
+      nextLeader: () => this.#nextLeader(entry),
       createLog: (idBefore) => new MemoryEventLog(share.replay, idBefore, this.#budget),
       settle: () => this.#budget.settle(),
       isForAll: (response) => this.#isForAll(base, response),
@@ -225,7 +231,9 @@ export class StoredStreams {
       onFollowers: () => this.#regard(entry),
       onOver: (outcome) => this.#onOver(entry, outcome),
     })
-    const entry: Entry = { key, base, stream, leader, waiting: new Set(), heads: undefined, place: undefined }
+    const entry: Entry = {
+      ...{ key, base, stream, leader, present: new Set(), waiting: new Set(), heads: undefined, place: undefined },
+    }
     this.#entries.set(key, entry)
     stream.member = new Member(
       this.#node,
@@ -245,12 +253,24 @@ export class StoredStreams {
     return entry
   }
 
+  /**
+   * The upstream is asked with the credentials of a client that is there: with those of one that has left it might refuse
+   * all others, or go on for somebody who was to get nothing more. A body is its sender's alone.
+   */
+  #nextLeader(entry: Entry): SharingRequest {
+    const { leader, present } = entry
+    if (!mayHaveBody(leader.req.method) && !present.has(leader)) {
+      entry.leader = [...present].find(({ req }) => !mayHaveBody(req.method)) ?? leader
+    }
+    return entry.leader
+  }
+
   /** All who wait follow it now. */
   #letIn(entry: Entry): void {
     const { heads, stream, leader } = entry
     if (!heads) return
     for (const request of [...entry.waiting]) {
-      this.#stopWaiting(request, entry)
+      entry.waiting.delete(request)
       if (request.isOver) continue
       // A client that has all of what is over, and cannot know, is told so.
       const { log } = stream
@@ -296,14 +316,14 @@ export class StoredStreams {
   #answer(entry: Entry, response: UpstreamResponse): void {
     const { leader } = entry
     const isWaitedFor = entry.waiting.has(leader) && !leader.isOver
-    this.#stopWaiting(leader, entry)
+    entry.waiting.delete(leader)
     if (!isWaitedFor) return response.body.destroy()
     refusing(leader, () => leader.answer(response))
   }
 
   #refuse(entry: Entry, error: unknown): void {
     for (const request of [...entry.waiting]) {
-      this.#stopWaiting(request, entry)
+      entry.waiting.delete(request)
       if (!request.isOver) request.refuse(error)
     }
   }
@@ -314,7 +334,7 @@ export class StoredStreams {
     entry.place = undefined
     if (outcome === 'ended') this.#letIn(entry)
     for (const request of [...entry.waiting]) {
-      this.#stopWaiting(request, entry)
+      entry.waiting.delete(request)
       if (request.isOver) continue
       refusing(request, () => this.#serveAfter(request, entry, outcome))
     }
@@ -337,11 +357,6 @@ export class StoredStreams {
       default:
         return request.refuse(new UpstreamError('ERR_SSE_PROXY_UNREACHABLE'))
     }
-  }
-
-  #stopWaiting(request: SharingRequest, entry: Entry): void {
-    entry.waiting.delete(request)
-    this.#waiting.delete(request)
   }
 
   async #stopFor(request: SharingRequest, base: string | undefined): Promise<void> {

@@ -132,6 +132,28 @@ test('when the node that reads the upstream is drained, another one goes on in t
   assert.equal(nodes[1].proxy.stats().shared.store?.takeovers, 1)
 })
 
+test('another node goes on in the name of a client that is there, not of one that has left', async (t) => {
+  const { upstream, nodes } = await farm(t)
+  const leader = nodes[0].front.request('')
+  const stream = (await upstream.next()).stream()
+  await leader.head()
+  const left = await nodes[1].front.open('', { headers: { cookie: 'user=left' } })
+  const here = await nodes[1].front.open('', { headers: { cookie: 'user=here' } })
+  const later = await nodes[1].front.open('', { headers: { cookie: 'user=later' } })
+  stream.send({ id: '1', data: '1' })
+  for (const client of [left, here, later]) await client.waitFor('data: 1\n\n')
+  left.close()
+  await until(() => nodes[1].left === 1, 'the client to be gone')
+
+  await nodes[0].proxy.close({ withinMs: 20 })
+  const next = await upstream.next()
+  next.stream().send({ id: '2', data: '2' })
+  for (const client of [here, later]) await client.waitFor('data: 2\n\n')
+
+  assert.equal(next.headers.cookie, 'user=here')
+  assert.deepEqual(dataOf(here), ['1', '2'])
+})
+
 test('an upstream without ids that has nothing for the next node is a break for the clients of all, no end', async (t) => {
   const { upstream, nodes } = await farm(t)
   const leader = nodes[0].front.request('')
