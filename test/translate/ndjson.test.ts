@@ -8,6 +8,7 @@ import { linesAsEvents } from '../../src/translate/ndjson.ts'
 import type { UpstreamResponse } from '../../src/upstream-response.ts'
 import { cutsOf } from '../stream/fixtures.ts'
 import { HandBody, Received } from '../support/hand-body.ts'
+import { collectGarbage } from '../support/memory.ts'
 import { interpret } from '../support/oracle.ts'
 import { below, oneOf, parted, seeded } from '../support/seeded.ts'
 
@@ -230,15 +231,16 @@ test('a line may be as long as an event may be, and no longer', async () => {
 
 test('a long line that comes byte by byte costs about its size', async () => {
   const { body, received } = await read([], {})
-  const byte = Buffer.from('x')
   const before = process.memoryUsage().arrayBuffers
 
-  for (let at = 0; at < 262_144; at += 1) await give(body, byte)
+  for (let at = 0; at < 262_144; at += 1) await give(body, Buffer.alloc(128, 'x').subarray(0, 1))
+  // What was grown out of is garbage: when that goes is a matter of the version of Node.
+  collectGarbage()
   const grown = process.memoryUsage().arrayBuffers - before
   await give(body, Buffer.from('\n'))
 
   assert.equal(dataOf(received.bytes)[0]?.length, 262_144)
-  assert.ok(grown < 8 * 262_144, `${grown} bytes`)
+  assert.ok(grown < 4 * 262_144, `${grown} bytes`)
 })
 
 describe('a callback', () => {
