@@ -102,9 +102,13 @@ export class UpstreamError extends SseProxyError {
   }
 }
 
-/** http-proxy-middleware's fixRequestBody destroys a request whose form would pass for another one, and says so. */
+/** http-proxy-middleware's fixRequestBody destroys a request whose form would pass for another one; HTTP/2 takes no Host but a name. */
 function blamesClient(cause: unknown): boolean {
-  return cause instanceof Error && 'code' in cause && String(cause.code).startsWith('HPM_ERR_INVALID_MULTIPART')
+  return (
+    cause instanceof Error &&
+    'code' in cause &&
+    /^(HPM_ERR_INVALID_MULTIPART|ERR_INVALID_HOST)/.test(String(cause.code))
+  )
 }
 
 /** The codes of a StreamError. */

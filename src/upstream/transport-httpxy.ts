@@ -12,6 +12,7 @@ import { upstreamLabel } from '../upstream-label.ts'
 import type { UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
 import type { Agents } from './agents.ts'
 import type { HttpProxy } from './http-proxy.ts'
+import { Unsendable } from './http2/request-reader.ts'
 import { Refusal } from './http2/session.ts'
 import { onUploadProgress, openBody, readableOf } from './request-body.ts'
 import { useOwnHeaders, withoutHopByHop } from './request-headers.ts'
@@ -274,6 +275,7 @@ class Pass implements PassHandler, TransportRequest {
   /** By what is known of the connection: an answer that is none, or no answer. */
   #failed(error: unknown): void {
     if (error instanceof Refusal) return this.#fail('ERR_SSE_PROXY_REFUSED', error)
+    if (error instanceof Unsendable) return this.#fail('ERR_SSE_PROXY_NOT_SENT', error)
     const isAnswer = this.#sent?.isAnswered || codeOf(error).startsWith('HPE_')
     const code = isAnswer ? 'ERR_SSE_PROXY_BAD_ANSWER' : 'ERR_SSE_PROXY_UNREACHABLE'
     this.#fail(code, error, this.#sent?.isOnReused)

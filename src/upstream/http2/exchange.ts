@@ -5,8 +5,14 @@ import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2'
 import { constants } from 'node:http2'
 import { asError } from '../../app-callback.ts'
 import { AnswerWriter } from './answer-writer.ts'
-import { type RequestHead, RequestReader } from './request-reader.ts'
-import { Refusal, type Session } from './session.ts'
+import { type RequestHead, RequestReader, Unsendable } from './request-reader.ts'
+import { Refusal, Rejection, type Session } from './session.ts'
+
+// What upstreams reset requests with that have a path, a header or a number of headers that they do not take.
+const FAULTS_OF_REQUESTS: ReadonlySet<number | undefined> = new Set([
+  constants.NGHTTP2_PROTOCOL_ERROR,
+  constants.NGHTTP2_ENHANCE_YOUR_CALM,
+])
 
 /** Where the answer goes. */
 export interface ExchangeOwner {
@@ -48,7 +54,8 @@ export class Exchange {
     try {
       this.#send(this.#reader.read(bytes), callback)
     } catch (error) {
-      this.#owner.destroy(asError('the request', error))
+      if (!this.#stream) this.#owner.bytesWritten = 0
+      this.#owner.destroy(new Unsendable(asError('the request', error)))
     }
   }
 
@@ -132,6 +139,8 @@ export class Exchange {
       for (const piece of this.#writer.end(this.#trailers)) this.#owner.give(piece)
     } else if (!this.#isFlowing && this.#session.hasRefused(stream))
       this.#refuse('the upstream has not taken the request')
+    else if (!this.#isFlowing && FAULTS_OF_REQUESTS.has(stream.rstCode) && !this.#session.cause)
+      this.#owner.destroy(new Rejection(`the upstream has reset the stream, code ${stream.rstCode}`))
     else {
       const reset = () =>
         Object.assign(new Error(`the upstream has reset the stream, code ${stream.rstCode}`), { code: 'ECONNRESET' })

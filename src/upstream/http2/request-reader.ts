@@ -5,6 +5,7 @@ import type { OutgoingHttpHeaders } from 'node:http'
 import { joined } from '../../bytes.ts'
 import { isHopByHop } from '../../end-to-end.ts'
 import { ChunkWalker } from '../../http-chunks.ts'
+import { codeOf } from '../../system-error.ts'
 
 /** The head of a request. */
 export interface RequestHead {
@@ -18,6 +19,19 @@ export interface RequestHead {
 const HEAD_END = Buffer.from('\r\n\r\n')
 // The first digit of the last chunk's size: Node writes no size with leading zeros.
 const ZERO = 48
+
+// RFC 9113, section 8.3.1. Where it is another, upstreams reset the stream, or end the connection of all.
+const AUTHORITY = /^(?:\[[\da-f:.]+\]|[\w.~!$&'()*+,;=%-]+)(?::\d*)?$/i
+
+/** The request, or what it goes on with, cannot be sent over HTTP/2. */
+export class Unsendable extends Error {
+  readonly code: string
+
+  constructor(cause: Error) {
+    super(cause.message, { cause })
+    this.code = codeOf(cause)
+  }
+}
 
 /** Reads one request. */
 export class RequestReader {
@@ -68,7 +82,7 @@ export class RequestReader {
   }
 
   #addField(headers: OutgoingHttpHeaders, name: string, value: string): void {
-    if (name === 'host') headers[':authority'] = value
+    if (name === 'host') headers[':authority'] = checkAuthority(value)
     else if (name === 'transfer-encoding') this.#left = Number.POSITIVE_INFINITY
     else if (!isHopByHop(name)) {
       if (name === 'content-length') this.#left = Number(value)
@@ -100,4 +114,9 @@ export class RequestReader {
     }
     return data
   }
+}
+
+function checkAuthority(host: string): string {
+  if (AUTHORITY.test(host)) return host
+  throw Object.assign(new Error('the Host is no name with a port'), { code: 'ERR_INVALID_HOST' })
 }

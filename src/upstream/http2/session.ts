@@ -33,6 +33,9 @@ export interface SessionOwner {
 /** The other side has not worked on a request, and says so: it may be sent again, whatever it is. */
 export class Refusal extends Error {}
 
+/** The other side has reset a request and goes on with the others. What it finds fault with may be the client's. */
+export class Rejection extends Error {}
+
 // The largest that HTTP/2 knows: streams that are not read must not stop the others of their connection.
 const CONNECTION_WINDOW_BYTES = 2_147_483_647
 // In MB. What a session holds is bounded by its streams and their windows; at Node's own bound of 10 MB it would refuse answers.

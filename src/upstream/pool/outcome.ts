@@ -4,6 +4,7 @@
 import type { AbortState } from '../../abort.ts'
 import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
 import { isEventStream, type UpstreamResponse } from '../../upstream-response.ts'
+import { Rejection } from '../http2/session.ts'
 import type { BodyEnding, OnOver } from '../response-body.ts'
 import { EARLY_DEATH_MS } from './health.ts'
 import type { Member, Pool } from './pool.ts'
@@ -47,7 +48,7 @@ export class Outcome implements OnOver {
   /** There was no answer. */
   onError(error: UpstreamError, { aborted }: AbortState): void {
     this.#pool.giveBack(this.#member)
-    if (!aborted && isUpstreamsFault(error)) this.#failed()
+    if (!aborted && isUpstreamsFault(error) && !(error.cause instanceof Rejection)) this.#failed()
   }
 
   /** The head of the answer is there. */
