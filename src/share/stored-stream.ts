@@ -134,8 +134,9 @@ export class StoredStream implements FollowedStream, LocalStream {
   over(outcome: LocalOutcome): void {
     if (this.isOver) return
     this.isOver = true
-    // Who follows has got a part of it, also where the node that was to go on got an answer that is none of its stream.
-    const failure = outcome === 'lost' || outcome === 'unshared' ? this.#lost() : undefined
+    // Who follows has got a part of it, also where the node that was to go on got an answer that is none of its stream, and
+    // where it came when nobody followed any more.
+    const failure = ['lost', 'unshared', 'left'].includes(outcome) ? this.#lost() : undefined
     for (const follower of this.#followers.dismiss()) {
       if (failure) follower.onFailed(failure)
       else if (outcome === 'ended') follower.onEnd()

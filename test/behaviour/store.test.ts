@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { memoryStore, type ShareStore, sseProxy } from 'sse-proxy-middleware'
 import { MemoryStore } from '../../src/share/memory-store.ts'
+import type { Added, Addition } from '../../src/share-store.ts'
 import type { Client } from '../support/client.ts'
 import { type Front, type Middleware, startFront } from '../support/front.ts'
 import { interpret } from '../support/oracle.ts'
@@ -167,6 +168,21 @@ test('an upstream without ids that has nothing for the next node is a break for 
   again.res.writeHead(500).end()
 
   for (const client of clients) assert.equal(await client.ended(), 'broken')
+})
+
+test('a client that comes when a node has just given its stream up is broken off, and does not take that for the end', async (t) => {
+  const store = new SlowEnding({ leaseMs: 600 })
+  const { upstream, nodes } = await farm(t, { store })
+  const leader = nodes[0].front.request('')
+  ;(await upstream.next()).stream().send({ id: '1', data: '1' })
+  await leader.waitFor('data: 1\n\n')
+  leader.close()
+  await until(() => store.isEnding, 'the stream to be given up')
+
+  const client = await nodes[0].front.open('')
+  store.ending.open()
+
+  assert.equal(await client.ended(), 'broken')
 })
 
 test('a clean end reaches the clients of all nodes', async (t) => {
@@ -364,6 +380,18 @@ class HesitantStore extends MemoryStore {
   override async freePlace(client: string, place: string): Promise<void> {
     await super.freePlace(client, place)
     this.freed++
+  }
+}
+
+/** A store that takes its time to add how a stream was left. */
+class SlowEnding extends MemoryStore {
+  readonly ending = gate()
+  isEnding = false
+
+  override async append(key: string, addition: Addition): Promise<Added> {
+    this.isEnding = addition.entries.some(({ bytes }) => bytes.includes('"handed-over"'))
+    if (this.isEnding) await this.ending.promise
+    return await super.append(key, addition)
   }
 }
 

@@ -13,8 +13,8 @@ import { until } from '../support/waiting.ts'
 const leaseMs = 900
 const checkMs = 4500
 const beatsACheck = (3 * checkMs) / leaseMs
-// After so many nothing is left of how the streams were opened.
-const beatsUntilRest = 8
+// After so many nothing is left of how the streams were opened; with the first check a node sees once that owners are there.
+const beatsUntilRest = beatsACheck + 3
 
 interface Farm {
   redis: RedisServer

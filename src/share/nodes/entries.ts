@@ -37,13 +37,20 @@ export interface RunHead {
   readonly idBefore: string
 }
 
+export type HeadRun = 'new' | 'replace' | 'same' | 'stop'
+
 /** What one entry says. */
 export type Entry =
-  /** The first of a fence. 'same' goes on with the run that there is, 'stop' ends it. */
+  /**
+   * The first of a fence. 'same' goes on with the run that there is, 'stop' ends it. 'replace' begins a new one in its place,
+   * as the app wants it; 'new' begins one where there is none, or one that nobody can go on with.
+   */
   | {
       readonly kind: 'head'
       readonly node: string
-      readonly run: 'new' | 'same' | 'stop'
+      readonly run: HeadRun
+      /** The fence that the run began with, where it is not this one. */
+      readonly began?: number | undefined
       /** Whether another node may ask the upstream again. */
       readonly isReopenable: boolean
     }
@@ -54,6 +61,8 @@ export type Entry =
       readonly kind: 'opened'
       readonly head: RunHead
       readonly isReopenable: boolean
+      /** The fence that the run began with. */
+      readonly began: number | undefined
       /** The latest events that those to come go on after; undefined for the beginning of the run. */
       readonly follows: Position | undefined
       /** Whether that is not known for sure: those to come may begin anywhere. */
@@ -94,6 +103,15 @@ export function decodeEntry(bytes: Buffer): Entry {
   throw new Error('the store holds an entry that no node has written')
 }
 
+/** Undefined where no node has written it: what it should have said is missing. */
+export function readable(bytes: Buffer): Entry | undefined {
+  try {
+    return decodeEntry(bytes)
+  } catch {
+    return undefined
+  }
+}
+
 function blocksOf({ blocks }: EventsHead, bytes: Buffer, start: number): LogEntry[] {
   let from = start
   const read = blocks.map(([length, isEvent, id]): LogEntry => {
@@ -120,7 +138,7 @@ function isOther(value: unknown): value is Exclude<Entry, { kind: 'events' }> {
   if (!isRecord(value)) return false
   switch (value.kind) {
     case 'head':
-      return typeof value.node === 'string' && ['new', 'same', 'stop'].includes(String(value.run))
+      return typeof value.node === 'string' && HEAD_RUNS.includes(String(value.run))
     case 'alive':
     case 'gap':
       return true
@@ -133,6 +151,7 @@ function isOther(value: unknown): value is Exclude<Entry, { kind: 'events' }> {
   }
 }
 
+const HEAD_RUNS = ['new', 'replace', 'same', 'stop']
 const OUTCOMES = ['ended', 'lost', 'stopped', 'replaced', 'unshared', 'left', 'handed-over']
 
 function isRunHead(value: unknown): value is RunHead {

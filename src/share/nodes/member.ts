@@ -6,14 +6,16 @@
 //
 //   seeking    reads the log to its end. An owner that is alive -> following. No log, or its run is over -> takes the key
 //              for a new run (owning). An owner that is dead, has handed over, is an earlier self, or has not said a word
-//              after its head for as long as a lease -> takes the key for the same run (owning).
+//              after its head for as long as a lease -> takes the key for the same run (owning), or for a new one where it
+//              has come with a request that is sent once.
 //   following  delivers what the log brings. The owner is gone -> seeking. The outcome -> over. No client -> over.
 //              The store is away -> alone.
 //   owning     has the fence, reads the tail, opens the upstream behind it, appends what that brings and delivers it then
 //              (`Ownership`). An addition that was refused, or of which nobody knows -> seeking, the upstream kept. The
 //              upstream's end, or no node follows -> appends the outcome -> over. The store is away -> alone.
 //   alone      has an upstream of its own, delivers what that brings, and remembers it within bounds. The store is back
-//              -> owning where its fence still holds, seeking otherwise.
+//              -> owning where its fence still holds, seeking otherwise: a run that is over in the log by then, and that its
+//              clients have nothing of, is not theirs (owning, a new run).
 //   over       nothing more comes.
 //
 // Clients may have more than the log: what was delivered alone, or what the store has lost (`Ahead`). The next owner adds
@@ -25,8 +27,8 @@
 import type { Doorbell, KeyState, Position, StoredEntry } from '../../share-store.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter, isNext, samePosition } from '../position.ts'
-import { catchUp } from './catch-up.ts'
-import { encodeEntry, type LocalOutcome, type Outcome, type RunHead } from './entries.ts'
+import { catchUp, latestRun } from './catch-up.ts'
+import { encodeEntry, type HeadRun, type LocalOutcome, type Outcome, type RunHead } from './entries.ts'
 import { HeldEntries } from './held-entries.ts'
 import type { LocalStream } from './local-stream.ts'
 import type { StoreNode } from './node.ts'
@@ -65,8 +67,14 @@ export class Member implements Doorbell {
   #owner: string | undefined
   // Set from when this node has taken the key until it hears that another one has; while the store is away as well.
   #ownership: Ownership | undefined
+  // Whether the latest owner may be this node: then the others wait for its word, whatever becomes of it here.
+  #mayBeOwner = false
   // Until when clients wait for the store, where no upstream is to be opened without it.
   #awayUntil: number | undefined
+  // How many checks in a row have not found the owner among those that follow the key, as it does until it is over; and
+  // whether one has found it since the log was read, so that it is not asked for any more.
+  #strayChecks = 0
+  #isOwnerSure = false
   // Until when it looks for what its clients have got in the log.
   #searchUntil: number | undefined
   // When this node takes a key that has lost its owner: all that follow have noticed at the same time.
@@ -153,6 +161,7 @@ export class Member implements Doorbell {
     if (this.#upstream.state !== 'opening') return
     this.#upstream.state = 'open'
     this.#upstream.head = head
+    if (this.#role === 'alone') this.#letInAlone()
     this.wake()
   }
 
@@ -205,8 +214,26 @@ export class Member implements Doorbell {
       // Who follows is asked for all keys together.
       this.#ownership.askWhoFollows()
       this.wake()
+    } else if (this.#role === 'following' && !this.#isOwnerSure) {
+      this.#checkOwner().catch((error) => this.#node.suspect(error))
     }
     return isNews
+  }
+
+  /** A node may live and not know any more that a key is its own: the store has lost how the run has ended. */
+  async #checkOwner(): Promise<void> {
+    const { at } = this.#reader
+    const owner = this.#owner
+    if (owner === undefined) return
+    const isThere = await this.#isFollowedBy(owner)
+    if (this.#role !== 'following' || this.#reader.at !== at || this.#owner !== owner) return
+    this.#isOwnerSure = isThere
+    this.#strayChecks = isThere ? 0 : this.#strayChecks + 1
+    if (this.#strayChecks > 1) this.wake()
+  }
+
+  async #isFollowedBy(node: string): Promise<boolean> {
+    return (await this.#node.call(this.#node.store.followers(this.#options.key))).includes(node)
   }
 
   /** Something may have changed. */
@@ -222,9 +249,12 @@ export class Member implements Doorbell {
     if (this.#node.isWaiting(this)) return
     if (this.#ownership) return await this.#own(this.#ownership)
     // What cannot be asked for again is read to its end, whoever has the key by now.
-    const isDetached = this.#role === 'alone' && !this.#reader.isReopenable && this.#upstream.state !== 'none'
-    if (isDetached) return this.#goAlone()
+    if (this.#isDetached && !this.#mayBeOwner) return this.#goAlone()
     await this.#seek()
+  }
+
+  get #isDetached(): boolean {
+    return this.#role === 'alone' && !this.#reader.isReopenable && this.#upstream.state !== 'none'
   }
 
   /** The store is away. */
@@ -238,21 +268,27 @@ export class Member implements Doorbell {
       this.#noteBlindness()
     }
     for (const { blocks, cursor } of this.#upstream.takeAll()) this.#reader.deliverAhead(blocks, cursor)
-    const head = this.#reader.head ?? this.#upstream.head
-    if (head) this.#letIn(head)
+    this.#letInAlone()
     const ending = this.#context.ending ?? this.#upstream.outcome ?? this.#whenLeft()
-    if (ending) {
-      if (!this.#ownership) return this.#finish(ending)
-      // For the other nodes the outcome is appended when the store is back, if the key is still this one's.
-      this.#context.ending = ending
-      this.#upstream.close()
-      return this.#tell(ending)
-    }
+    if (ending) return this.#finishAlone(ending)
     if (this.#upstream.state !== 'none') return
     if (this.#node.onDown === 'refuse') return this.#awaitStore()
     if (this.#reader.head ? !this.#mayReopen : !this.#mayBegin) return this.#waitWithout()
     this.#upstream.open(this.#reader.cursor, this.#reader.hasDelivered)
     this.#noteBlindness()
+  }
+
+  #letInAlone(): void {
+    this.#reader.head ??= this.#upstream.head
+    if (this.#reader.head) this.#letIn(this.#reader.head)
+  }
+
+  /** For the other nodes the outcome is appended when the store is back, if the key is still this one's. */
+  #finishAlone(outcome: Outcome | 'handed-over'): void {
+    if (!this.#mayBeOwner) return this.#finish(outcome)
+    this.#context.ending = outcome
+    this.#upstream.close()
+    this.#tell(outcome)
   }
 
   /** Who came for a run of others waits for the store, where it was seen that there is one. */
@@ -307,7 +343,7 @@ export class Member implements Doorbell {
   #awaitStore(): void {
     const { now, store } = this.#node
     this.#awayUntil ??= now() + 2 * store.leaseMs
-    if (now() >= this.#awayUntil) this.#finish('lost')
+    if (now() >= this.#awayUntil) this.#finishAlone('lost')
     else this.#steps.wakeAt(this.#awayUntil)
   }
 
@@ -317,11 +353,14 @@ export class Member implements Doorbell {
     const { mayOpen, busy } = this.#options
     this.#awayUntil = undefined
     this.#unfollow ??= await this.#follow()
+    if (this.#isReady && this.#reader.at === undefined && (await this.#meetLog())) return
     const state = await catchUp(this.#node, this.#options.key, this.#reader)
     this.#owner = state?.owner
+    if (state && state.owner !== name) this.#mayBeOwner = false
+    if (this.#isDetached && !this.#mayBeOwner) return this.#goAlone()
     const isSearching = this.#isSearching()
     // The log of another owner has all that an upstream of its own would bring.
-    if (state && state.owner !== name) {
+    if (state && state.owner !== name && !this.#isBesideRun) {
       if (isSearching && this.#upstream.state !== 'none') return
       this.#upstream.close()
     }
@@ -334,24 +373,53 @@ export class Member implements Doorbell {
     if (!state && !head && !this.#mayBegin && this.#upstream.state === 'none') {
       return this.#finish(mayOpen ? 'lost' : 'none')
     }
-    if (state && this.#isNew && busy !== 'join') {
-      this.#isNew = false
-      return busy === 'refuse' ? this.#finish('busy') : await this.#take(state, 'new')
-    }
+    if (state && this.#isNew && busy === 'replace') return await this.#take(state, 'replace')
+    const isLeft = !state || (await this.#isLeft(state))
+    // What is sent once does not go on with a run of others, and is not to be refused for one that nobody goes on with.
+    const mustBegin = this.#isNew && isLeft && this.#mayBegin && !this.#options.isReopenable
+    if (state && mustBegin) return await this.#take(state, 'new')
+    if (state && this.#isNew && busy === 'refuse') return this.#finish('busy')
     this.#isNew = false
-    const isLeft =
-      !state ||
-      state.owner === name ||
-      outcome === 'handed-over' ||
-      this.#isWordless() ||
-      (await this.#node.isDead(state.owner))
     if (!isLeft) {
       this.#contendAt = undefined
       this.#role = 'following'
+      this.#isOwnerSure = false
       if (head) this.#letIn(head)
     } else if (this.#isItsTurn(state)) {
-      await this.#take(state, state || head || this.#upstream.state !== 'none' ? 'same' : 'new')
+      await this.#take(state, this.#reader.began === undefined ? 'new' : 'same')
     }
+  }
+
+  /** Whether the owner has gone, or does not know any more that it is one. */
+  async #isLeft({ owner }: KeyState): Promise<boolean> {
+    const { outcome, wordlessSince } = this.#reader
+    if (owner === this.#node.name || outcome === 'handed-over' || this.#isWordless() || this.#strayChecks > 1)
+      return true
+    if (await this.#node.isDead(owner)) return true
+    // Who has taken the key in vain is not waited for.
+    return this.#isNew && wordlessSince !== undefined && !(await this.#isFollowedBy(owner))
+  }
+
+  /**
+   * Clients were served without the store before anything of the log was read. Only its latest run may be theirs, and not if
+   * that is over: theirs goes on. Returns whether the log is not to be read.
+   */
+  async #meetLog(): Promise<boolean> {
+    const latest = await latestRun(this.#node, this.#options.key)
+    if (!latest) return false
+    const { state, before, isOver } = latest
+    this.#reader.from = before
+    const isOthers = state.owner !== this.#node.name
+    if (isOthers) this.#mayBeOwner = false
+    if (this.#isDetached && isOthers) this.#goAlone()
+    else if (this.#isDetached || isOver) await this.#take(state, 'new')
+    else return false
+    return true
+  }
+
+  /** Whether the run that is over in the log is none of the clients', as far as that can be seen. */
+  get #isBesideRun(): boolean {
+    return this.#isReady && this.#reader.isApart && this.#reader.isRunOver
   }
 
   /** The run is over: for those who follow it as well, and for those who join what has ended. Others begin another one. */
@@ -360,8 +428,12 @@ export class Member implements Doorbell {
     const joins = this.#options.joinsEnded && outcome === 'ended' && head !== undefined
     // What was stopped before it came is nothing to it.
     const isStopped = outcome === 'stopped' && !this.#isNew
-    const begins = this.#mayBegin && this.#context.isWanted && !this.#isReady && !joins && !isStopped
+    const isWanted = this.#context.isWanted && this.#context.ending === undefined
+    const begins = this.#mayBegin && isWanted && (this.#isBesideRun || (!this.#isReady && !joins && !isStopped))
     if (begins) return await this.#take(state, 'new')
+    // That is nothing to clients which have left a run of their own.
+    if (this.#isBesideRun && !this.#context.isWanted) return this.#finish('left')
+    this.#reader.endSearch()
     if (head) this.#letIn(head)
     this.#finish(outcome)
   }
@@ -402,26 +474,32 @@ export class Member implements Doorbell {
     return false
   }
 
-  async #take(state: KeyState | undefined, run: 'new' | 'same'): Promise<void> {
+  async #take(state: KeyState | undefined, run: Exclude<HeadRun, 'stop'>): Promise<void> {
     const { store, name } = this.#node
     const reader = this.#reader
     this.#contendAt = undefined
-    const isReopenable = run === 'new' ? this.#options.isReopenable : reader.isReopenable
-    const head = encodeEntry({ kind: 'head', node: name, run, isReopenable })
+    const isSame = run === 'same'
+    const isReopenable = isSame ? reader.isReopenable : this.#options.isReopenable
+    const began = isSame ? reader.began : undefined
+    const head = encodeEntry({ kind: 'head', node: name, run, began, isReopenable })
     const claim = { node: name, replaces: state?.last.fence ?? 0, head, keepMs: KEEP_MS }
+    this.#mayBeOwner = true
+    this.#strayChecks = 0
     const added = await this.#node.call(store.take(this.#options.key, claim))
     this.wake()
     if (added.isRefused) return
     this.#isNew = false
-    this.#node.noteTaken(run === 'same' && reader.head !== undefined)
-    this.#ownership = new Ownership(this.#context, added.fence, run === 'new' ? this.#mayBegin : this.#mayReopen)
+    this.#node.noteTaken(isSame && reader.head !== undefined)
+    this.#ownership = new Ownership(this.#context, added.fence, isSame ? this.#mayReopen : this.#mayBegin)
     this.#role = 'owning'
+    if (!isSame && this.#isReady) reader.beganRun({ fence: added.fence, seq: 0 })
     // What has been read and is not there any more has been lost by the store.
     const { content } = reader
     if (content && (!state || isAfter(content, state.last))) reader.lost(state?.last)
   }
 
   async #own(ownership: Ownership): Promise<void> {
+    const { began } = this.#reader
     let owned: Owned = ownership.hasTail ? 'owning' : await ownership.readTail()
     if (owned === 'owning') {
       this.#role = 'owning'
@@ -429,6 +507,8 @@ export class Member implements Doorbell {
     }
     if (owned === 'owning') return
     if (owned !== 'superseded') return this.#finish(owned)
+    // What this node has asked for is not of the run that has taken the place of its own.
+    if (this.#reader.began !== began) this.#upstream.close()
     this.#ownership = undefined
     this.#role = 'seeking'
     this.wake()

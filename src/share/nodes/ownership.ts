@@ -128,7 +128,11 @@ export class Ownership {
     const isSure = !this.#unsure || (state && samePosition(state.last, this.#unsure))
     if (!isOwn || !isSure) return this.#supersede()
     this.#unsure = undefined
-    if (reader.outcome !== undefined && this.#hasSaid) return reader.outcome
+    if (reader.outcome !== undefined && this.#hasSaid) {
+      // All of it was in one addition whose answer was lost.
+      if (reader.head) this.#context.letIn(reader.head)
+      return reader.outcome
+    }
     this.#hasTail = true
     if (reader.isRunOver) {
       // It was over before it was taken: that is said again, since the head has come behind it.
@@ -188,10 +192,10 @@ export class Ownership {
     if (upstream.state === 'opening' && !ending) return this.#keepLeadership()
     const head = upstream.head ?? reader.head
     const hasSaid = this.#hasSaid
-    const { cursor, content, isReopenable } = reader
+    const { cursor, content, isReopenable, began } = reader
     const ahead = hasSaid || head ? reader.takeAhead() : undefined
     if (head && (!hasSaid || this.#mustSayAgain())) {
-      this.#send({ kind: 'opened', head, isReopenable, follows: content, hasGap: ahead?.hasHole === true })
+      this.#send({ kind: 'opened', head, isReopenable, began, follows: content, hasGap: ahead?.hasHole === true })
     }
     if (ahead && ahead.blocks.length > 0) this.#send({ kind: 'events', blocks: ahead.blocks, cursor }, true)
     if (head && (ahead?.mayMiss || (upstream.isBlind && !hasSaid))) this.#send({ kind: 'gap' })

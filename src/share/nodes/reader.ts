@@ -6,7 +6,7 @@ import { bytesOf, isKept } from '../blocks.ts'
 import type { LogEntry } from '../event-log.ts'
 import { isAfter, isNext, samePosition } from '../position.ts'
 import { Ahead } from './ahead.ts'
-import { decodeEntry, type Entry, type Outcome, type RunHead } from './entries.ts'
+import { type Entry, type Outcome, type RunHead, readable } from './entries.ts'
 import { type KeptBounds, KeptLog } from './kept-log.ts'
 
 /** The clients of this node. None of it throws. */
@@ -40,12 +40,16 @@ export class LogReader {
   /** The latest entry that has been read, and the latest one with events. */
   at: Position | undefined
   content: Position | undefined
+  /** Where it begins to read; undefined for the first entry. */
+  from: Position | undefined
   /** The upstream's id after all that has been delivered. */
   cursor = ''
   /** Of the run: its head once it has been opened, and how it is over, or was left. */
   head: RunHead | undefined
   isReopenable: boolean
   outcome: Outcome | 'handed-over' | undefined
+  /** The fence that it began with, which tells it from others; undefined where that is not known. */
+  began: number | undefined
   /** Whether anything of it has been delivered. */
   hasDelivered = false
   /** When its owner came, as long as it has not said more than its head. */
@@ -62,6 +66,8 @@ export class LogReader {
   #mayMiss = false
   // Set while the log brings something else than what the clients have got last: where in it they are is not known yet.
   #isSearching = false
+  // Set while nothing has shown that the run in the log is the one that the clients have got a part of.
+  #isApart = false
   // Set while what the log brings may begin with what the clients have got last, or behind that: they are not searched for.
   #comesAfter = false
 
@@ -82,6 +88,11 @@ export class LogReader {
     return this.#isSearching
   }
 
+  /** Whether the run in the log may be another one than that of the clients, who were served without the store. */
+  get isApart(): boolean {
+    return this.#isApart
+  }
+
   /** Whether the run is over, so that nothing more comes of it. */
   get isRunOver(): boolean {
     return this.outcome !== undefined && this.outcome !== 'handed-over'
@@ -98,11 +109,11 @@ export class LogReader {
     if (isMissing && this.openedAt?.fence !== position.fence) this.#loseTrack()
     this.#moveTo(position)
     // Of a run that is over for the clients here nothing more is of interest, above all not the next run.
-    if (!entry || (this.isRunOver && this.#sink.isLive)) return
+    if (!entry || (this.isRunOver && this.#sink.isLive && !this.#isApart)) return
     if (entry.kind !== 'head') this.wordlessSince = undefined
     switch (entry.kind) {
       case 'head':
-        return this.#onHead(entry, isFresh)
+        return this.#onHead(entry, position, isFresh)
       case 'opened':
         return this.#onOpened(entry, position, isFresh)
       case 'gap':
@@ -136,6 +147,15 @@ export class LogReader {
     }
   }
 
+  /** This node has begun a run with this head, and goes on with what its clients have got: the run before was not theirs. */
+  beganRun(head: Position): void {
+    this.#moveTo(head)
+    this.began = head.fence
+    this.outcome = undefined
+    this.#forgetLog()
+    this.#isSearching = this.#isApart = this.#comesAfter = this.#mayMiss = false
+  }
+
   /** Delivers what the log does not have: the store is away. */
   deliverAhead(blocks: readonly LogEntry[], cursor: string): void {
     if (this.#mayMiss) {
@@ -152,6 +172,11 @@ export class LogReader {
     this.#comesAfter = this.#ahead.hasHole = true
   }
 
+  /** The run is over, and what the clients have got was not found in it. */
+  endSearch(): void {
+    if (this.#isApart && (this.#mayMiss || this.#isSearching)) this.#tellGap()
+  }
+
   /** What comes next may not follow what the clients have got. */
   miss(): void {
     this.#mayMiss = true
@@ -159,6 +184,8 @@ export class LogReader {
 
   /** The store has lost the latest owners with all that they have added: an earlier one goes on behind this position. */
   goBack(last: Position): void {
+    const hasRun = this.began === undefined || this.began <= last.fence
+    if (!hasRun && !(this.#sink.isLive && this.isReopenable)) return this.#loseRun(last)
     const read = this.#readUntil(last)
     this.lost(last)
     if (!read) this.#mayMiss = true
@@ -166,6 +193,18 @@ export class LogReader {
     this.#lastOfFences = this.#lastOfFences.filter(({ fence }) => fence < at.fence)
     this.#moveTo(at)
     if (this.openedAt && isAfter(this.openedAt, at)) this.openedAt = undefined
+  }
+
+  /** The store has lost the run as a whole, and has an earlier one. */
+  #loseRun(last: Position): void {
+    this.#lastOfFences = []
+    if (this.#sink.isLive) {
+      this.#moveTo(last)
+      this.outcome = 'lost'
+    } else {
+      this.at = undefined
+      this.#begin(undefined)
+    }
   }
 
   /** The latest entry up to this position that has been read; undefined where none is known. */
@@ -209,18 +248,44 @@ export class LogReader {
     this.at = position
   }
 
-  #onHead({ run, isReopenable }: Extract<Entry, { kind: 'head' }>, isFresh: boolean): void {
+  #onHead(head: Extract<Entry, { kind: 'head' }>, position: Position, isFresh: boolean): void {
+    const { run, began, isReopenable } = head
     this.wordlessSince = this.#now()
     // Where the run was over its outcome is said again.
     if (run === 'same' && !this.isRunOver) this.outcome = undefined
+    if (run === 'same' && began !== undefined) this.#meetRun(began, isReopenable)
     if (run === 'same') return
     if (this.#sink.isLive) {
-      if (run === 'new' && this.isReopenable && isReopenable) return this.#joinNewRun(isFresh)
-      return this.#end(run === 'stop' ? 'stopped' : 'replaced')
+      if (run === 'new' && this.isReopenable && isReopenable) return this.#joinNewRun(position.fence, isFresh)
+      return this.#end(run === 'new' ? 'lost' : run === 'stop' ? 'stopped' : 'replaced')
     }
+    this.#begin(position.fence)
     this.isReopenable = isReopenable
     this.outcome = run === 'stop' ? 'stopped' : undefined
-    this.head = undefined
+  }
+
+  /** What goes on may be another run, where the store has lost the beginning of that or of this one. */
+  #meetRun(began: number, isReopenable: boolean): void {
+    const isSame = this.began === undefined || this.began === began
+    if (isSame) {
+      this.began = began
+    } else if (!this.#sink.isLive) {
+      this.#begin(began)
+      this.isReopenable = isReopenable
+      this.#mayMiss = true
+    } else if (this.isReopenable && isReopenable) {
+      const isOlder = this.began !== undefined && began < this.began
+      this.#joinNewRun(began, false)
+      if (isOlder) this.#comesAfter = false
+    } else {
+      this.#end('lost')
+    }
+  }
+
+  /** Nothing of what was read before is of the same run. */
+  #begin(began: number | undefined): void {
+    this.began = began
+    this.outcome = this.head = undefined
     this.cursor = ''
     this.takeAhead()
     this.hasDelivered = false
@@ -232,8 +297,10 @@ export class LogReader {
    * Others have begun a run since the store has lost the log, or was away, and clients here go on with it. Where they were
    * served without the store they are looked for in it; else it comes after all that they have.
    */
-  #joinNewRun(isFresh: boolean): void {
+  #joinNewRun(began: number, isFresh: boolean): void {
     if (!isFresh) this.#loseTrack()
+    this.#isApart = !this.#ahead.isEmpty
+    this.began = began
     this.outcome = undefined
     this.#forgetLog()
   }
@@ -252,7 +319,9 @@ export class LogReader {
   }
 
   #onOpened(opened: Extract<Entry, { kind: 'opened' }>, position: Position, isFresh: boolean): void {
-    const { head, follows, hasGap, isReopenable } = opened
+    const { head, follows, hasGap, isReopenable, began } = opened
+    if (began !== undefined) this.#meetRun(began, isReopenable)
+    if (this.isRunOver) return
     const isFirst = this.head === undefined
     this.head = head
     this.isReopenable = isReopenable
@@ -264,8 +333,9 @@ export class LogReader {
     else if (follows && (!content || isAfter(follows, content))) this.#mayMiss = true
     else if (content && (!follows || !samePosition(follows, content))) this.lost(follows)
     if (!hasGap) return
-    // Its events may begin before those that the clients have got, which are searched for in them.
-    this.#comesAfter = false
+    // Its events may begin before those that the clients have got, which are searched for in them. Who comes later gets all
+    // that there is.
+    this.#comesAfter = !this.#sink.isLive
     if (!isFresh) this.lost(undefined)
     this.#mayMiss = true
   }
@@ -288,7 +358,7 @@ export class LogReader {
 
   /** It is known where the clients are. */
   #foundOut(): void {
-    this.#isSearching = this.#comesAfter = this.#mayMiss = this.#ahead.hasHole = false
+    this.#isSearching = this.#isApart = this.#comesAfter = this.#mayMiss = this.#ahead.hasHole = false
   }
 
   #tellGap(): void {
@@ -298,7 +368,8 @@ export class LogReader {
   }
 
   #end(outcome: Outcome | 'handed-over'): void {
-    if (this.#mayMiss && outcome !== 'handed-over') this.#tellGap()
+    const isMissing = this.#mayMiss || this.#isSearching
+    if (isMissing && outcome !== 'handed-over' && !this.#isApart) this.#tellGap()
     this.outcome = outcome
   }
 
@@ -316,14 +387,5 @@ export class LogReader {
     this.kept.add({ position, events, bytes: bytesOf(blocks), blocks: kept })
     // What is passed over in search of the clients they have not got: it is not to be added again as theirs.
     if (this.#isSearching) this.kept.cut(position)
-  }
-}
-
-/** Undefined where no node has written it: what it should have said is missing. */
-function readable(bytes: Buffer): Entry | undefined {
-  try {
-    return decodeEntry(bytes)
-  } catch {
-    return undefined
   }
 }

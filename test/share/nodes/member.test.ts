@@ -1,7 +1,7 @@
 // What a member does in one situation, which the model's runs rarely come to.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Machine, World } from './simulation.ts'
+import { checkMs, Machine, World } from './simulation.ts'
 
 test('what the app has replaced is over on a node whose key another one has taken meanwhile', async () => {
   const world = new World(1, { calls: 0, doorbells: 0, events: [], hasIds: true })
@@ -39,4 +39,22 @@ test('a stream is over on a node to which no message comes any more, its last ev
   assert.equal(one.clients?.outcome, 'ended')
   assert.deepEqual([other.clients?.outcome, other.clients?.last], ['ended', world.upstream.latest])
   assert.equal(world.wrong, undefined)
+})
+
+test('a node does not wait for ever for one that lives, and whose end of the stream the store has lost', async () => {
+  const world = new World(3, { calls: 0, doorbells: 0, events: [], hasIds: true })
+  const [one, other] = [new Machine(world, 0), new Machine(world, 1)]
+  one.enter()
+  world.upstream.start()
+  await world.pass(2000)
+  world.upstream.end()
+  await world.pass(10)
+  assert.equal(one.clients?.outcome, 'ended')
+
+  world.engine.restart(10)
+  await world.pass(500)
+  other.enter()
+  await world.pass(4 * checkMs)
+
+  assert.deepEqual([other.clients?.outcome, other.clients?.last], ['ended', world.upstream.latest])
 })

@@ -138,16 +138,21 @@ test('clients go on with a run that another node has begun in a store that had l
   assert.equal(reader.outcome, undefined)
 })
 
-test('clients of a run that nobody can ask for again are told that another one has taken its place', () => {
-  const { reader, got } = reading()
-  const once = { ...first, isReopenable: false }
-  readAll(reader, 1, [once, { ...opened(undefined), isReopenable: false }, events('1')])
+for (const [run, outcome] of [
+  ['replace', 'replaced'],
+  ['new', 'lost'],
+] as const) {
+  test(`clients of a run that nobody can ask for again are told '${outcome}' where it has been followed by a '${run}' one`, () => {
+    const { reader, got } = reading()
+    const once = { ...first, isReopenable: false }
+    readAll(reader, 1, [once, { ...opened(undefined), isReopenable: false }, events('1')])
 
-  readAll(reader, 2, [once, opened(undefined), events('another')])
+    readAll(reader, 2, [{ ...once, run }, opened(undefined), events('another')])
 
-  assert.deepEqual(got, ['1'])
-  assert.equal(reader.outcome, 'replaced')
-})
+    assert.deepEqual(got, ['1'])
+    assert.equal(reader.outcome, outcome)
+  })
+}
 
 /** A reader, and what its clients have got, gaps included. */
 function reading(bounds: KeptBounds = { events: 100, bytes: 10_000 }): { reader: LogReader; got: string[] } {
@@ -174,7 +179,7 @@ function at(fence: number, seq: number): Position {
 
 function opened(follows: Position | undefined): Extract<Entry, { kind: 'opened' }> {
   const run = { statusMessage: 'OK', headers: [], idBefore: '' }
-  return { kind: 'opened', head: run, isReopenable: true, follows, hasGap: false }
+  return { kind: 'opened', head: run, isReopenable: true, began: undefined, follows, hasGap: false }
 }
 
 /** Of an upstream without ids. */

@@ -21,10 +21,10 @@ import type {
 } from '../../../src/share-store.ts'
 import { below, type Chance, oneOf, seeded } from '../../support/seeded.ts'
 
-const key = 'key'
-const leaseMs = 900
-const checkMs = 3000
-const timeoutMs = 300
+export const key = 'key'
+export const leaseMs = 900
+export const checkMs = 3000
+export const timeoutMs = 300
 export const bufferBytes = 2000
 const eventMs = 60
 
@@ -36,6 +36,7 @@ export interface Faults {
   hasIds: boolean
   /** How many events the log keeps. */
   keptEvents?: number
+  onDown?: 'refuse'
 }
 
 export class World {
@@ -186,7 +187,7 @@ export class Engine {
 class Wire implements ShareStore {
   readonly leaseMs = leaseMs
   readonly checkMs = checkMs
-  readonly onDown = 'alone'
+  readonly onDown: 'alone' | 'refuse'
   readonly secret = ''
   readonly #machine: Machine
   readonly #world: World
@@ -194,6 +195,7 @@ class Wire implements ShareStore {
   constructor(machine: Machine) {
     this.#machine = machine
     this.#world = machine.world
+    this.onDown = machine.world.faults.onDown ?? 'alone'
   }
 
   watch(onUp: (isUp: boolean) => void): () => void {
@@ -276,6 +278,7 @@ class Wire implements ShareStore {
   async follow(_key: string, _node: string, doorbell: Doorbell): Promise<() => void> {
     const { engine } = this.#world
     const bell: Bell = { node: this.#machine, doorbell, stop: undefined }
+    const { life } = this.#machine
     let isGivenUp = false
     const unfollow = (): void => {
       isGivenUp = true
@@ -284,7 +287,7 @@ class Wire implements ShareStore {
     }
     try {
       await this.#call(async () => {
-        if (isGivenUp) return
+        if (isGivenUp || life !== this.#machine.life) return
         engine.bells.add(bell)
         await engine.subscribe(bell)
       })
@@ -490,6 +493,30 @@ export class Machine {
     return this.clients?.member
   }
 
+  drain(ms: number): void {
+    this.world.note(`${this.name} drains`)
+    if (this.clients) this.clients.isDrained = true
+    this.want(false)
+    this.member?.handOver()
+    this.world.after(ms, () => this.isDead || this.enter())
+  }
+
+  leave(ms: number): void {
+    this.world.note(`${this.name}'s clients leave`)
+    this.want(false)
+    this.world.after(ms, () => {
+      if (this.isDead) return
+      if (this.clients?.outcome === undefined) this.want(true)
+      else this.enter()
+    })
+  }
+
+  /** What its clients have open goes with the process. */
+  disconnect(): void {
+    this.clients?.disconnect()
+    this.clients = undefined
+  }
+
   sleep(ms: number): void {
     this.world.note(`${this.name} sleeps for ${Math.round(ms)}`)
     this.#asleepUntil = Math.max(this.#asleepUntil, this.world.now + ms)
@@ -518,8 +545,7 @@ export class Machine {
       this.world.engine.bells.delete(bell)
       bell.stop?.()
     }
-    this.clients?.disconnect()
-    this.clients = undefined
+    this.disconnect()
     this.world.after(ms, () => {
       this.isDead = false
       this.node = this.#start()
@@ -679,7 +705,7 @@ export async function simulate(seed: number, faults: Faults): Promise<World> {
   }
 }
 
-function disturb(world: World, what: Faults['events'][number]): void {
+export function disturb(world: World, what: Faults['events'][number]): void {
   const { engine, nodes, chance } = world
   const machine = oneOf(chance, nodes)
   const ms = world.between(10, 3000)
@@ -690,19 +716,9 @@ function disturb(world: World, what: Faults['events'][number]): void {
     case 'kill':
       return machine.kill(ms)
     case 'drain':
-      world.note(`${machine.name} drains`)
-      if (machine.clients) machine.clients.isDrained = true
-      machine.want(false)
-      machine.member?.handOver()
-      return void world.after(ms, () => machine.isDead || machine.enter())
+      return machine.drain(ms)
     case 'leave':
-      world.note(`${machine.name}'s clients leave`)
-      machine.want(false)
-      return void world.after(ms, () => {
-        if (machine.isDead) return
-        if (machine.clients?.outcome === undefined) machine.want(true)
-        else machine.enter()
-      })
+      return machine.leave(ms)
     case 'partition':
       world.note(`${machine.name} is cut off`)
       machine.isCutOff = true
