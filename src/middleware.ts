@@ -76,11 +76,13 @@ export class Middleware {
     const moves = pool && options.resume ? new Moves((upstream) => !pool.has(upstream)) : undefined
     this.#agents = agentsOf(options)
     const transport = createHttpxyTransport({ proxy: this.#proxy, agents: this.#agents, fastLane: options.fastLane })
+    const shares = options.share ? this.#createShares(options.share, admission, moves) : undefined
     this.#context = {
       options,
       observer,
       admission,
-      shares: options.share ? this.#createShares(options.share, admission, moves) : undefined,
+      shares,
+      places: shares instanceof StoredStreams ? shares.places : undefined,
       moves,
       requests: new Set(),
       keepalives: options.keepalive ? new KeepaliveClock(options.keepalive.intervalMs) : undefined,

@@ -15,6 +15,7 @@ import { EndWatch } from './events/end-watch.ts'
 import { clientEventId } from './events/event-id.ts'
 import type { Observer } from './observe/observer.ts'
 import type { ResolvedOptions } from './options/resolve-options.ts'
+import type { NodePlaces } from './share/node-places.ts'
 import type { SharingRequest } from './share/opening.ts'
 import type { SharedStreams } from './share/shared-streams.ts'
 import type { StoredStreams } from './share/stored-streams.ts'
@@ -61,6 +62,8 @@ export interface ProxyContext {
   readonly boundary: PathBoundary
   /** Absent where streams are not shared. */
   readonly shares: SharedStreams | StoredStreams | undefined
+  /** Absent where clients are not limited, or not over several nodes. */
+  readonly places: NodePlaces | undefined
   readonly observer: Observer
   /** Absent where streams are not resumed, or a router chooses. */
   readonly moves: Moves | undefined
@@ -219,8 +222,10 @@ export class ProxyRequest implements SharingRequest, SessionContext {
 
   /** Serves it from an upstream of its own. */
   async alone(): Promise<void> {
+    const { places } = this.#context
     try {
-      this.answer(await this.open()({ signal: this.controller }))
+      if (places) await places.take(this)
+      if (!this.isOver) this.answer(await this.open()({ signal: this.controller }))
     } catch (error) {
       this.refuse(error)
     }
@@ -415,6 +420,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   }
 
   #giveBackTicket(): void {
+    this.#context.places?.free(this)
     this.#ticket?.giveBack()
     this.#ticket = undefined
   }

@@ -78,7 +78,7 @@ export interface LimitOptions<TReq = IncomingMessage> {
    * @defaultValue none
    */
   streams?: number | undefined
-  /** The same for each client; any more get status 429. @defaultValue none */
+  /** The same for each client, on all nodes where `share.store` is given; any more get status 429. @defaultValue none */
   streamsPerClient?: number | undefined
   /**
    * Returns the key that identifies a client, synchronously: an async function is refused at creation. A request for which it

@@ -2,15 +2,17 @@
 // node's part in the one that all nodes have together (`StoredStream`). What turns out not to be for all is served by the
 // streams of this process alone.
 
-import { createHmac, randomBytes, randomUUID } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import createDebug from 'debug'
 import type { Ticket } from '../admission.ts'
 import { AdmissionError, UpstreamError } from '../errors.ts'
+import type { ResolvedShare } from '../options/resolve-share.ts'
 import type { ShareStore } from '../share-store.ts'
 import type { SessionHead } from '../stream/session.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
 import { MemoryEventLog } from './event-log.ts'
 import { follow } from './follow.ts'
+import { NodePlaces } from './node-places.ts'
 import type { LocalOutcome } from './nodes/entries.ts'
 import { Member } from './nodes/member.ts'
 import { StoreNode } from './nodes/node.ts'
@@ -55,15 +57,9 @@ interface Entry {
   place: Ticket | undefined
 }
 
-/** A place that a request has over all nodes. */
-interface Place {
-  readonly client: string
-  readonly name: string
-  /** Fulfilled when the store has answered, or will not. */
-  readonly asked: Promise<unknown>
-}
-
 export class StoredStreams {
+  /** Absent where clients are not limited. */
+  readonly places: NodePlaces | undefined
   readonly #context: StoredStreamsContext
   readonly #node: StoreNode
   readonly #keys: ShareKeys
@@ -73,7 +69,6 @@ export class StoredStreams {
   readonly #local: SharedStreams
   readonly #entries = new Map<string, Entry>()
   readonly #present = new Map<SharingRequest, Entry>()
-  readonly #places = new Map<SharingRequest, Place>()
 
   constructor(context: StoredStreamsContext) {
     const { options, share, admission, store, observer } = context
@@ -95,6 +90,11 @@ export class StoredStreams {
         observer.storeChanged(isUp, error)
       },
     })
+    const { streamsPerClient } = options.limits
+    this.places =
+      streamsPerClient === 0
+        ? undefined
+        : new NodePlaces(this.#node, streamsPerClient, (client) => this.#hashOf(client))
   }
 
   get stats(): SharedNow {
@@ -167,7 +167,6 @@ export class StoredStreams {
   /** A client has left, or has its answer. */
   leave(request: SharingRequest): void {
     this.#local.leave(request)
-    this.#freePlace(request)
     const entry = this.#present.get(request)
     if (!entry) return
     this.#present.delete(request)
@@ -185,14 +184,19 @@ export class StoredStreams {
     const busy = isOpener ? whenBusy(request.req.method, this.#context.share) : 'join'
     if (entry && busy === 'refuse') throw new AdmissionError('ERR_SSE_PROXY_BUSY')
     request.admit(entry?.place)
-    void this.#takePlace(request).then((isFree) => {
-      if (request.isOver) return
-      if (!isFree) return request.refuse(new AdmissionError('ERR_SSE_PROXY_CLIENT_LIMIT'))
-      refusing(request, () => this.#join(request, key, base, busy))
-    })
+    void this.#joinWithPlace(request, key, base, busy)
   }
 
-  #join(request: SharingRequest, key: string, base: string, busy: 'join' | 'refuse' | 'replace'): void {
+  async #joinWithPlace(request: SharingRequest, key: string, base: string, busy: ResolvedShare['busy']): Promise<void> {
+    try {
+      await this.places?.take(request)
+      if (!request.isOver) this.#join(request, key, base, busy)
+    } catch (error) {
+      request.refuse(error)
+    }
+  }
+
+  #join(request: SharingRequest, key: string, base: string, busy: ResolvedShare['busy']): void {
     let entry = this.#entries.get(key)
     if (entry && busy === 'refuse') throw new AdmissionError('ERR_SSE_PROXY_BUSY')
     if (entry && busy === 'replace') {
@@ -208,7 +212,7 @@ export class StoredStreams {
     if (entry.heads) this.#letIn(entry)
   }
 
-  #create(leader: SharingRequest, key: string, base: string, busy: 'join' | 'refuse' | 'replace'): Entry {
+  #create(leader: SharingRequest, key: string, base: string, busy: ResolvedShare['busy']): Entry {
     const { options, share, moves, observer, nextId } = this.#context
     const mayOpen = roleOf(leader.req.method, share) === 'open'
     const stream = new StoredStream({
@@ -374,29 +378,6 @@ export class StoredStreams {
     const entry = this.#entries.get(key)
     entry?.stream.member?.end('stopped')
     return entry !== undefined
-  }
-
-  /** Whether the client may have one more stream, over all nodes; while the store is away this node's own count is all there is. */
-  async #takePlace(request: SharingRequest): Promise<boolean> {
-    const { streamsPerClient } = this.#context.options.limits
-    const { client } = request
-    if (client === undefined || streamsPerClient === 0 || !this.#node.isUp) return true
-    const { store, name } = this.#node
-    const place = { client: this.#hashOf(client), name: randomUUID() }
-    const taking = store.takePlace(place.client, name, place.name, streamsPerClient)
-    this.#places.set(request, { ...place, asked: taking.catch(() => {}) })
-    const isFree = await this.#node.call(taking).catch(() => true)
-    if (!isFree) this.#places.delete(request)
-    return isFree
-  }
-
-  #freePlace(request: SharingRequest): void {
-    const place = this.#places.get(request)
-    if (!place) return
-    this.#places.delete(request)
-    const { client, name, asked } = place
-    // A place takes the store several steps: one that is given back in between would be taken after that, for good.
-    asked.then(() => this.#node.store.freePlace(client, name)).catch((error) => this.#node.suspect(error))
   }
 
   /** What stands for a key in the store: nobody can read a key out of it that may hold credentials. */

@@ -1,6 +1,7 @@
 // Several nodes with one store: one upstream stream for the clients of all of them, ids that any of them understands, and
 // another one that goes on when one goes.
 import assert from 'node:assert/strict'
+import type { IncomingHttpHeaders } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import { memoryStore, type ShareStore, sseProxy } from 'sse-proxy-middleware'
 import { MemoryStore } from '../../src/share/memory-store.ts'
@@ -316,6 +317,40 @@ test('a client has so many streams and no more, over all nodes', async (t) => {
   assert.equal((await fourth.head()).status, 200)
 })
 
+test('streams that are not shared count for the client over all nodes as well', async (t) => {
+  const key = ({ headers }: { headers: IncomingHttpHeaders }) => (headers['x-own'] ? undefined : 'feed')
+  const own = { headers: { 'x-own': '1' } }
+  const { upstream, nodes } = await farm(t, { key }, { limits: { streamsPerClient: 2 } })
+  const shared = nodes[0].front.request('')
+  ;(await upstream.next()).stream()
+  await shared.head()
+  const second = nodes[1].front.request('', own)
+  ;(await upstream.next()).stream()
+  await second.head()
+
+  const third = await nodes[2].front.request('', own).head()
+  second.close()
+  await until(() => nodes[1].left === 1, 'the client to be gone')
+  const fourth = nodes[2].front.request('', own)
+  ;(await upstream.next()).stream()
+
+  assert.equal(third.status, 429)
+  assert.equal((await fourth.head()).status, 200)
+  assert.equal(upstream.exchanges.length, 3)
+})
+
+test("while the store has no place to give a client has those of each node's own", async (t) => {
+  const store = new PlacelessStore({ leaseMs: 600 })
+  const { upstream, nodes } = await farm(t, { store, key: () => undefined }, { limits: { streamsPerClient: 1 } })
+  const first = nodes[0].front.request('')
+  ;(await upstream.next()).stream()
+
+  const second = await nodes[0].front.request('').head()
+
+  assert.equal((await first.head()).status, 200)
+  assert.equal(second.status, 429)
+})
+
 test('a client that leaves before the store has said whether it may come gives its place back all the same', async (t) => {
   const store = new HesitantStore({ leaseMs: 600 })
   const { upstream, nodes } = await farm(t, { store }, { limits: { streamsPerClient: 1 } })
@@ -380,6 +415,12 @@ class HesitantStore extends MemoryStore {
   override async freePlace(client: string, place: string): Promise<void> {
     await super.freePlace(client, place)
     this.freed++
+  }
+}
+
+class PlacelessStore extends MemoryStore {
+  override async takePlace(): Promise<boolean> {
+    throw new Error('no answer')
   }
 }
 
