@@ -151,7 +151,15 @@ class Attempt implements TransportEvents {
 
   #startWatchdog(ms: number, code: TimeoutCode): void {
     this.#watchdog?.stop()
-    this.#watchdog = ms > 0 ? new Watchdog(ms, () => this.#onTimeout(code)) : undefined
+    this.#watchdog = ms > 0 ? new Watchdog(ms, () => this.#onSilence(code)) : undefined
+  }
+
+  /** What a transport has read in this turn it may tell of at the end of the turn. */
+  #onSilence(code: TimeoutCode): void {
+    const watchdog = this.#watchdog
+    setImmediate(() => {
+      if (this.#onSettled && this.#watchdog === watchdog) this.#onTimeout(code)
+    })
   }
 
   #onTimeout(code: TimeoutCode): void {

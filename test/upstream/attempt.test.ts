@@ -62,6 +62,19 @@ test('an answer has its own time from when the connection is there, and anew wit
   assert.equal(played.aborts, 1)
 })
 
+test('an answer that a transport has read in time is in time, although it is told of at the end of the turn', async (t) => {
+  const clock = fakeClock(t)
+  const played = play({ waitsFor: 'upstream' })
+
+  played.events().onConnected()
+  clock.pass(2_000)
+  setImmediate(() => played.events().onAnswer(answer))
+
+  assert.equal(await played.result, answer)
+  await nextTurn()
+  assert.equal(played.aborts, 0)
+})
+
 test('a client that leaves gives the request up, and the error says whether it may have arrived', async () => {
   for (const mayHaveArrived of [false, true]) {
     const played = play({ mayHaveArrived })
