@@ -42,6 +42,10 @@ const CONNECTION_WINDOW_BYTES = 2_147_483_647
 const MAX_MEMORY = 1_048_576
 // As many as Node takes over HTTP/1.1.
 const MAX_HEADERS = 2000
+// Of RFC 9113, section 5.1.1. Behind it Node lets every request fail, and keeps the connection.
+const LAST_STREAM_ID = 2_147_483_647
+// Of all names of origins that the other side has sent. Node keeps them as long as the connection.
+const MAX_ORIGINS_LENGTH = 1_048_576
 // In a row: the first is answered with a PING, which has two more to come back.
 const MAX_SILENCES = 3
 
@@ -67,6 +71,10 @@ export class Session {
   #hasHeard = false
   // How often in a row it has found nothing.
   #silences = 0
+  // Set with the last stream that it can carry.
+  #isUsedUp = false
+  // See MAX_ORIGINS_LENGTH.
+  #originsLength = 0
   // Runs while there are no streams.
   #idle: NodeJS.Timeout | undefined
 
@@ -88,6 +96,7 @@ export class Session {
     })
     session.on('remoteSettings', ({ maxConcurrentStreams }) => this.#onSettings(maxConcurrentStreams))
     session.on('ping', () => this.heard())
+    session.on('origin', (origins) => this.#onOrigins(origins))
     session.on('goaway', (code, lastStreamId) => {
       debug('an upstream takes no more streams on a connection: GOAWAY, code %d, last stream %d', code, lastStreamId)
       this.#lastStreamId = lastStreamId
@@ -108,7 +117,7 @@ export class Session {
 
   /** Whether it takes another stream. */
   get isFree(): boolean {
-    return this.#limit !== undefined && this.active < this.#limit && !this.#session.closed
+    return this.#limit !== undefined && this.active < this.#limit && !this.#isUsedUp && !this.#session.closed
   }
 
   /** How many streams the other side takes at a time. */
@@ -131,14 +140,17 @@ export class Session {
 
   release(): void {
     this.active--
-    if (this.active === 0) this.#rest()
+    if (this.active === 0 && this.#isUsedUp) this.#session.close()
+    else if (this.active === 0) this.#rest()
     if (this.isFree) this.#owner.onFree()
   }
 
   /** Begins a stream on a place that was kept; undefined where the session has ended meanwhile. */
   request({ headers, isWhole }: RequestHead, signal: AbortSignal | undefined): ClientHttp2Stream | undefined {
-    if (this.#session.closed || this.#session.destroyed) return undefined
-    return this.#session.request(headers, { endStream: isWhole, ...(signal && { signal }) })
+    if (this.#isUsedUp || this.#session.closed || this.#session.destroyed) return undefined
+    const stream = this.#session.request(headers, { endStream: isWhole, ...(signal && { signal }) })
+    if (stream.id === LAST_STREAM_ID) this.#isUsedUp = true
+    return stream
   }
 
   /** Something has come. */
@@ -172,6 +184,11 @@ export class Session {
     if (this.active === 0 && limit === 0) this.#session.close()
     else if (this.active === 0 && isNew) this.#rest()
     if (this.isFree) this.#owner.onFree()
+  }
+
+  #onOrigins(origins: string[]): void {
+    for (const { length } of origins) this.#originsLength += length
+    if (this.#originsLength > MAX_ORIGINS_LENGTH) this.destroy(new Error('the upstream has sent too many origins'))
   }
 
   /** Without streams it lets the process exit, and ends after a while. */
