@@ -14,7 +14,7 @@ export async function catchUp(node: StoreNode, key: string, reader: LogReader): 
   for (;;) {
     const { at } = reader
     const { entries, state } = await node.call(node.store.read(key, at ?? reader.from, PAGE_BYTES))
-    for (const entry of entries) reader.read(entry)
+    for (const entry of entries) reader.read(entry, entries)
     const isBack = state !== undefined && at !== undefined && state.last.fence < at.fence
     const isAtEnd = entries.length === 0 || (state && reader.at && samePosition(reader.at, state.last))
     if (isBack) reader.goBack(state.last)

@@ -190,8 +190,9 @@ export class Member implements Doorbell {
     const { isRunning } = this.#steps
     // What comes while the log is read may follow what that brings: to read again and again would never catch up.
     if (isRunning && !this.#ownership && this.#held.hold(news)) return
-    // What follows directly is taken as it comes; anything else is read from the log.
-    if (this.#role === 'following' && !isRunning && at && areNext(news, at)) {
+    // What follows directly is taken as it comes, also where the log has gone since; anything else is read from there.
+    const isReading = this.#role === 'following' || this.#role === 'seeking'
+    if (isReading && !isRunning && at && areNext(news, at)) {
       for (const entry of news) this.#reader.read(entry)
       if (this.#reader.outcome === undefined && !this.#reader.isSearching && this.#isReady) return
     }
@@ -274,6 +275,8 @@ export class Member implements Doorbell {
     if (this.#upstream.state !== 'none') return
     if (this.#node.onDown === 'refuse') return this.#awaitStore()
     if (this.#reader.head ? !this.#mayReopen : !this.#mayBegin) return this.#waitWithout()
+    // What was read of a run of others is none of this one.
+    if (!this.#options.isReopenable) this.#reader.restart()
     this.#upstream.open(this.#reader.cursor, this.#reader.hasDelivered)
     this.#noteBlindness()
   }

@@ -198,7 +198,7 @@ export class Ownership {
       this.#send({ kind: 'opened', head, isReopenable, began, follows: content, hasGap: ahead?.hasHole === true })
     }
     if (ahead && ahead.blocks.length > 0) this.#send({ kind: 'events', blocks: ahead.blocks, cursor }, true)
-    if (head && (ahead?.mayMiss || (upstream.isBlind && !hasSaid))) this.#send({ kind: 'gap' })
+    if (head && (ahead?.mayMiss || upstream.isBlind)) this.#send({ kind: 'gap' })
     for (const batch of head ? upstream.take(ADDITION_BYTES) : []) {
       this.#send({ kind: 'events', blocks: batch.blocks, cursor: batch.cursor })
     }

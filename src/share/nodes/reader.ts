@@ -98,15 +98,22 @@ export class LogReader {
     return this.outcome !== undefined && this.outcome !== 'handed-over'
   }
 
-  /** Reads an entry; one that has been read is nothing new. */
-  read({ position, bytes }: StoredEntry): void {
+  /**
+   * Reads an entry; one that has been read is nothing new.
+   * @param page those that are there to be read with it, where some before it are missing
+   */
+  read({ position, bytes }: StoredEntry, page: readonly StoredEntry[] = []): void {
     if (this.at && !isAfter(position, this.at)) return
     const isFresh = this.at === undefined
     const entry = readable(bytes)
     const isMissing = this.at !== undefined && position.seq > 0 && !isNext(position, this.at)
     if (!entry || isMissing) this.#mayMiss = true
     // Where its owner goes on has been dropped by now: that may have begun with what clients have got.
-    if (isMissing && this.openedAt?.fence !== position.fence) this.#loseTrack()
+    if (isMissing && this.openedAt?.fence !== position.fence) {
+      this.#loseTrack()
+      // What has been added again may begin before that, and bring it later.
+      if (page.some((each) => this.#bringsLast(each))) this.#comesAfter = false
+    }
     this.#moveTo(position)
     // Of a run that is over for the clients here nothing more is of interest, above all not the next run.
     if (!entry || (this.isRunOver && this.#sink.isLive && !this.#isApart)) return
@@ -197,14 +204,17 @@ export class LogReader {
 
   /** The store has lost the run as a whole, and has an earlier one. */
   #loseRun(last: Position): void {
+    if (!this.#sink.isLive) return this.restart()
     this.#lastOfFences = []
-    if (this.#sink.isLive) {
-      this.#moveTo(last)
-      this.outcome = 'lost'
-    } else {
-      this.at = undefined
-      this.#begin(undefined)
-    }
+    this.#moveTo(last)
+    this.outcome = 'lost'
+  }
+
+  /** Where no client has been let in: nothing has been read. */
+  restart(): void {
+    this.at = undefined
+    this.#lastOfFences = []
+    this.#begin(undefined)
   }
 
   /** The latest entry up to this position that has been read; undefined where none is known. */
@@ -303,6 +313,13 @@ export class LogReader {
     this.began = began
     this.outcome = undefined
     this.#forgetLog()
+  }
+
+  /** Whether it has what the clients have got last. */
+  #bringsLast({ bytes }: StoredEntry): boolean {
+    const id = this.#ahead.last?.id
+    const entry = id === undefined ? undefined : readable(bytes)
+    return entry?.kind === 'events' && entry.blocks.some((block) => block.id === id)
   }
 
   /** What comes is compared with what clients have got, as far as it is remembered, and does not come before that. */

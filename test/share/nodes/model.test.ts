@@ -29,6 +29,16 @@ const found: [symptom: string, world: keyof typeof worlds, seed: number][] = [
   ['an owner whose clients had left while the store was away ended the stream for those of other nodes', all, 6],
   ['a node that was drained while the store was away ended the stream for clients of other nodes', allWithoutIds, 12],
   ['a node that had missed where a new owner began got again what it had', 'the store loses more than it keeps', 9],
+  [
+    'an addition that was larger than the log, and was made again, came again to clients that had it',
+    'everything goes wrong and little is kept',
+    2046,
+  ],
+  [
+    'an owner that had to ask an upstream without ids anew in the middle told nobody what was missing',
+    'everything goes wrong, little is kept, and the upstream has no ids',
+    53,
+  ],
   ['a node that came first after the store had lost everything ended the stream for clients of others', all, 41],
 ]
 

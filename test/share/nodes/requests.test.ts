@@ -47,6 +47,16 @@ const found: [symptom: string, world: keyof typeof requestWorlds, seed: number][
     363,
   ],
   [
+    'the client of a POST that was sent while the store was away got events of the run that had been read before',
+    'POSTs replace each other and everything goes wrong',
+    1018,
+  ],
+  [
+    'who came just before the end of a stream that is not kept was told that it was lost',
+    'POSTs are refused while one runs',
+    1324,
+  ],
+  [
     'clients waited for a node that did not know any more that it was to go on',
     'GETs that have ended are kept and the store loses what it has',
     256,

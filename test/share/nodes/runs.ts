@@ -350,7 +350,10 @@ class Visitor implements LocalStream {
       return this.#must(number === run.first || isTold || isPart || mayBeLost, `${number} is the first`)
     }
     if (world.runOf(last) === run) {
-      this.#must(number === last + 1 || (isTold && (number > last || isPart)), `${number} came after ${last}`)
+      this.#must(
+        number === last + 1 || (isTold && (number > last || isPart || !world.faults.hasIds)),
+        `${number} came after ${last}`,
+      )
     } else {
       const mayBe = isGet && isTold && (number > last || isPart || mayBeLost)
       this.#must(mayBe, `${number} came after ${last}, of another run`)
