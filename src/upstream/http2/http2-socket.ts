@@ -42,6 +42,8 @@ export class Http2Socket extends Duplex implements Waiter {
     super()
     this.dial = dial
     this.#origin = origin
+    // From Node's client, when the answer is over: it carries no other.
+    this.once('free', () => this.destroy())
     origin.ask(this)
   }
 

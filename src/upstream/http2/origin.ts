@@ -36,6 +36,8 @@ export class Origin {
   readonly #sessions = new Set<Session>()
   // Connections on which the upstream has not said yet how many streams it takes.
   readonly #dialing = new Set<Socket>()
+  // Connections of HTTP/1.1, to requests that have waited while the upstream was asked.
+  readonly #http1 = new Set<Socket>()
   // In the order in which they came.
   readonly #waiting = new Set<Waiter>()
   // Whether no request follows but those that wait.
@@ -59,7 +61,7 @@ export class Origin {
   }
 
   get isIdle(): boolean {
-    return this.#waiting.size === 0 && this.streams === 0
+    return this.#waiting.size === 0 && this.#http1.size === 0 && this.streams === 0
   }
 
   /** A place is given at once, where there is one. */
@@ -85,7 +87,7 @@ export class Origin {
   /** Ends all connections. */
   destroy(): void {
     for (const session of this.#sessions) session.destroy()
-    for (const socket of this.#dialing) socket.destroy()
+    for (const socket of [...this.#dialing, ...this.#http1]) socket.destroy()
   }
 
   /** Gives those that wait their places, and dials for the others: once only until it is known how many a connection takes. */
@@ -175,12 +177,18 @@ export class Origin {
     this.#dialing.delete(socket)
     const [first, ...others] = this.#waiting
     this.#waiting.clear()
-    if (first) first.onHttp1(socket, true)
+    if (first) this.#giveHttp1(first, socket, true)
     else socket.destroy()
     for (const waiter of others) {
       const own = this.#socketFor(waiter, ['http/1.1'])
-      if (own) waiter.onHttp1(own, false)
+      if (own) this.#giveHttp1(waiter, own, false)
     }
+  }
+
+  #giveHttp1(waiter: Waiter, socket: Socket, isOpen: boolean): void {
+    this.#http1.add(socket)
+    socket.once('close', () => this.#http1.delete(socket))
+    waiter.onHttp1(socket, isOpen)
   }
 
   /** What was dialed is no session, and will be none. The failure is shared by all who wait, and not remembered. */

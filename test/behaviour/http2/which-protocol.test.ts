@@ -54,6 +54,28 @@ test('a burst of 100 requests to an upstream that was never asked opens one conn
   assert.equal(upstream.accepted, 1)
 })
 
+for (const [host, asked] of [
+  ['backend.example:8443', ['backend.example']],
+  ['backend.example', ['backend.example']],
+  ['192.0.2.1:8443', []],
+  ['[2001:db8::1]:8443', []],
+] as const) {
+  test(`TLS asks for the name that is in Host, where that is one (${host})`, async (t) => {
+    const names: string[] = []
+    const SNICallback = (name: string, done: (error: null) => void): void => {
+      names.push(name)
+      done(null)
+    }
+    const handler = (exchange: Exchange): void => exchange.answer(204)
+    const upstream = { tls: { ...certificate, SNICallback }, http2: {}, handler }
+    const { front } = await proxied(t, { ...auto, headers: { host } }, { upstream })
+
+    assert.equal((await front.request().head()).status, 204)
+
+    assert.deepEqual(names, asked)
+  })
+}
+
 test('an upstream that speaks HTTP/1.1 alone is asked once, and what waits meanwhile gets its answers', async (t) => {
   const { tls, offers } = offering('http/1.1')
   const handler = (exchange: Exchange): void => exchange.answer(200, {}, exchange.url)

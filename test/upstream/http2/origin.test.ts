@@ -85,3 +85,26 @@ test('a waiter whose own connection cannot be dialed fails alone, where the upst
 
   assert.equal((await failed.promise).message, 'options that Node does not take')
 })
+
+test('an origin that ends takes the connections over HTTP/1.1 along that it has asked on', async (t) => {
+  const server = createServer({ ...certificate, ALPNProtocols: ['http/1.1'] })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => new Promise((resolve) => server.close(resolve)))
+  const { port } = server.address() as AddressInfo
+  const origin = new Origin('auto', true, { connectMs: 0, pingMs: 0, idleMs: 0, windowBytes: 65_535 })
+  const served = gate<Socket>()
+  origin.ask({
+    dial: (ALPNProtocols) => connectTls({ port, host: '127.0.0.1', ALPNProtocols, rejectUnauthorized: false }),
+    onSession: () => assert.fail('HTTP/2'),
+    onHttp1: (socket) => served.open(socket),
+    onFailed: (error) => assert.fail(error),
+  })
+  const socket = await served.promise
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  assert.equal(origin.isIdle, false)
+
+  origin.destroy()
+
+  await closed
+  assert.equal(origin.isIdle, true)
+})
