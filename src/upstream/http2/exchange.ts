@@ -33,6 +33,7 @@ export class Exchange {
   readonly #writer = new AnswerWriter()
   // Set when the head of the request has come.
   #stream: ClientHttp2Stream | undefined
+  #begunAt = 0
   // Takes back a request whose body has not ended. `stream.close` would end that first.
   #upload: AbortController | undefined
   // The head of the answer, for the rest of the turn in which it came.
@@ -79,6 +80,7 @@ export class Exchange {
     if (stream && !stream.closed) {
       if (this.#reader.isEnded) stream.close(constants.NGHTTP2_CANCEL)
       else this.#upload?.abort()
+      if (!this.#isComplete || !this.#reader.isEnded) this.#session.giveUp(performance.now() - this.#begunAt)
     }
     this.#session.release()
   }
@@ -101,6 +103,7 @@ export class Exchange {
     const stream = this.#session.request(head, this.#upload?.signal)
     if (!stream) return this.#refuse('the connection takes no more requests')
     this.#stream = stream
+    this.#begunAt = performance.now()
     const { push } = stream
     stream.push = (chunk, encoding) => {
       if (chunk === null && !stream.closed) this.#isComplete = true

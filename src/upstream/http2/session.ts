@@ -46,6 +46,11 @@ const MAX_HEADERS = 2000
 const LAST_STREAM_ID = 2_147_483_647
 // Of all names of origins that the other side has sent. Node keeps them as long as the connection.
 const MAX_ORIGINS_LENGTH = 1_048_576
+// Upstreams end a connection, with all its streams, on which many requests are given up: nghttp2 at 1000 of them beyond 33 a
+// second, Envoy at 500 in their first second. A single client can give up as many.
+const MAX_GIVEN_UP = 250
+const FORGIVEN_PER_MS = 0.01
+const EARLY_MS = 1000
 // In a row: the first is answered with a PING, which has two more to come back.
 const MAX_SILENCES = 3
 
@@ -71,8 +76,12 @@ export class Session {
   #hasHeard = false
   // How often in a row it has found nothing.
   #silences = 0
-  // Set with the last stream that it can carry.
+  // Set where it is to carry no more streams than it does.
   #isUsedUp = false
+  // Requests that were given up: of late, as of the last of them, and in their first second.
+  #givenUp = 0
+  #givenUpAt = 0
+  #givenUpEarly = 0
   // See MAX_ORIGINS_LENGTH.
   #originsLength = 0
   // Runs while there are no streams.
@@ -145,9 +154,18 @@ export class Session {
     if (this.isFree) this.#owner.onFree()
   }
 
+  /** A request is given up that has begun `ageMs` ago. */
+  giveUp(ageMs: number): void {
+    const now = performance.now()
+    this.#givenUp = Math.max(0, this.#givenUp - (now - this.#givenUpAt) * FORGIVEN_PER_MS) + 1
+    this.#givenUpAt = now
+    if (ageMs < EARLY_MS) this.#givenUpEarly++
+    if (Math.max(this.#givenUp, this.#givenUpEarly) >= MAX_GIVEN_UP) this.#isUsedUp = true
+  }
+
   /** Begins a stream on a place that was kept; undefined where the session has ended meanwhile. */
   request({ headers, isWhole }: RequestHead, signal: AbortSignal | undefined): ClientHttp2Stream | undefined {
-    if (this.#isUsedUp || this.#session.closed || this.#session.destroyed) return undefined
+    if (this.#session.closed || this.#session.destroyed) return undefined
     const stream = this.#session.request(headers, { endStream: isWhole, ...(signal && { signal }) })
     if (stream.id === LAST_STREAM_ID) this.#isUsedUp = true
     return stream

@@ -225,6 +225,25 @@ test('an upstream that is silent on PING is lost after two more intervals; one t
   assert.equal(live.clients[0]?.ending, undefined)
 })
 
+test('requests that a client gives up by the thousand do not make an upstream end the streams of others', async (t) => {
+  const { upstream, front, proxy } = await overHttp2(t)
+  const { clients, exchanges } = await openStreams(front, upstream, 1)
+
+  for (let given = 0; given < 1200; given += 50) {
+    const opened = await openStreams(front, upstream, 50)
+    for (const client of opened.clients) client.close()
+    await Promise.all(opened.exchanges.map((exchange) => exchange.leftByPeer()))
+  }
+  exchanges[0]?.res.end('data: end\n\n')
+
+  assert.match((await clients[0]?.whole()) ?? '', /end\n\n$/)
+  assert.ok(upstream.accepted <= 7)
+  await until(
+    () => (proxy.stats().upstreams[0]?.http2Connections ?? 0) <= 1,
+    'the connections to end with their streams',
+  )
+})
+
 test('a connection without streams is closed after idleMs, one with streams is not', async (t) => {
   const { upstream, front } = await overHttp2(t, { http2: { mode: 'prior-knowledge', idleMs: 30 } })
   const { exchanges, clients } = await openStreams(front, upstream, 1)
