@@ -276,7 +276,7 @@ export class Member implements Doorbell {
     if (this.#node.onDown === 'refuse') return this.#awaitStore()
     if (this.#reader.head ? !this.#mayReopen : !this.#mayBegin) return this.#waitWithout()
     // What was read of a run of others is none of this one.
-    if (!this.#options.isReopenable) this.#reader.restart()
+    if (!this.#options.isReopenable && !this.#ownership) this.#reader.restart()
     this.#upstream.open(this.#reader.cursor, this.#reader.hasDelivered)
     this.#noteBlindness()
   }

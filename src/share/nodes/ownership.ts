@@ -181,7 +181,8 @@ export class Ownership {
 
   #open(): void {
     const { reader, upstream } = this.#context
-    if (!this.#mayAsk || (!reader.isReopenable && reader.head)) this.#reason = 'lost'
+    const isSent = !reader.isReopenable && (reader.head !== undefined || upstream.hasAsked)
+    if (!this.#mayAsk || isSent) this.#reason = 'lost'
     else upstream.open(reader.cursor, reader.hasDelivered)
   }
 

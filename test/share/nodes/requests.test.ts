@@ -52,6 +52,11 @@ const found: [symptom: string, world: keyof typeof requestWorlds, seed: number][
     1018,
   ],
   [
+    'a POST was sent again by a node that had not reached the store for a moment',
+    'POSTs are refused and everything goes wrong',
+    3048,
+  ],
+  [
     'who came just before the end of a stream that is not kept was told that it was lost',
     'POSTs are refused while one runs',
     1324,

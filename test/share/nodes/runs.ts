@@ -385,8 +385,13 @@ class Visitor implements LocalStream {
         // Who comes at the last moment may not hear how it ended.
         return !world.isCalm || world.faults.doorbells > 0 || (!isReady && kind === 'join')
       case 'left':
-        // One that came back at the last moment is broken off.
-        return !this.isWanted || !isReady || world.now - Math.max(this.wantedAt, this.cameAt) < 2 * timeoutMs
+        // One that came back at the last moment, or whose node was taken for dead, is broken off.
+        return (
+          !world.isCalm ||
+          !this.isWanted ||
+          !isReady ||
+          world.now - Math.max(this.wantedAt, this.cameAt) < 2 * timeoutMs
+        )
       case 'replaced':
         return this.isReplaced || busy === 'replace' || !isReady
       case 'stopped':
