@@ -4,6 +4,7 @@ import type { ClientRequest, IncomingMessage } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import express from 'express'
 import { fixRequestBody } from 'http-proxy-middleware'
+import { certificate } from '../support/certificate.ts'
 import type { Middleware } from '../support/front.ts'
 import type { SseProxyOptions } from '../support/proxied.ts'
 import { streamHead } from '../support/raw-upstream.ts'
@@ -64,6 +65,24 @@ test('a path that HTTP/1.1 cannot carry is no failure of an upstream', async (t)
   }
 
   assertHealthy(arrangement)
+})
+
+test('a Host that the certificate of an upstream is not good for ejects nobody', async (t) => {
+  const { front, proxy } = await several(
+    t,
+    { health: { failures: 3 }, ssl: { ca: certificate.cert } },
+    { count: 2, upstream: { tls: certificate, handler: (exchange) => exchange.answer(204) } },
+  )
+
+  for (let i = 0; i < 6; i += 1) {
+    const client = front.request('', { headers: { host: 'evil.test' } })
+    await client.ended()
+    assert.equal(client.status, 502)
+  }
+  const client = front.request('', { headers: { host: 'localhost' } })
+
+  assert.equal((await client.head()).status, 204)
+  assert.equal(proxy.ready(), true)
 })
 
 for (const error of [undefined, new Error('not this one')]) {

@@ -3,6 +3,7 @@
 
 import type { AbortState } from '../../abort.ts'
 import { isUpstreamsFault, type UpstreamError } from '../../errors.ts'
+import { codeOf } from '../../system-error.ts'
 import { isEventStream, type UpstreamResponse } from '../../upstream-response.ts'
 import { Rejection } from '../http2/session.ts'
 import type { BodyEnding, OnOver } from '../response-body.ts'
@@ -48,7 +49,7 @@ export class Outcome implements OnOver {
   /** There was no answer. */
   onError(error: UpstreamError, { aborted }: AbortState): void {
     this.#pool.giveBack(this.#member)
-    if (!aborted && isUpstreamsFault(error) && !(error.cause instanceof Rejection)) this.#failed()
+    if (!aborted && isUpstreamsFault(error) && !mayBeClients(error, this.#member)) this.#failed()
   }
 
   /** The head of the answer is there. */
@@ -102,4 +103,12 @@ export class Outcome implements OnOver {
   #failed(): void {
     if (this.#member.health.failed(performance.now())) this.#observer.ejected(this.#member)
   }
+}
+
+/** Whether a client may have brought a failure about, so that it counts against nobody. */
+function mayBeClients({ cause }: UpstreamError, { url }: Member): boolean {
+  if (cause instanceof Rejection) return true
+  // Without `changeOrigin` the certificate has to be good for the Host of the request.
+  if (!(cause instanceof Error) || codeOf(cause) !== 'ERR_TLS_CERT_ALTNAME_INVALID') return false
+  return URL.canParse(url) && new URL(url).hostname !== Reflect.get(cause, 'host')
 }
