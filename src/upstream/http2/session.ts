@@ -44,7 +44,8 @@ const MAX_MEMORY = 1_048_576
 const MAX_HEADERS = 2000
 // Of RFC 9113, section 5.1.1. Behind it Node lets every request fail, and keeps the connection.
 const LAST_STREAM_ID = 2_147_483_647
-// Of all names of origins that the other side has sent. Node keeps them as long as the connection.
+// Of all names of origins that the other side has sent. Node keeps them as long as the connection, and bounds them in its latest
+// releases only.
 const MAX_ORIGINS_LENGTH = 1_048_576
 // Upstreams end a connection, with all its streams, on which many requests are given up: nghttp2 at 1000 of them beyond 33 a
 // second, Envoy at 500 in their first second. A single client can give up as many.
