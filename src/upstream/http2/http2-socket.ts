@@ -26,8 +26,8 @@ export class Http2Socket extends Duplex implements Waiter {
   bytesWritten = 0
   /** Whether its connection has carried other requests before. */
   isReused = false
-  /** Opens a connection as the request asks for it. */
-  readonly dial: Waiter['dial']
+  /** Opens a connection as the request asks for it. It holds all that the request was made of, and goes with the wait. */
+  dial: Waiter['dial']
   readonly #origin: Origin
   // Set with the connection.
   #wire: Wire | undefined
@@ -79,6 +79,7 @@ export class Http2Socket extends Duplex implements Waiter {
 
   #connected(): void {
     this.connecting = false
+    this.dial = noMore
     this.emit('connect')
     this.#early?.()
     this.#early = undefined
@@ -135,4 +136,8 @@ export class Http2Socket extends Duplex implements Waiter {
   destroySoon(): void {
     this.destroy()
   }
+}
+
+const noMore: Waiter['dial'] = () => {
+  throw new Error('the request has its connection')
 }

@@ -5,6 +5,7 @@ import { createServer } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { test } from 'node:test'
 import { createHttp2Agents } from '../../../src/upstream/http2/http2-agents.ts'
+import { collectGarbage } from '../../support/memory.ts'
 import { until } from '../../support/waiting.ts'
 
 const bound = 1000
@@ -46,4 +47,32 @@ test(`past ${bound} places the connections to one that is not in use end, and th
   await until(() => sockets.size === bound, 'five connections to end')
   assert.equal(open.destroyed, false)
   open.destroy()
+})
+
+test('what a request was made of is not held for as long as it is open', async (t) => {
+  const server = createServer((_req, res) => void res.writeHead(200).write('x'))
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const agents = createHttp2Agents({ mode: 'prior-knowledge', pingMs: 0, idleMs: 0, connectMs: 0 }, 65_536)
+  t.after(() => {
+    agents.destroy()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  const open = async (): Promise<{ answer: http.IncomingMessage; headers: WeakRef<object> }> => {
+    const headers = { 'x-secret': 'yes' }
+    const request = http.get({ agent: agents.pooled(false, undefined), host: '127.0.0.1', port, headers })
+    const answer = new Promise<http.IncomingMessage>((resolve, reject) =>
+      request.once('response', resolve).once('error', reject),
+    )
+    return { answer: await answer, headers: new WeakRef(headers) }
+  }
+
+  const { answer, headers } = await open()
+
+  await until(() => {
+    collectGarbage()
+    return headers.deref() === undefined
+  }, 'the headers to be let go of')
+  assert.equal(answer.destroyed, false)
+  answer.destroy()
 })
