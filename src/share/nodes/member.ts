@@ -33,6 +33,7 @@ import { HeldEntries } from './held-entries.ts'
 import type { LocalStream } from './local-stream.ts'
 import type { StoreNode } from './node.ts'
 import { OwnUpstream } from './own-upstream.ts'
+import { OwnerWatch } from './owner-watch.ts'
 import { KEEP_MS, type Owned, type OwnerContext, Ownership, type OwnershipOptions } from './ownership.ts'
 import { LogReader, type ReaderOptions } from './reader.ts'
 import { Steps } from './steps.ts'
@@ -54,6 +55,7 @@ export class Member implements Doorbell {
   readonly #reader: LogReader
   readonly #upstream: OwnUpstream
   readonly #steps: Steps
+  readonly #watch: OwnerWatch
   readonly #context: OwnerContext
   #role: 'seeking' | 'following' | 'owning' | 'alone' | 'over' = 'seeking'
   // Whether it has yet to see that there is a run.
@@ -63,22 +65,14 @@ export class Member implements Doorbell {
   // Whether the clients have been let in, and whether they have been told how the run is over.
   #isReady = false
   #isTold = false
-  // The node that has the key, as the store said last.
-  #owner: string | undefined
   // Set from when this node has taken the key until it hears that another one has; while the store is away as well.
   #ownership: Ownership | undefined
   // Whether the latest owner may be this node: then the others wait for its word, whatever becomes of it here.
   #mayBeOwner = false
   // Until when clients wait for the store, where no upstream is to be opened without it.
   #awayUntil: number | undefined
-  // How many checks in a row have not found the owner among those that follow the key, as it does until it is over; and
-  // whether one has found it since the log was read, so that it is not asked for any more.
-  #strayChecks = 0
-  #isOwnerSure = false
   // Until when it looks for what its clients have got in the log.
   #searchUntil: number | undefined
-  // When this node takes a key that has lost its owner: all that follow have noticed at the same time.
-  #contendAt: number | undefined
   #unfollow: (() => void) | undefined
   // What the doorbell has told while a step was under way.
   readonly #held = new HeldEntries()
@@ -100,6 +94,7 @@ export class Member implements Doorbell {
     this.#upstream = new OwnUpstream(local, options.bufferBytes)
     const onRest = () => this.onEntries(this.#held.take())
     this.#steps = new Steps(node, () => this.#step(), onRest)
+    this.#watch = new OwnerWatch(node, options.key, this.#reader, this.#steps)
     this.#context = {
       ...{ node, options, reader: this.#reader, upstream: this.#upstream, steps: this.#steps },
       ...{ isWanted: true, isLeaving: false, ending: undefined },
@@ -124,7 +119,7 @@ export class Member implements Doorbell {
 
   /** The node that it depends on. */
   get owner(): string | undefined {
-    return this.#ownership ? undefined : this.#owner
+    return this.#ownership ? undefined : this.#watch.owner
   }
 
   /** What it holds beside what is delivered. */
@@ -215,26 +210,10 @@ export class Member implements Doorbell {
       // Who follows is asked for all keys together.
       this.#ownership.askWhoFollows()
       this.wake()
-    } else if (this.#role === 'following' && !this.#isOwnerSure) {
-      this.#checkOwner().catch((error) => this.#node.suspect(error))
+    } else if (this.#role === 'following') {
+      this.#watch.check().catch((error) => this.#node.suspect(error))
     }
     return isNews
-  }
-
-  /** A node may live and not know any more that a key is its own: the store has lost how the run has ended. */
-  async #checkOwner(): Promise<void> {
-    const { at } = this.#reader
-    const owner = this.#owner
-    if (owner === undefined) return
-    const isThere = await this.#isFollowedBy(owner)
-    if (this.#role !== 'following' || this.#reader.at !== at || this.#owner !== owner) return
-    this.#isOwnerSure = isThere
-    this.#strayChecks = isThere ? 0 : this.#strayChecks + 1
-    if (this.#strayChecks > 1) this.wake()
-  }
-
-  async #isFollowedBy(node: string): Promise<boolean> {
-    return (await this.#node.call(this.#node.store.followers(this.#options.key))).includes(node)
   }
 
   /** Something may have changed. */
@@ -263,7 +242,7 @@ export class Member implements Doorbell {
     this.#searchUntil = undefined
     if (this.#role !== 'alone') {
       this.#role = 'alone'
-      this.#contendAt = undefined
+      this.#watch.reset()
       this.#ownership?.withdraw()
       this.#ownership?.doubt()
       this.#noteBlindness()
@@ -358,7 +337,7 @@ export class Member implements Doorbell {
     this.#unfollow ??= await this.#follow()
     if (this.#isReady && this.#reader.at === undefined && (await this.#meetLog())) return
     const state = await catchUp(this.#node, this.#options.key, this.#reader)
-    this.#owner = state?.owner
+    this.#watch.owner = state?.owner
     if (state && state.owner !== name) this.#mayBeOwner = false
     if (this.#isDetached && !this.#mayBeOwner) return this.#goAlone()
     const isSearching = this.#isSearching()
@@ -377,30 +356,19 @@ export class Member implements Doorbell {
       return this.#finish(mayOpen ? 'lost' : 'none')
     }
     if (state && this.#isNew && busy === 'replace') return await this.#take(state, 'replace')
-    const isLeft = !state || (await this.#isLeft(state))
+    const isLeft = !state || (await this.#watch.isLeftBy(state.owner, this.#isNew))
     // What is sent once does not go on with a run of others, and is not to be refused for one that nobody goes on with.
     const mustBegin = this.#isNew && isLeft && this.#mayBegin && !this.#options.isReopenable
     if (state && mustBegin) return await this.#take(state, 'new')
     if (state && this.#isNew && busy === 'refuse') return this.#finish('busy')
     this.#isNew = false
     if (!isLeft) {
-      this.#contendAt = undefined
+      this.#watch.follow()
       this.#role = 'following'
-      this.#isOwnerSure = false
       if (head) this.#letIn(head)
     } else if (this.#isItsTurn(state)) {
       await this.#take(state, this.#reader.began === undefined ? 'new' : 'same')
     }
-  }
-
-  /** Whether the owner has gone, or does not know any more that it is one. */
-  async #isLeft({ owner }: KeyState): Promise<boolean> {
-    const { outcome, wordlessSince } = this.#reader
-    if (owner === this.#node.name || outcome === 'handed-over' || this.#isWordless() || this.#strayChecks > 1)
-      return true
-    if (await this.#node.isDead(owner)) return true
-    // Who has taken the key in vain is not waited for.
-    return this.#isNew && wordlessSince !== undefined && !(await this.#isFollowedBy(owner))
   }
 
   /**
@@ -455,39 +423,21 @@ export class Member implements Doorbell {
     return false
   }
 
-  /** Whether an owner has said nothing but its head for so long that it may not know of it. */
-  #isWordless(): boolean {
-    const { wordlessSince } = this.#reader
-    if (wordlessSince === undefined) return false
-    const until = wordlessSince + this.#node.store.leaseMs
-    if (this.#node.now() >= until) return true
-    this.#steps.wakeAt(until)
-    return false
-  }
-
   #isItsTurn(state: KeyState | undefined): boolean {
-    const { store, now, chance, name } = this.#node
-    const isFirst = state ? state.owner === name : this.#upstream.state !== 'none' || !this.#reader.head
-    // Where the log is gone its owner notices as well, and has an upstream to go on with.
-    const mostMs = store.leaseMs / (state ? 20 : 5)
-    const waitMs = isFirst || this.#reader.outcome === 'handed-over' ? 0 : mostMs * (0.5 + chance() / 2)
-    this.#contendAt ??= now() + waitMs
-    if (now() >= this.#contendAt) return true
-    this.#steps.wakeAt(this.#contendAt)
-    return false
+    const isFirst = state ? state.owner === this.#node.name : this.#upstream.state !== 'none' || !this.#reader.head
+    return this.#watch.isTurn(isFirst, state !== undefined)
   }
 
   async #take(state: KeyState | undefined, run: Exclude<HeadRun, 'stop'>): Promise<void> {
     const { store, name } = this.#node
     const reader = this.#reader
-    this.#contendAt = undefined
+    this.#watch.reset()
     const isSame = run === 'same'
     const isReopenable = isSame ? reader.isReopenable : this.#options.isReopenable
     const began = isSame ? reader.began : undefined
     const head = encodeEntry({ kind: 'head', node: name, run, began, isReopenable })
     const claim = { node: name, replaces: state?.last.fence ?? 0, head, keepMs: KEEP_MS }
     this.#mayBeOwner = true
-    this.#strayChecks = 0
     const added = await this.#node.call(store.take(this.#options.key, claim))
     this.wake()
     if (added.isRefused) return
