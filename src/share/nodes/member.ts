@@ -243,6 +243,8 @@ export class Member implements Doorbell {
     if (this.#role !== 'alone') {
       this.#role = 'alone'
       this.#watch.reset()
+      // What is kept of a run that is over is nothing to who was to begin another one.
+      if (this.#reader.isRunOver && !this.#isReady) this.#reader.restart()
       this.#ownership?.withdraw()
       this.#ownership?.doubt()
       this.#noteBlindness()
@@ -445,7 +447,7 @@ export class Member implements Doorbell {
     this.#node.noteTaken(isSame && reader.head !== undefined)
     this.#ownership = new Ownership(this.#context, added.fence, isSame ? this.#mayReopen : this.#mayBegin)
     this.#role = 'owning'
-    if (!isSame && this.#isReady) reader.beganRun({ fence: added.fence, seq: 0 })
+    if (!isSame) reader.beganRun({ fence: added.fence, seq: 0 }, isReopenable)
     // What has been read and is not there any more has been lost by the store.
     const { content } = reader
     if (content && (!state || isAfter(content, state.last))) reader.lost(state?.last)

@@ -68,6 +68,8 @@ export class LogReader {
   #isSearching = false
   // Set while nothing has shown that the run in the log is the one that the clients have got a part of.
   #isApart = false
+  // The same before it was taken what they have got.
+  #wasApart = false
   // Set while what the log brings may begin with what the clients have got last, or behind that: they are not searched for.
   #comesAfter = false
 
@@ -154,9 +156,15 @@ export class LogReader {
     }
   }
 
-  /** This node has begun a run with this head, and goes on with what its clients have got: the run before was not theirs. */
-  beganRun(head: Position): void {
+  /**
+   * This node has begun a run with this head. Clients that it has served without the store go on with what they have got:
+   * the run before was not theirs.
+   */
+  beganRun(head: Position, isReopenable: boolean): void {
     this.#moveTo(head)
+    this.isReopenable = isReopenable
+    this.wordlessSince = this.#now()
+    if (!this.#sink.isLive) return this.#begin(head.fence)
     this.began = head.fence
     this.outcome = undefined
     this.#forgetLog()
@@ -241,12 +249,14 @@ export class LogReader {
     // Where they have not been found in the log it is not known what they follow.
     const hasHole = this.#ahead.hasHole || this.#isSearching
     const taken = { blocks: this.#ahead.take(), hasHole, mayMiss: this.#mayMiss }
+    this.#wasApart = this.#isApart
     this.#foundOut()
     return taken
   }
 
   /** They could not be added. */
   putBack(blocks: readonly LogEntry[], hasHole: boolean = this.#ahead.hasHole): void {
+    this.#isApart = this.#wasApart
     this.#ahead.hasHole = hasHole
     this.#ahead.unshift(blocks)
   }

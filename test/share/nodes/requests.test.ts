@@ -57,6 +57,16 @@ const found: [symptom: string, world: keyof typeof requestWorlds, seed: number][
     3048,
   ],
   [
+    'who was to begin a stream when the store went away was let into an older one that was kept',
+    'POSTs are refused while the store is away',
+    3179,
+  ],
+  [
+    'clients that had begun while the store was away were told the end of another run, since their node had tried to add theirs',
+    'GETs that have ended are kept and everything goes wrong',
+    3036,
+  ],
+  [
     'who came just before the end of a stream that is not kept was told that it was lost',
     'POSTs are refused while one runs',
     1324,
