@@ -36,6 +36,7 @@ export async function addressTargets(dns: AddressResolver, name: string, port: n
 
 /** Asks every so often, until the returned function is called. An answer that fails, or is empty, changes nothing. */
 export function followDns(proxy: SseProxy, everyMs: number, ask: () => Promise<WeightedTarget[]>): () => void {
+  let timer: NodeJS.Timeout | undefined
   const look = async () => {
     try {
       // An empty answer is refused.
@@ -43,9 +44,14 @@ export function followDns(proxy: SseProxy, everyMs: number, ask: () => Promise<W
     } catch (error) {
       console.warn('The upstreams stay as they are:', error)
     }
+    // One after the other: an old answer never takes the place of a newer one.
+    if (timer) timer = setTimeout(look, everyMs)
   }
-  const timer = setInterval(look, everyMs)
-  return () => clearInterval(timer)
+  timer = setTimeout(look, everyMs)
+  return () => {
+    clearTimeout(timer)
+    timer = undefined
+  }
 }
 
 export interface Dns extends Listening {

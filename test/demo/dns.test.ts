@@ -1,8 +1,33 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { addressTargets, srvTargets, start } from '../../demo/recipes/dns.ts'
+import { sseProxy, type WeightedTarget } from 'sse-proxy-middleware'
+import { addressTargets, followDns, srvTargets, start } from '../../demo/recipes/dns.ts'
 import { until } from '../support/waiting.ts'
 import { read } from './reading.ts'
+
+// First, since those that follow leave timers of `fetch` behind, which a mocked clock would not clear.
+test('the name is asked again when it has been answered, so that no old answer takes the place of a newer one', async (t) => {
+  const answers: ((targets: WeightedTarget[]) => void)[] = []
+  const proxy = sseProxy({ target: 'http://a' })
+  const ask = () => new Promise<WeightedTarget[]>((resolve) => answers.push(resolve))
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  const stop = followDns(proxy, 1000, ask)
+  t.after(stop)
+
+  t.mock.timers.tick(1000)
+  t.mock.timers.tick(5000)
+  assert.equal(answers.length, 1)
+  answers[0]?.([{ url: 'http://b' }])
+  await new Promise((resolve) => setImmediate(resolve))
+  t.mock.timers.tick(1000)
+  assert.equal(answers.length, 2)
+  stop()
+  answers[1]?.([{ url: 'http://c' }])
+  await new Promise((resolve) => setImmediate(resolve))
+  t.mock.timers.tick(5000)
+
+  assert.equal(answers.length, 2)
+})
 
 test('a stream goes over to another backend when its own is not in the answer any more, and stays when nobody answers', async (t) => {
   // The stream moves as soon as its upstream has gone.
