@@ -154,12 +154,24 @@ for (const [run, outcome] of [
   })
 }
 
+test('who comes late gets what is behind a hole in the log as well', () => {
+  const { reader, got } = reading({ events: 100, bytes: 10_000 }, false)
+  readAll(reader, 1, [first, opened(undefined), withIds(events('1', '2'))])
+
+  readAll(reader, 2, [{ ...first, run: 'same' }, { ...opened(at(1, 2)), hasGap: true }, withIds(events('5', '6'))])
+
+  assert.deepEqual(got, ['1', '2', 'gap', '5', '6'])
+})
+
 /** A reader, and what its clients have got, gaps included. */
-function reading(bounds: KeptBounds = { events: 100, bytes: 10_000 }): { reader: LogReader; got: string[] } {
+function reading(
+  bounds: KeptBounds = { events: 100, bytes: 10_000 },
+  mayBeLive = true,
+): { reader: LogReader; got: string[] } {
   const got: string[] = []
   const sink = {
     get isLive() {
-      return got.length > 0
+      return mayBeLive && got.length > 0
     },
     begin() {},
     deliver: (blocks: readonly LogEntry[]) => got.push(...textsOf(blocks)),

@@ -62,6 +62,11 @@ const found: [symptom: string, world: keyof typeof requestWorlds, seed: number][
     3179,
   ],
   [
+    'clients of a run that the store had lost got what went on behind the end of an older one',
+    'POSTs replace each other and everything goes wrong',
+    196,
+  ],
+  [
     'clients that had begun while the store was away were told the end of another run, since their node had tried to add theirs',
     'GETs that have ended are kept and everything goes wrong',
     3036,
