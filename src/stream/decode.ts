@@ -71,6 +71,8 @@ class DecodedBody implements UpstreamBody, BodySink {
   #decoder: Decoder | undefined
   // The consumer. Undefined before `start`, and when it is to hear nothing more: after `destroy` or a loss.
   #sink: BodySink | undefined
+  // The ending, which comes when the consumer has all that was decoded before it: while it is paused, that waits.
+  #then: (() => void) | undefined
 
   constructor(coded: UpstreamBody, create: CreateDecoder) {
     this.#coded = coded
@@ -99,6 +101,7 @@ class DecodedBody implements UpstreamBody, BodySink {
 
   destroy(why?: 'given-up' | 'silent'): void {
     this.#sink = undefined
+    this.#then = undefined
     this.#decoder?.destroy()
     this.#coded.destroy(why)
   }
@@ -131,9 +134,16 @@ class DecodedBody implements UpstreamBody, BodySink {
   /** Calls back when all that has come is decoded and passed on. */
   #flush(decoder: Decoder, then: () => void): void {
     decoder.flush(() => {
-      for (let chunk = decoder.read(); chunk !== null; chunk = decoder.read()) this.#sink?.onData(chunk)
-      then()
+      this.#then = then
+      this.#passedOn(decoder)
     })
+  }
+
+  #passedOn(decoder: Decoder): void {
+    if (decoder.readableLength > 0) return
+    const then = this.#then
+    this.#then = undefined
+    then?.()
   }
 
   #break(cause: Error): void {
@@ -146,7 +156,10 @@ class DecodedBody implements UpstreamBody, BodySink {
   /** A decoder that fails has met damage: the body is lost, and its connection is given up. */
   #open(firstByte: number): Decoder {
     const decoder = this.#create(firstByte)
-    decoder.on('data', (chunk: Buffer) => this.#sink?.onData(chunk))
+    decoder.on('data', (chunk: Buffer) => {
+      this.#sink?.onData(chunk)
+      this.#passedOn(decoder)
+    })
     decoder.on('drain', () => this.#coded.unpause())
     decoder.on('end', () => this.#sink?.onEnd())
     decoder.on('error', (error) => {

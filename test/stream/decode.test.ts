@@ -174,6 +174,29 @@ for (const [name, encoder] of Object.entries(ENCODERS)) {
       assert.equal(received.endings, 1)
     })
 
+    for (const ending of ['an end', 'a loss']) {
+      test(`what little was decoded while paused comes once when it goes on, before ${ending}`, async () => {
+        const { coded, received, body } = decoding(coding)
+        const events = ['data: a\n\n', 'data: b\n\n']
+        const bytes = Buffer.concat(await flushed(encoder(), events))
+        coded.sink?.onData(bytes.subarray(0, 5))
+        body.pause()
+        coded.sink?.onData(bytes.subarray(5))
+        if (ending === 'an end') coded.sink?.onEnd()
+        else coded.sink?.onBroken(new Error('reset'))
+        // Once around through the thread that decodes.
+        await flushed(encoder(), events)
+        assert.equal(received.text, '')
+
+        body.unpause()
+        await received.until(() => received.endings > 0)
+
+        assert.equal(received.text, events.join(''))
+        assert.equal(received.ended, ending === 'an end')
+        assert.equal(received.endings, 1)
+      })
+    }
+
     test('what is no such coding is a break, and the connection is given up', async () => {
       const { coded, received } = decoding(coding)
 
