@@ -338,7 +338,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
   /** Tells the client, or lets the app tell it, that there is no answer. */
   refuse(thrown: unknown): void {
     this.#earlyWatchdog?.stop()
-    void this.#refuse(toSseProxyError(thrown))
+    void this.inContext(() => this.#refuse(toSseProxyError(thrown)))
   }
 
   async #refuse(error: SseProxyError): Promise<void> {

@@ -30,6 +30,8 @@ export interface SharingRequest {
    * @throws AdmissionError
    */
   admit(heir: Ticket | undefined): void
+  /** See `SessionContext`. */
+  inContext<Result>(work: () => Result): Result
   /** The function that gets it an answer of the upstream's. */
   open(): OpenUpstream
   /** Nothing will be asked for again: what was kept of its body is let go. */
@@ -103,10 +105,10 @@ export class Opening {
   }
 }
 
-/** What is wrong with one of many is nothing to the others. */
+/** Serves one of many, in its own async context: what is wrong with it is nothing to the others. */
 export function refusing(request: SharingRequest, serve: () => void): void {
   try {
-    serve()
+    request.inContext(serve)
   } catch (error) {
     request.refuse(error)
   }

@@ -205,8 +205,7 @@ export class SharedAnswers {
     const requests = this.#settle(opening)
     if (!requests.includes(opening.leader)) response.body.destroy()
     for (const request of requests) {
-      if (request === opening.leader) refusing(request, () => request.answer(response))
-      else request.alone()
+      refusing(request, () => (request === opening.leader ? request.answer(response) : request.alone()))
     }
   }
 

@@ -85,7 +85,7 @@ export class StoredStream implements FollowedStream, LocalStream {
       end: () => this.member?.end('stopped'),
     })
     this.#upstream = publisher
-    void publisher.open()
+    void leader.inContext(() => publisher.open())
   }
 
   #onOpened(head: RunHead, upstream: string): void {

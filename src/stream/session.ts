@@ -192,7 +192,8 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   }
 
   #tellFailure(error: SseProxyError): void {
-    setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
+    const { observer, res } = this.context
+    setImmediate(() => this.context.inContext(() => observer.failed(error, this.handle, res)))
   }
 
   // From the writer.
@@ -297,7 +298,11 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
 
   /** Calls back without a wait; what the callback fails with breaks the stream off. */
   tell(path: string, call: () => void | PromiseLike<void>): void {
-    tell(path, call, (failed, thrown) => this.#callbackFailed(failed, thrown))
+    tell(
+      path,
+      () => this.context.inContext(call),
+      (failed, thrown) => this.#callbackFailed(failed, thrown),
+    )
   }
 
   /** Goes on when a callback is done, which holds the events until then; what it throws breaks the stream off. */

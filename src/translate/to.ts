@@ -1,5 +1,6 @@
 // The option `to`: which writer a client gets, by the format that the app says it wants. Absent where all get event streams.
 
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import { ClientWriter } from '../stream/client-writer.ts'
@@ -19,5 +20,10 @@ export function createClientWriter(
   const format = to?.format(req)
   if (format === 'ndjson') return new LinesWriter(req, res, fastLane)
   if (format !== 'json') return new ClientWriter(req, res, fastLane)
-  return new JsonWriter(req, res, { fastLane, collect: to?.collect, maxBytes: limits.bufferBytes, refuse })
+  return new JsonWriter(req, res, {
+    fastLane,
+    collect: to?.collect && AsyncLocalStorage.bind(to.collect),
+    maxBytes: limits.bufferBytes,
+    refuse,
+  })
 }

@@ -300,6 +300,10 @@ class Visitor implements SharingRequest {
 
   admit(): void {}
 
+  inContext<Result>(work: () => Result): Result {
+    return work()
+  }
+
   forget(): void {}
 
   nothing(): void {
