@@ -77,6 +77,9 @@ export interface ResolvedOptions {
   readonly onClose: SseProxyOptions['onClose']
 }
 
+/** The name of a proxy that is given none. */
+export const DEFAULT_NAME = 'sse-proxy'
+
 const DEFAULTS = {
   framing: 'event',
   fastLane: true,
@@ -84,7 +87,7 @@ const DEFAULTS = {
   unavailable: 'status',
   clientRetryMs: [1000, 5000],
   via: 'sse-proxy-middleware',
-  name: 'sse-proxy',
+  name: DEFAULT_NAME,
 } as const
 
 /**

@@ -5,6 +5,7 @@
 import { Agent, ClientRequest, type IncomingMessage } from 'node:http'
 import { isUpstreamsFault, SseProxyError } from '../errors.ts'
 import type { HpmOptions } from '../hpm.ts'
+import { DEFAULT_NAME } from '../options/resolve-options.ts'
 import { codeOf, systemError } from '../system-error.ts'
 import type { ProxyServer } from './http-proxy.ts'
 
@@ -13,25 +14,34 @@ type Logger = NonNullable<HpmOptions['logger']>
 /** A plugin for apps that have given a `logger`. @param name the proxy's */
 export function logLines(logger: Logger, name: string): (server: ProxyServer, options: HpmOptions) => void {
   return (server, { agent }) => {
-    server.on('error', (error, req, _res, target) => logFailure(logger, error, req, target))
+    // Its own lines have no name, and look the same here as long as the proxy has none.
+    const prefix = name === DEFAULT_NAME ? '[HPM]' : `[${name}] [HPM]`
+    server.on('error', (error, req, _res, target) => logFailure(logger, prefix, error, req, target))
     const warn = (text: string) => logger.warn(`[${name}] ${text}`)
     const given = new Set<Mistake>()
     server.on('proxyRes', (answer, req) => {
       const [from, to] = [pathAtApp(req), urlAtUpstream(answer, agent !== undefined)]
-      logger.info(`[HPM] ${req.method} ${from} -> ${to} [${answer.statusCode}]`)
+      logger.info(`${prefix} ${req.method} ${from} -> ${to} [${answer.statusCode}]`)
       if (answer.statusCode === 404) adviseOnMount(warn, given, withoutQuery(from), withoutQuery(to))
     })
-    server.on('open', (socket) => logger.info('[HPM] Client connected: %o', socket.address()))
-    server.on('close', (_answer, socket) => logger.info('[HPM] Client disconnected: %o', socket.address()))
+    server.on('open', (socket) => logger.info('%s Client connected: %o', prefix, socket.address()))
+    server.on('close', (_answer, socket) => logger.info('%s Client disconnected: %o', prefix, socket.address()))
   }
 }
 
-function logFailure(logger: Logger, error: Error, req: IncomingMessage | undefined, target: unknown): void {
+function logFailure(
+  logger: Logger,
+  prefix: string,
+  error: Error,
+  req: IncomingMessage | undefined,
+  target: unknown,
+): void {
   const own = error instanceof SseProxyError ? error : undefined
   // An upstream that is down fails every request; `UpstreamLog` tells of the first one and then from time to time.
   if (own && isUpstreamsFault(own)) return
   logger.error(
-    '[HPM] Error occurred while proxying request %s to %s [%s] (%s)',
+    '%s Error occurred while proxying request %s to %s [%s] (%s)',
+    prefix,
     `${req?.headers.host}${req?.url}`,
     String(target),
     codeOf(own?.cause) || codeOf(error) || String(error),

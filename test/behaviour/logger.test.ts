@@ -30,6 +30,17 @@ test('an answer is a line with the port that was asked', async (t) => {
   assert.deepEqual(lines, [line, line])
 })
 
+test("the lines of a proxy that was given a name begin with it, http-proxy-middleware's too", async (t) => {
+  const { lines, logger } = memory()
+  const { upstream, front } = await proxied(t, { logger, name: '100%s' }, { upstream: answering })
+
+  await (await front.open()).whole()
+  await refusedPath(t, { logger, name: '100%s' })
+
+  assert.equal(lines[0], `info: [100%s] [HPM] GET /events -> ${upstream.url}/stream [200]`)
+  assert.match(lines[1]!, /^error: \[100%s\] \[HPM\] Error occurred while proxying request localhost/)
+})
+
 test('with several upstreams each line has its own port', async (t) => {
   const { lines, logger } = memory()
   const second = await startUpstream(answering)
