@@ -28,7 +28,7 @@ import { eventWatched } from './stream/event-watch.ts'
 import type { KeepaliveClock } from './stream/keepalive.ts'
 import type { Moves } from './stream/moves.ts'
 import { relay } from './stream/relay.ts'
-import { eventStreamHeaders } from './stream/response-headers.ts'
+import { answerHeaders, eventStreamHeaders } from './stream/response-headers.ts'
 import { resumable } from './stream/resume.ts'
 import { Session } from './stream/session.ts'
 import type { SessionContext } from './stream/session-context.ts'
@@ -309,7 +309,7 @@ export class ProxyRequest implements SharingRequest, SessionContext {
     const variedBy = this.options.to && 'Accept'
     const headers = isEventStream
       ? eventStreamHeaders(response.headers, this.writer.appHeaders, variedBy)
-      : response.headers
+      : answerHeaders(response.headers, this.writer.appHeaders)
     relay({ ...response, headers }, this.writer, {
       signal: this.controller,
       isBodyless: this.req.method === 'HEAD' || response.status === 204 || response.status === 304,

@@ -41,6 +41,9 @@ const CORS = 'access-control-'
 // For nginx, which collects an answer otherwise until a buffer of it is full.
 const UNBUFFERED: Header = ['X-Accel-Buffering', 'no']
 
+// Streams of gRPC-Web, of Connect and of Spring WebFlux, whose messages are JSON.
+const MESSAGES = /^\s*application\/(?:grpc-web|connect|stream)\+json\s*(?:;|$)/i
+
 /** Reads a header of the app's; names are lower case. */
 export type HeadersSet = Readonly<Record<string, number | string | string[] | undefined>>
 
@@ -66,6 +69,25 @@ export function eventStreamHeaders(upstream: readonly Header[], app: HeadersSet,
   if (vary) headers.push(vary)
   headers.push(['Cache-Control', streamCacheControl(cacheControl)], UNBUFFERED)
   return headers
+}
+
+/**
+ * The headers of an answer that is no event stream: the upstream's. Where it is made of messages that arrive one by one and look
+ * like JSON to `compression()`, which would hold them, they must not be transformed.
+ */
+export function answerHeaders(upstream: readonly Header[], app: HeadersSet): readonly Header[] {
+  const isMessages = upstream.some(
+    ([name, value]) => name.toLowerCase() === 'content-type' && MESSAGES.test(`${value}`),
+  )
+  if (!isMessages) return upstream
+  const isCacheControl = ([name]: Header) => name.toLowerCase() === 'cache-control'
+  const own = upstream.filter(isCacheControl).flatMap(([, value]) => list(value))
+  const values = own.length > 0 ? own : list(app['cache-control'])
+  if (values.some((value) => /\bno-transform\b/i.test(value))) return upstream
+  return [
+    ...upstream.filter((header) => !isCacheControl(header)),
+    ['Cache-Control', [...values, 'no-transform'].join(', ')],
+  ]
 }
 
 /** No cache may answer with an old stream, and nothing on the way may compress or otherwise collect it. */

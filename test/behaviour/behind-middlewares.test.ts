@@ -40,7 +40,11 @@ for (const host of hosts) {
     assert.match(headerOf(client, 'cache-control') ?? '', /no-transform/)
   })
 
-  for (const type of ['multipart/mixed; boundary="-"', 'application/grpc-web+proto', 'application/grpc-web-text']) {
+  for (const type of [
+    'multipart/mixed; boundary="-"',
+    ...['application/grpc-web+proto', 'application/grpc-web-text', 'application/grpc-web+json'],
+    ...['application/connect+json', 'application/stream+json;charset=UTF-8'],
+  ]) {
     test(`compression() in front does not hold an ordinary response of ${type} (${host})`, async (t) => {
       const { upstream, front } = await proxied(t, {}, { host, before: [compression({ threshold: 0 })] })
       const client = front.request('', {

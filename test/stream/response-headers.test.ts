@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import {
+  answerHeaders,
   eventStreamHeaders,
   type HeadersSet,
   mergeVary,
@@ -232,4 +233,43 @@ test('what was given stays as it was', () => {
     ['ETag', '1'],
   ])
   assert.deepEqual(app, { 'set-cookie': ['session=1'], vary: 'Origin' })
+})
+
+describe('an answer that is no event stream', () => {
+  const messages: Header = ['Content-Type', 'application/grpc-web+json']
+
+  test('keeps its headers as they are', () => {
+    const headers: Header[] = [
+      ['Content-Type', 'application/json'],
+      ['Cache-Control', 'max-age=1'],
+    ]
+
+    assert.equal(answerHeaders(headers, {}), headers)
+  })
+
+  for (const [upstream, app, expected] of [
+    [undefined, undefined, 'no-transform'],
+    ['no-store', undefined, 'no-store, no-transform'],
+    [undefined, 'private', 'private, no-transform'],
+    ['no-store', 'private', 'no-store, no-transform'],
+  ] as const) {
+    test(`made of messages is not transformed, where Cache-Control is ${upstream} and the app's ${app}`, () => {
+      const headers: Header[] = [messages, ...(upstream === undefined ? [] : [['cache-control', upstream] as const])]
+
+      const sent = answerHeaders(headers, { 'cache-control': app })
+
+      assert.deepEqual(sent, [messages, ['Cache-Control', expected]])
+    })
+  }
+
+  for (const [upstream, app] of [
+    ['No-Transform, no-store', undefined],
+    [undefined, 'no-cache, no-transform'],
+  ] as const) {
+    test(`made of messages keeps a no-transform of its own: ${upstream ?? app}`, () => {
+      const headers: Header[] = [messages, ...(upstream === undefined ? [] : [['Cache-Control', upstream] as const])]
+
+      assert.equal(answerHeaders(headers, { 'cache-control': app }), headers)
+    })
+  }
 })
