@@ -49,7 +49,7 @@ export interface Addition {
   readonly keepMs: number
 }
 
-/** What came of a claim or an addition. Where it was refused nothing has been changed, and nobody was told. */
+/** What came of a claim or an addition. Where it was refused, nothing was changed and no message was sent. */
 export type Added =
   | {
       readonly isRefused: false

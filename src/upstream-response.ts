@@ -42,7 +42,7 @@ export interface UpstreamBody {
    */
   reconnect?(outcome: 'complete' | Error): boolean
   /**
-   * Told by whoever has read the body to its end whether it was whole, before `reconnect`. With the option `isEnd` that counts for
+   * Called by the reader of the body at its end with whether it was whole, before `reconnect`. With the option `isEnd` that counts for
    * the upstream's health in place of how the connection ended.
    */
   judge?(isWhole: boolean): void

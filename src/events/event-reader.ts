@@ -11,7 +11,7 @@ export class EventReader {
   readonly #onEvent: (event: StreamEvent) => void
   // Takes one block, and returns its event where it has data.
   readonly #parse: (block: string) => StreamEvent | undefined = createBlockParser()
-  // Holds the start of an event until its end is here. Without a bound of its own: whoever feeds the reader bounds what comes.
+  // Holds the start of an event until its end is here. Without a bound of its own: the caller of `read` bounds what comes.
   readonly #framer = new EventFramer({
     wholeEvents: true,
     eventBytes: Number.POSITIVE_INFINITY,

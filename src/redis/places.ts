@@ -44,7 +44,7 @@ export class Places {
   readonly #maxOwed: number
   readonly #areAlive: (nodes: readonly string[]) => Promise<readonly boolean[]>
   readonly #clients = new Map<string, Client>()
-  // Places that could not be given back, or that may have been taken although nobody has heard of it.
+  // Places that could not be given back, or that may have been taken by a call whose answer was lost.
   readonly #owed = new Map<string, readonly [name: string, place: string]>()
   // Nodes of which Redis may have lost the places.
   readonly #lost = new Set<string>()

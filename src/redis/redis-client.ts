@@ -38,7 +38,7 @@ export interface SubscriberEvents {
   onEnd(why: unknown): void
 }
 
-/** A connection of the store's own, which never connects anew: what it has subscribed to is known to nobody but the store. */
+/** A connection of the store's own, which never connects anew: only the store knows what it has subscribed to. */
 export interface RedisSubscriber {
   connect(): Promise<unknown>
   subscribe(channels: readonly string[]): Promise<unknown>

@@ -205,7 +205,7 @@ class RedisStore implements ShareStore {
     }
   }
 
-  /** @throws Error where there is one, with less than its state says: nobody could read it to its end, nor take the key */
+  /** @throws Error where there is one, with less than its state says: no node could read it to its end, or take the key */
   async #withoutLog(key: string): Promise<Page> {
     const logs = numberOf(await this.#send('EXISTS', this.#log(key)))
     if (logs > 0) throw new Error('Redis: the log of a key is not what its state says')

@@ -20,7 +20,7 @@ export interface LingeringContext {
   readonly linger: (close: () => void) => Ticket
 }
 
-/** The state of one shared stream while it has no followers, or of its opening while nobody waits. */
+/** The state of one shared stream while it has no followers, or of its opening while no request waits. */
 export class Lingering {
   readonly #context: LingeringContext
   readonly #close: () => void

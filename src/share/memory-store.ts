@@ -171,7 +171,7 @@ export class MemoryStore implements ShareStore {
     return undefined
   }
 
-  /** Drops what is out of date, of which nobody asks any more. */
+  /** Drops what has expired and is not asked for any more. */
   #forget(): void {
     for (const key of this.#logs.keys()) this.#log(key)
     for (const node of this.#nodes.keys()) if (!this.#isAlive(node)) this.#nodes.delete(node)

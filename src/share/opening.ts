@@ -83,7 +83,7 @@ export class Opening {
   readonly controller: Abort = new Abort()
   /** Those who came before there was an answer, the leader among them. */
   readonly waiting: Set<SharingRequest> = new Set()
-  /** Set when nobody waits any more, and it is not given up. */
+  /** Set when no request waits any more, and it is not given up. */
   lingering: Lingering | undefined
   /** How many streams of this key have been opened for clients that stand elsewhere. */
   variants = 0

@@ -25,7 +25,7 @@ export function whenBusy(method: string | undefined, { busy }: Pick<ResolvedShar
 }
 
 /**
- * Whether a stream goes on for its own sake: nobody could ask for the same again, or the app wants all of it. Then it is
+ * Whether a stream goes on for its own sake: the same cannot be asked for again, or the app wants all of it. Then it is
  * not given up before it is open, and a drain waits for its end.
  */
 export function outlivesReaders(method: string | undefined, { lingerMs }: Pick<ResolvedShare, 'lingerMs'>): boolean {

@@ -133,7 +133,7 @@ export class SharedStream implements PipelineSink, FollowedStream {
     return this.#lingering.place
   }
 
-  /** Begins to read; whoever is to get the first event follows by now. */
+  /** Begins to read; clients that are to get the first event follow by now. */
   start(): void {
     this.#pipeline.start()
     this.#pipeline.release()

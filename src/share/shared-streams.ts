@@ -263,7 +263,7 @@ export class SharedStreams {
     this.#openings.wait(request, opening)
   }
 
-  /** Nobody waits any more: it goes on as a stream would that nobody follows. */
+  /** No request waits any more: it lingers as a stream without followers does. */
   #linger(opening: Opening): void {
     const { lingerMs } = this.#context.share
     const { leader, client } = opening

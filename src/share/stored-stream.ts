@@ -134,8 +134,8 @@ export class StoredStream implements FollowedStream, LocalStream {
   over(outcome: LocalOutcome): void {
     if (this.isOver) return
     this.isOver = true
-    // Who follows has got a part of it, also where the node that was to go on got an answer that is none of its stream, and
-    // where it came when nobody followed any more.
+    // Its followers have a part of it. 'unshared': the node that was to go on got an answer that is not this stream. 'left': the
+    // run was ended for want of followers, just as these came.
     const failure = ['lost', 'unshared', 'left'].includes(outcome) ? this.#lost() : undefined
     for (const follower of this.#followers.dismiss()) {
       if (failure) follower.onFailed(failure)

@@ -258,8 +258,9 @@ export class StoredStreams {
   }
 
   /**
-   * The upstream is asked with the credentials of a client that is there: with those of one that has left it might refuse
-   * all others, or go on for somebody who was to get nothing more. A body is its sender's alone.
+   * The upstream is asked with the credentials of a client that is connected. Those of one that has left may have been revoked:
+   * the upstream would refuse all clients, or still send what they were revoked for. A request with a body is never asked again
+   * in another client's name.
    */
   #nextLeader(entry: Entry): SharingRequest {
     const { leader, present } = entry
@@ -380,7 +381,7 @@ export class StoredStreams {
     return entry !== undefined
   }
 
-  /** What stands for a key in the store: nobody can read a key out of it that may hold credentials. */
+  /** Stands for a key in the store. A key may hold credentials, which cannot be read out of its hash. */
   #hashOf(text: string): string {
     const { options, store } = this.#context
     return createHmac('sha256', store.secret || NO_SECRET)

@@ -1,4 +1,4 @@
-// The log of a key: what its owner adds is kept whole and in order, until it is dropped; what anybody else adds is refused.
+// The log of a key: what its owner adds is kept whole and in order, until it is dropped; what another node adds is refused.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'

@@ -62,7 +62,7 @@ class CommitHold implements UpstreamBody, BodySink {
   readonly #response: UpstreamResponse
   // The same body in plain.
   readonly #body: UpstreamBody
-  // Aborted when nobody waits for the answer any more; listened to until there is a verdict.
+  // Aborted when no request waits for the answer any more; listened to until there is a verdict.
   readonly #signal: AbortState
   // Finds the events in what comes, and holds the one that is unfinished. Undefined from `start` on.
   #reader: EventReader | undefined
@@ -82,7 +82,7 @@ class CommitHold implements UpstreamBody, BodySink {
   #hasEvent = false
   // How the body ended. Told to the sink at once, or, where there is none yet, by `start`.
   #ending: 'complete' | Error | undefined
-  // Whoever reads the answer, from `start` to the end. Until then what comes is held.
+  // The reader of the answer, from `start` to the end. Before `start`, what comes is held.
   #sink: BodySink | undefined
   // Backpressure of the sink, between `pause` and `unpause`. It may begin before `start`, which must not undo it.
   #paused = false
@@ -116,7 +116,7 @@ class CommitHold implements UpstreamBody, BodySink {
     else body.start(this)
   }
 
-  // UpstreamBody: for whoever reads the answer once that is decided.
+  // UpstreamBody: for the reader of the answer, once there is a verdict.
 
   /** Whether something is there that can leave together with the head. */
   get hasBegun(): boolean {
@@ -177,7 +177,7 @@ class CommitHold implements UpstreamBody, BodySink {
     else this.#body.pause()
   }
 
-  // Before `start` the data of chunks is what is wanted; whoever reads then may want the chunks themselves.
+  // Before `start` the data of chunks is what is wanted; the reader may want the chunks themselves after that.
 
   get takesChunks(): boolean {
     return this.#sink?.takesChunks === true

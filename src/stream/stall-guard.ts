@@ -1,4 +1,4 @@
-// Whether a client takes what waits for it. One that takes nothing for too long is slow, and whoever owns its response lets
+// Whether a client takes what waits for it. One that takes nothing for too long is slow, and the owner of its response lets
 // it go.
 
 import type { ServerResponse } from 'node:http'

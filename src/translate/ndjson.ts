@@ -134,7 +134,7 @@ class LineBody implements UpstreamBody, BodySink {
     const bytes = this.#options.hasSeparators ? withoutSeparators(chunk) : chunk
     const end = bytes.lastIndexOf(LF) + 1
     if (end > 0) this.#take(this.#withHeld(bytes.subarray(0, end)))
-    // For whoever waits for a sign of life.
+    // Resets `idleMs`.
     else this.#sink?.onData(NOTHING)
     if (end < bytes.length) this.#held.add(bytes.subarray(end))
     if (this.#held.length > this.#options.lineBytes) this.#overflow()

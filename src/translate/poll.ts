@@ -183,7 +183,7 @@ class Poller implements UpstreamBody {
       const events = this.#eventsOf(bytes, response.upstream)
       this.#sink?.onData(Buffer.from(typeof events === 'string' ? events : await this.#fromApp(events)))
     } else {
-      // A sign of life for whoever waits for one.
+      // Resets `idleMs`.
       this.#sink?.onData(NOTHING)
     }
     // Not before: a value that could not be used would be unchanged the next time.

@@ -9,7 +9,7 @@ import type { LogEntry } from '../event-log.ts'
 export type Outcome =
   /** The upstream has ended cleanly. */
   | 'ended'
-  /** The upstream is lost, and nobody can go on with it. */
+  /** The upstream is lost, and no node can go on with it. */
   | 'lost'
   /** The app has closed or stopped it. */
   | 'stopped'
@@ -17,7 +17,7 @@ export type Outcome =
   | 'replaced'
   /** The answer was no stream, or there was none: each node asks for itself. */
   | 'unshared'
-  /** Nobody followed it any more. */
+  /** It had no followers left. */
   | 'left'
 
 /** How a run is over for the clients of one node: beside the outcome it may be that there is none for them. */
@@ -43,7 +43,7 @@ export type HeadRun = 'new' | 'replace' | 'same' | 'stop'
 export type Entry =
   /**
    * The first of a fence. 'same' goes on with the run that there is, 'stop' ends it. 'replace' begins a new one in its place,
-   * as the app wants it; 'new' begins one where there is none, or one that nobody can go on with.
+   * as the app wants it; 'new' begins one where there is none, or one that no node can go on with.
    */
   | {
       readonly kind: 'head'

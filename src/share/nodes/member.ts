@@ -11,7 +11,7 @@
 //   following  delivers what the log brings. The owner is gone -> seeking. The outcome -> over. No client -> over.
 //              The store is away -> alone.
 //   owning     has the fence, reads the tail, opens the upstream behind it, appends what that brings and delivers it then
-//              (`Ownership`). An addition that was refused, or of which nobody knows -> seeking, the upstream kept. The
+//              (`Ownership`). An addition that was refused, or whose outcome is unknown -> seeking, the upstream kept. The
 //              upstream's end, or no node follows -> appends the outcome -> over. The store is away -> alone.
 //   alone      has an upstream of its own, delivers what that brings, and remembers it within bounds. The store is back
 //              -> owning where its fence still holds, seeking otherwise: a run that is over in the log by then, and that its
@@ -228,7 +228,7 @@ export class Member implements Doorbell {
     if (!this.#node.isUp || this.#steps.isFailing) return this.#goAlone()
     if (this.#node.isWaiting(this)) return
     if (this.#ownership) return await this.#own(this.#ownership)
-    // What cannot be asked for again is read to its end, whoever has the key by now.
+    // A request that is sent once is read to its end, also when another node has taken the key.
     if (this.#isDetached && !this.#mayBeOwner) return this.#goAlone()
     await this.#seek()
   }
@@ -292,7 +292,7 @@ export class Member implements Doorbell {
     return this.#options.mayOpen && this.#options.isReopenable && this.#reader.isReopenable
   }
 
-  /** Where no client is left, nor anybody could be asked who else follows: how the run ends here, once it has lingered. */
+  /** Called where this node has no client and the store cannot say who else follows: how the run ends here after `lingerMs`. */
   #whenLeft(): 'handed-over' | 'lost' | undefined {
     if (this.#context.isWanted) return undefined
     const lingers = !this.#context.isLeaving && this.#upstream.state !== 'none'
@@ -314,7 +314,7 @@ export class Member implements Doorbell {
     try {
       return await this.#node.call(following)
     } catch (error) {
-      // It may come about later, when nobody waits for it.
+      // The call may still succeed later, when this no longer waits for it.
       following.then(
         (unfollow) => unfollow(),
         () => {},
@@ -359,7 +359,8 @@ export class Member implements Doorbell {
     }
     if (state && this.#isNew && busy === 'replace') return await this.#take(state, 'replace')
     const isLeft = !state || (await this.#watch.isLeftBy(state.owner, this.#isNew))
-    // What is sent once does not go on with a run of others, and is not to be refused for one that nobody goes on with.
+    // A request that is sent once does not go on with another request's run, and is not refused because of a run that no node
+    // can go on with.
     const mustBegin = this.#isNew && isLeft && this.#mayBegin && !this.#options.isReopenable
     if (state && mustBegin) return await this.#take(state, 'new')
     if (state && this.#isNew && busy === 'refuse') return this.#finish('busy')

@@ -22,7 +22,7 @@ export class OwnUpstream {
   head: RunHead | undefined
   /** How it has ended. */
   outcome: Outcome | undefined
-  /** Whether it could not be told what it was to go on after, which nobody has been told yet. */
+  /** Whether it could not be asked to go on after the last event, and clients have not been told of that gap yet. */
   isBlind = false
   /** Whether one has been asked, whatever has come of it. */
   hasAsked = false

@@ -65,7 +65,7 @@ export class Ownership {
   readonly #mayAsk: boolean
   // Whether all that others have added before is read. Unset by whatever may mean that the key has another owner.
   #hasTail = false
-  // After an addition of which nobody knows whether it was made: what the latest entry is if it was.
+  // Set after an addition whose outcome is unknown: the position of the latest entry if it was made.
   #unsure: Position | undefined
   #sending: Sending[] = []
   // When something was added last, which keeps the log.
@@ -109,7 +109,7 @@ export class Ownership {
     if (fence > this.#fence) this.#hasTail = false
   }
 
-  /** This node has clients from now on, or has none any more: a run that nobody follows lingers anew after them. */
+  /** This node has clients from now on, or has none any more: a run without followers lingers anew after them. */
   noteClients(): void {
     if (this.#context.isWanted) this.#emptySince = undefined
     this.#asksWhoFollows = true
@@ -302,7 +302,7 @@ export class Ownership {
     return followers.some((name) => name !== node.name)
   }
 
-  /** Another node has the key, the log is gone, or nobody knows. */
+  /** Another node has the key, the log is gone, or it is not known which. */
   #supersede(): 'superseded' {
     this.withdraw()
     return 'superseded'

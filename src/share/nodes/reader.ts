@@ -1,4 +1,4 @@
-// Reads the log of a key for the clients of one node: entry by entry, in order, whoever has written it. It delivers each
+// Reads the log of a key for the clients of one node: entry by entry, in order, whichever node has written it. It delivers each
 // event once, also where a new owner sends again what these clients have, and tells where some may be missing.
 
 import type { Position, StoredEntry } from '../../share-store.ts'
@@ -137,7 +137,7 @@ export class LogReader {
   }
 
   /**
-   * This node has written it, and nobody else can have written anything since.
+   * This node has written it, and no other node can have written anything since.
    * @param isDelivered whether the clients have got its events before
    */
   wrote(position: Position, entry: Entry, isDelivered: boolean): void {

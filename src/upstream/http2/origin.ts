@@ -70,11 +70,11 @@ export class Origin {
     this.#serve()
   }
 
-  /** Where nobody waits any more, nothing is dialed any more. */
+  /** The request waits no longer. Connections that are being opened end when no other request waits for them. */
   forget(waiter: Waiter): void {
     if (!this.#waiting.delete(waiter) || this.#waiting.size > 0) return
     for (const socket of this.#dialing) socket.destroy()
-    // What they tell from now on concerns nobody.
+    // The sockets still emit events when they are destroyed; those are ignored.
     this.#dialing.clear()
   }
 

@@ -105,7 +105,7 @@ export class Outcome implements OnOver {
   }
 }
 
-/** Whether a client may have brought a failure about, so that it counts against nobody. */
+/** Whether the client's request may have caused a failure, which then does not count against the upstream's health. */
 function mayBeClients({ cause }: UpstreamError, { url }: Member): boolean {
   if (cause instanceof Rejection) return true
   // Without `changeOrigin` the certificate has to be good for the Host of the request.
