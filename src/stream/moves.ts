@@ -12,7 +12,7 @@ export interface Movable {
 }
 
 /** Over how long the moves are spread. */
-export const MOVE_MS = 10_000
+const MOVE_MS = 10_000
 // Before a stream that could not move is asked again: no other upstream may be there yet.
 const AGAIN_MS = 1000
 const MAX_AGAIN_MS = 60_000
