@@ -208,7 +208,7 @@ function remember<Value>(map: Map<string, Value>, key: string, value: Value): vo
   if (map.size > MAX_REMEMBERED && oldest !== undefined) map.delete(oldest)
 }
 
-/** An app's mistake is an error: any other value would be the key of all who get it. */
+/** An app's mistake is an error, since all who get the same wrong value would share a stream. */
 function checkKey(key: unknown): string | undefined {
   if (typeof key === 'string' || key === undefined) return key
   const got = `${inspect(key, { depth: 0 })} (${typeof key})`

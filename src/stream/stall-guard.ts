@@ -14,7 +14,7 @@ export class StallGuard {
   writtenBytes = 0
   // Runs while the client leaves something waiting, and for a part of the wait at most behind that; cleared by `stop`.
   #watchdog: Watchdog | undefined
-  // What had been taken when that wait began, and how much of the write under way had not: any change is progress.
+  // What had been taken when that wait began, and how much of the write under way had not. A change of either is progress.
   #takenBytes = 0
   #sendingBytes = 0
 

@@ -1,9 +1,10 @@
 // How much is remembered of where requests have gone, when a router or their Host leads them to any number of places.
 import assert from 'node:assert/strict'
 import http from 'node:http'
-import { createServer } from 'node:http2'
+import { createServer, type Http2Server } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
+import type { Agents } from '../../../src/upstream/agents.ts'
 import { createHttp2Agents } from '../../../src/upstream/http2/http2-agents.ts'
 import { collectGarbage } from '../../support/memory.ts'
 import { until } from '../../support/waiting.ts'
@@ -25,13 +26,7 @@ test(`past ${bound} places the connections to one that is not in use end, and th
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const agents = createHttp2Agents({ mode: 'prior-knowledge', pingMs: 0, idleMs: 0, connectMs: 0 }, 65_536)
-  t.after(() => {
-    agents.destroy()
-    server.close()
-  })
-  const { port } = server.address() as AddressInfo
+  const { agents, port } = await agentsTo(server, t)
   /** Each place is another one to Node's agents, for the address that its connections come from. */
   const ask = async (place: number, path: string): Promise<http.IncomingMessage> => {
     const localAddress = `127.1.${place >> 7}.${(place & 127) + 1}`
@@ -51,13 +46,7 @@ test(`past ${bound} places the connections to one that is not in use end, and th
 
 test('what a request was made of is not held for as long as it is open', async (t) => {
   const server = createServer((_req, res) => void res.writeHead(200).write('x'))
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const agents = createHttp2Agents({ mode: 'prior-knowledge', pingMs: 0, idleMs: 0, connectMs: 0 }, 65_536)
-  t.after(() => {
-    agents.destroy()
-    server.close()
-  })
-  const { port } = server.address() as AddressInfo
+  const { agents, port } = await agentsTo(server, t)
   const open = async (): Promise<{ answer: http.IncomingMessage; headers: WeakRef<object> }> => {
     const headers = { 'x-secret': 'yes' }
     const request = http.get({ agent: agents.pooled(false, undefined), host: '127.0.0.1', port, headers })
@@ -76,3 +65,15 @@ test('what a request was made of is not held for as long as it is open', async (
   assert.equal(answer.destroyed, false)
   answer.destroy()
 })
+
+/** Agents for what this server says, which end with the test as it does. */
+async function agentsTo(server: Http2Server, t: TestContext): Promise<{ agents: Agents; port: number }> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const agents = createHttp2Agents({ mode: 'prior-knowledge', pingMs: 0, idleMs: 0, connectMs: 0 }, 65_536)
+  t.after(() => {
+    agents.destroy()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  return { agents, port }
+}
