@@ -79,7 +79,8 @@ test('a client that belongs to a target that went gets another, and others keep 
       if (given !== undefined) cookies.set(user, given)
       return home
     }
-    const users = Array.from({ length: 12 }, (_, i) => `user-${i}`)
+    // A hash spreads them: of so many each of three targets gets one.
+    const users = Array.from({ length: 50 }, (_, i) => `user-${i}`)
     const before = new Map<string, string>()
     for (const user of users) before.set(user, await homeOf(user))
 
