@@ -23,7 +23,7 @@ import { KeepaliveClock } from './stream/keepalive.ts'
 import { Moves } from './stream/moves.ts'
 import { createTranslate } from './translate/from.ts'
 import { onTurn } from './turn.ts'
-import { type Agents, createAgents } from './upstream/agents.ts'
+import { type Agents, createAgents, http1Agents } from './upstream/agents.ts'
 import { createHttpProxy, type HttpProxy } from './upstream/http-proxy.ts'
 import { createHttp2Agents } from './upstream/http2/http2-agents.ts'
 import { createPool } from './upstream/pool/create-pool.ts'
@@ -283,8 +283,10 @@ export class Middleware {
 }
 
 /** Over HTTP/2 a connection is opened to ask for the protocol, so its bound is `connectMs` too. */
-function agentsOf({ http2, limits, timeouts }: ResolvedOptions): Agents {
-  return http2 ? createHttp2Agents({ ...http2, connectMs: timeouts.connectMs }, limits.bufferBytes) : createAgents()
+function agentsOf({ fastLane, http2, limits, timeouts }: ResolvedOptions): Agents {
+  const create = http1Agents(fastLane)
+  if (!http2) return createAgents(create)
+  return createHttp2Agents({ ...http2, connectMs: timeouts.connectMs }, limits.bufferBytes, create)
 }
 
 /** Undefined for a connection that no server of Node's has accepted. */

@@ -14,6 +14,10 @@ export interface BodySink {
   onChunks?(read: Buffer): readonly Buffer[]
   /** Gives back what of them it holds. */
   releaseChunks?(): readonly Buffer[]
+  /** Whether it takes chunks, and would write them at once, so that `onChunks` may be given memory that is used again. */
+  readonly mayBorrow?: boolean
+  /** Whether anything refers to memory that `onChunks` was given while it might borrow; absent where that is not known. */
+  keeps?(memory: Buffer): boolean
   /** The body is complete. */
   onEnd(): void
   /** The body stopped before its end. */

@@ -5,6 +5,10 @@ import { copyOf, decodeId, FieldReader, MAX_LINE_BYTES, withLf } from './fields.
 
 const LF = 10
 const CR = 13
+// `id` and `retry` have values that are read.
+const SMALL_I = 105
+const SMALL_R = 114
+const MAX_NAME_BYTES = 'retry:'.length
 
 /** Where a client stands. */
 export interface Progress {
@@ -30,9 +34,8 @@ export class Cursor implements Progress {
    * @param whole whether they end where an event ends
    */
   pass(bytes: Buffer, whole: boolean): void {
-    const text = hasLongLine(bytes) ? startsOfLines(bytes) : bytes.toString('latin1')
     if (whole && !this.#parts) {
-      const lines = withLf(text)
+      const lines = withLf(textOf(bytes, ''))
       const fields = new FieldReader()
       fields.read(lines, 0, lines.length)
       this.passed(fields.events, fields.id, fields.retryMs)
@@ -40,10 +43,19 @@ export class Cursor implements Progress {
     }
     this.#parts ??= new PartReader()
     const { fields } = this.#parts
-    this.#parts.read(text)
+    this.#parts.read(bytes)
     this.passed(fields.events, fields.id, fields.retryMs)
     fields.forget()
     if (whole) this.#parts = undefined
+  }
+
+  /** The same for one event, in however many pieces, whose lines all end with LF. */
+  passEvent(pieces: readonly Buffer[]): void {
+    let text = ''
+    for (const piece of pieces) text += startsOfLines(piece, text.slice(text.lastIndexOf('\n') + 1))
+    const fields = new FieldReader()
+    fields.read(text, 0, text.length)
+    this.passed(fields.events, fields.id, fields.retryMs)
   }
 
   /** The same for what others have read: so many events, the last id and reconnection time they set, if they did. */
@@ -57,12 +69,13 @@ export class Cursor implements Progress {
 /** Reads text that is cut anywhere. */
 class PartReader {
   readonly fields: FieldReader = new FieldReader()
-  // The start of a line whose end has not come; of a long one no more than counts.
+  // The start of a line whose end has not come, no more of it than counts.
   #line = ''
   // Whether an LF that comes first belongs to the line end before it.
   #endedWithCr = false
 
-  read(part: string): void {
+  read(bytes: Buffer): void {
+    const part = textOf(bytes, this.#line)
     const text = withLf(this.#endedWithCr && part[0] === '\n' ? part.slice(1) : part)
     if (part !== '') this.#endedWithCr = part.endsWith('\r')
     const firstEnd = text.indexOf('\n')
@@ -73,9 +86,15 @@ class PartReader {
       this.fields.read(text, firstEnd + 1, lastEnd + 1)
       this.#line = ''
     }
-    const room = MAX_LINE_BYTES - this.#line.length
-    if (room > 0) this.#line = copyOf(this.#line + text.slice(lastEnd + 1, lastEnd + 1 + room))
+    const start = lastEnd + 1
+    const room = lengthThatCounts(this.#line.charCodeAt(0) || text.charCodeAt(start)) - this.#line.length
+    if (room > 0) this.#line = copyOf(this.#line + text.slice(start, start + room))
   }
+}
+
+/** The bytes as text, or as much of each line as counts. `begun` is the start of the first line, where that has come before. */
+function textOf(bytes: Buffer, begun: string): string {
+  return hasLongLine(bytes) && !bytes.includes(CR) ? startsOfLines(bytes, begun) : bytes.toString('latin1')
 }
 
 /** Whether it is worth while to look for line ends one by one: the line in the middle tells. */
@@ -86,15 +105,19 @@ function hasLongLine(bytes: Buffer): boolean {
   return end === -1 || end - middle > MAX_LINE_BYTES
 }
 
-/** Of lines that are longer than what counts of them, only that much. */
-function startsOfLines(bytes: Buffer): string {
-  if (bytes.includes(CR)) return bytes.toString('latin1')
+function startsOfLines(bytes: Buffer, begun: string): string {
   let text = ''
-  for (let from = 0, to = 0; to !== -1; from = to + 1) {
+  let first = begun.charCodeAt(0) || bytes[0]
+  for (let from = 0, to = 0; to !== -1; from = to + 1, first = bytes[from]) {
     to = bytes.indexOf(LF, from)
     const end = to === -1 ? bytes.length : to
-    text += bytes.toString('latin1', from, Math.min(end, from + MAX_LINE_BYTES))
+    text += bytes.toString('latin1', from, Math.min(end, from + lengthThatCounts(first)))
     if (to !== -1) text += '\n'
   }
   return text
+}
+
+/** How much of a line says all that is read here, by the first character of its field's name. */
+function lengthThatCounts(first: number | undefined): number {
+  return first === SMALL_I || first === SMALL_R ? MAX_LINE_BYTES : MAX_NAME_BYTES
 }

@@ -62,6 +62,11 @@ export class ChunkFramer {
     this.#refusals = MAX_REFUSALS
   }
 
+  /** Whether what is held lies in this memory. */
+  holds({ buffer }: Buffer): boolean {
+    return this.#held.some((piece) => piece.buffer === buffer)
+  }
+
   /** Gives back what is held. */
   release(): readonly Buffer[] {
     const held = this.#held
@@ -71,18 +76,24 @@ export class ChunkFramer {
 
   /** Takes a read that begins where a chunk begins, or goes on with what is held. */
   take(read: Buffer): Taken {
-    const taken = this.#largeBytes > 0 ? this.#takeLarge(read) : this.#walk(this.#joined(read))
+    const taken = this.#largeBytes > 0 ? this.#takeLarge(read) : this.#takeRest(read)
     if (taken.chunks.length > 0) this.#refusals = 0
     else if (taken.back.length > 0) this.#refusals++
     return taken
   }
 
-  /** The read behind what is held, which is little. */
-  #joined(read: Buffer): Buffer {
+  /** Takes a read behind what is held, which is little. */
+  #takeRest(read: Buffer): Taken {
     const [held] = this.#held
-    if (!held) return read
+    if (!held) return this.#walk(read)
     this.#hold(NONE, 0)
-    return Buffer.concat([held, read])
+    // Of a large read no more is joined to it than the rest of its chunk, which nearly always ends the event.
+    const end = read.length > LARGE_BYTES ? endOfChunk(held, read) : read.length
+    const first = this.#walk(Buffer.concat([held, read.subarray(0, end)]))
+    if (end === read.length) return first
+    if (first.chunks.length === 0)
+      return this.#walk(Buffer.concat([...first.back, ...this.release(), read.subarray(end)]))
+    return together(first, this.#walk(read.subarray(end)))
   }
 
   #hold(pieces: readonly Buffer[], largeBytes: number): void {
@@ -122,24 +133,18 @@ export class ChunkFramer {
     this.#heldBytes += read.length
     const startsBlank = last?.[last.length - 1] === LF && read[0] === LF
     if (read.length < end) {
-      const isInside = !startsBlank && read.indexOf(CR) === -1 && read.indexOf(BLANK_LINE) === -1
+      const isInside = !startsBlank && read.indexOf(CR) === -1 && blankLineAt(read, 0) === -1
       return isInside && !this.#dripsIn ? NOTHING : { ...NOTHING, back: this.release() }
     }
     // Its last line, the blank line and the chunk's own CR LF.
-    const isEvent = end >= 4 && read.indexOf(BLANK_LINE) === end - 4 && read.indexOf(CR) === end - 2
+    const isEvent = end >= 4 && blankLineAt(read, 0) === end - 4 && read.indexOf(CR) === end - 2
     if (startsBlank || !isEvent || read[end - 1] !== LF) return { ...NOTHING, back: this.release() }
 
     const chunks = [...this.release().slice(0, -1), read.subarray(0, end)]
-    const cursor = this.#cursor
-    const eventsBefore = cursor.events
-    const size = this.#passLarge(chunks)
-    const rest = end < read.length ? this.#walk(read.subarray(end)) : NOTHING
-    return {
-      chunks: [...chunks, ...rest.chunks],
-      bytes: size + rest.bytes,
-      events: cursor.events - eventsBefore,
-      back: rest.back,
-    }
+    const { events } = this.#cursor
+    const bytes = this.#passLarge(chunks)
+    const event = { chunks, bytes, events: this.#cursor.events - events, back: NONE }
+    return end < read.length ? together(event, this.#walk(read.subarray(end))) : event
   }
 
   /** Whether a large chunk comes in reads that are too small. */
@@ -150,15 +155,36 @@ export class ChunkFramer {
 
   /** Moves the cursor; returns how much data the chunk carries. */
   #passLarge(chunks: readonly Buffer[]): number {
-    let size = 0
-    for (const [i, chunk] of chunks.entries()) {
-      const isLast = i === chunks.length - 1
-      const data = chunk.subarray(i === 0 ? chunk.indexOf(LF) + 1 : 0, isLast ? -2 : undefined)
-      this.#cursor.pass(data, isLast)
-      size += data.length
-    }
-    return size
+    const [first, ...others] = chunks
+    const data = first ? [first.subarray(first.indexOf(LF) + 1), ...others] : []
+    const last = data.pop()
+    if (last) data.push(last.subarray(0, -2))
+    this.#cursor.passEvent(data)
+    return data.reduce((sum, { length }) => sum + length, 0)
   }
+}
+
+/** What becomes of two parts of a read. */
+function together(first: Taken, rest: Taken): Taken {
+  return {
+    chunks: [...first.chunks, ...rest.chunks],
+    bytes: first.bytes + rest.bytes,
+    events: first.events + rest.events,
+    back: rest.back,
+  }
+}
+
+/** Where in a read the chunk ends that has begun before it. */
+function endOfChunk(begun: Buffer, read: Buffer): number {
+  const walker = new ChunkWalker()
+  for (let at = 0; at < begun.length; ) at = walker.next(begun, at)
+  return walker.next(read, 0)
+}
+
+/** Where the first blank line begins with the LF before it, or -1. Of one long line nothing is looked at twice. */
+function blankLineAt(bytes: Buffer, from: number): number {
+  const lineEnd = bytes.indexOf(LF, from)
+  return lineEnd === -1 ? -1 : bytes.indexOf(BLANK_LINE, lineEnd)
 }
 
 /** The way through one read, chunk by chunk. */
@@ -226,7 +252,7 @@ class Walk {
   /** Whether the part of a chunk that is here has the end of an event in it, or may have. */
   #endsInside(start: number): boolean {
     const bytes = this.#bytes
-    return bytes[start] === LF || bytes.indexOf(CR, start) !== -1 || bytes.indexOf(BLANK_LINE, start) !== -1
+    return bytes[start] === LF || bytes.indexOf(CR, start) !== -1 || blankLineAt(bytes, start) !== -1
   }
 
   #refuse(): false {

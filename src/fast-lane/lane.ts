@@ -4,11 +4,15 @@
 //
 // What Node does inside is not relied on but watched: its parser must be the one listener to the connection's data, and
 // nothing bypasses it before it has brought exactly the data of the bytes that it was given.
+//
+// A sink that writes what it gets at once may have reads from memory that is used again. All others, the parser among them,
+// get memory that is theirs.
 
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { joined } from '../bytes.ts'
 import { ChunkWalker, takeData } from '../http-chunks.ts'
+import { type Borrower, lendReads } from '../read-buffer.ts'
 import type { BodySink } from '../upstream-response.ts'
 
 /** The body that takes the lane. */
@@ -19,8 +23,6 @@ export interface LaneOwner {
   readonly parsedBytes: number
 }
 
-const NOTHING = Buffer.alloc(0)
-const ALL_TAKEN = { data: NOTHING, rest: NOTHING }
 const HEAD_END = Buffer.from('\r\n\r\n')
 const CR = 13
 const LF = 10
@@ -46,7 +48,7 @@ export function chunksAfterHead(
 }
 
 /** Stands in the place of Node's parser, until it has put that back. */
-export class ChunkLane {
+export class ChunkLane implements Borrower {
   readonly #owner: LaneOwner
   readonly #answer: IncomingMessage
   readonly #socket: Socket
@@ -70,6 +72,7 @@ export class ChunkLane {
     // In this order: a moment without a listener might change what the connection does.
     socket.on('data', this.#onRead)
     socket.off('data', parser)
+    lendReads(socket, this)
   }
 
   /**
@@ -101,6 +104,22 @@ export class ChunkLane {
     this.#isPaused = false
   }
 
+  // As a `Borrower`.
+
+  borrow(read: Buffer): boolean {
+    const { sink } = this.#owner
+    if (this.#parsed || !sink?.mayBorrow || this.#isDisturbed || this.#socket.listenerCount('data') > 1) return false
+    const back = sink.onChunks?.(read) ?? [read]
+    // With what it refers to of earlier reads, all of it a copy.
+    if (back.length > 0) this.#takeBack(Buffer.concat(back))
+    return true
+  }
+
+  keeps(memory: Buffer): boolean {
+    // Where the body has ended meanwhile, nobody can tell.
+    return this.#owner.sink?.keeps?.(memory) ?? true
+  }
+
   readonly #onRead = (read: Buffer): void => {
     if (!this.#parsed) return this.#offer(read)
     if (!this.#isInStep) this.#leave()
@@ -114,13 +133,19 @@ export class ChunkLane {
   /** Lets the sink have what begins with a chunk, and the parser what is left of that. */
   #offer(read: Buffer): void {
     const { sink } = this.#owner
-    if (this.#isOver || !this.#isInStep || !sink || hasOtherReaders(this.#answer)) {
+    if (!sink || this.#isDisturbed) {
       this.#leave()
       return this.#parse(joined([...(sink?.releaseChunks?.() ?? []), read]))
     }
     const back = sink.takesChunks && sink.onChunks ? sink.onChunks(read) : [read]
     // Where the sink has taken all there is nothing to look at, and that is nearly every read.
-    const { data, rest } = back.length > 0 ? takeData(joined(back)) : ALL_TAKEN
+    if (back.length > 0) this.#takeBack(joined(back))
+    else this.#parsed = undefined
+  }
+
+  /** What the sink has not taken as chunks comes to it as data, and what is no whole chunk goes to the parser. */
+  #takeBack(bytes: Buffer): void {
+    const { data, rest } = takeData(bytes)
     if (data.length > 0) this.#owner.sink?.onData(data)
     if (rest.length === 0) {
       this.#parsed = undefined
@@ -149,6 +174,11 @@ export class ChunkLane {
     if (!this.#socket.destroyed) this.#parser.call(this.#socket, bytes)
   }
 
+  /** Whether the lane cannot go on. */
+  get #isDisturbed(): boolean {
+    return this.#isOver || !this.#isInStep || hasOtherReaders(this.#answer)
+  }
+
   /** Whether the parser has brought just what was expected of it. */
   get #isInStep(): boolean {
     return this.#owner.parsedBytes === this.#dataBytes
@@ -157,6 +187,7 @@ export class ChunkLane {
   #leave(): void {
     if (this.#isOver) return
     this.#isOver = true
+    lendReads(this.#socket, undefined)
     this.#socket.on('data', this.#parser)
     this.#socket.off('data', this.#onRead)
   }

@@ -2,7 +2,7 @@
 
 import { OutgoingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 
 // Middleware that replaces `write`, for one response or for all, wants to see the body. Node's own is inherited.
 const untouchedWrite = Object.hasOwn(ServerResponse.prototype, 'write') ? undefined : OutgoingMessage.prototype.write
@@ -21,6 +21,11 @@ function isHttp2(res: ServerResponse): res is ServerResponse & { readonly stream
 export function connectionForChunks(res: ServerResponse): Socket | undefined {
   if (http2Stream(res) || !res.chunkedEncoding) return undefined
   return res.write === untouchedWrite ? (res.socket ?? undefined) : undefined
+}
+
+/** Whether it is Node's own, whose writes end in the kernel: TLS, a stand-in or a tool of the app's may keep what it is given. */
+export function isPlainTcp(socket: Socket): boolean {
+  return socket instanceof Socket && !('encrypted' in socket) && socket.write === Socket.prototype.write
 }
 
 /**

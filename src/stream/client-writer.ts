@@ -8,7 +8,7 @@ import { chunkOf, type SharedBytes } from '../http-chunks.ts'
 import type { StreamFormat } from '../options/format-options.ts'
 import { watchClient } from '../tcp-keepalive.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
-import { connectionForChunks, http2Stream, reset } from './client-connection.ts'
+import { connectionForChunks, http2Stream, isPlainTcp, reset } from './client-connection.ts'
 import type { HeadersSet } from './response-headers.ts'
 import { StallGuard } from './stall-guard.ts'
 
@@ -49,6 +49,8 @@ export class ClientWriter {
   // The client's connection, where chunks are made here and go straight to it. Then all of the body does: Node may
   // keep for a while what `res.write` takes, and would be overtaken.
   #connection: Socket | undefined
+  // Whether what that has taken refers to nothing of what it was given.
+  #writesAtOnce = false
   // Backpressure: set when a write was not taken, cleared by 'drain'. One listener waits for that, however many writes.
   #isBehind = false
   // Set by the first `break` over HTTP/2, whose reset waits for what has been written.
@@ -88,6 +90,14 @@ export class ClientWriter {
   /** Whether chunks can be had as HTTP carries them. */
   get takesChunks(): boolean {
     return this.#connection !== undefined
+  }
+
+  /**
+   * Whether the kernel has taken all that was written as chunks, so that nothing refers to it. Always false where that is not
+   * known.
+   */
+  get isWaiting(): boolean {
+    return this.#writesAtOnce && this.#connection?.writableLength === 0
   }
 
   /** Whether it has more than it can take; `onDrain` follows. */
@@ -137,7 +147,9 @@ export class ClientWriter {
     // Node's flushHeaders would write the head as UTF-8, and bytes beyond ASCII would not be those that came.
     if (http2Stream(res) || isBun) res.flushHeaders()
     else res.write('', 'latin1')
-    if (this.#fastLane && this.#isStream && !isCorked) this.#connection = connectionForChunks(res)
+    if (!this.#fastLane || !this.#isStream || isCorked) return
+    this.#connection = connectionForChunks(res)
+    this.#writesAtOnce = this.#connection !== undefined && isPlainTcp(this.#connection)
   }
 
   /** The same at once, where there is nothing that could leave together with it. */

@@ -191,6 +191,14 @@ class CommitHold implements UpstreamBody, BodySink {
     return this.#sink?.releaseChunks?.() ?? []
   }
 
+  get mayBorrow(): boolean {
+    return this.#sink?.mayBorrow === true
+  }
+
+  keeps(memory: Buffer): boolean {
+    return this.#sink?.keeps?.(memory) ?? true
+  }
+
   onEnd(): void {
     // Where only the connection says where the body ends, an event in the middle says that it was cut.
     const isCut = !this.#response.delimited && this.#reader?.isInsideEvent

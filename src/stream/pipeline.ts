@@ -41,7 +41,7 @@ export interface PipelineOptions extends FramerOptions {
   /** Moves with what passes. */
   readonly cursor: Cursor
   /** Who reads this: a byte order mark may not come after something else, and HTTP chunks only where they go as such. */
-  readonly client: { readonly wroteBody: boolean; readonly takesChunks: boolean }
+  readonly client: { readonly wroteBody: boolean; readonly takesChunks: boolean; readonly isWaiting?: boolean }
   /** See `EventFlow`. */
   readonly isShared: boolean
 }
@@ -189,6 +189,16 @@ export class Pipeline implements BodySink, EventFlow {
 
   releaseChunks(): readonly Buffer[] {
     return this.#chunks?.release() ?? []
+  }
+
+  /** Whether what passes as chunks goes to a client that has taken all there was. */
+  get mayBorrow(): boolean {
+    const { client } = this.#options
+    return client.takesChunks && client.isWaiting === true && this.takesChunks
+  }
+
+  keeps(memory: Buffer): boolean {
+    return this.#options.client.isWaiting !== true || this.#chunks?.holds(memory) !== false
   }
 
   /** Whether nothing is held here, and nothing holds it. */

@@ -95,6 +95,14 @@ export class WatchedBody implements UpstreamBody, BodySink {
     return this.#sink?.releaseChunks?.() ?? []
   }
 
+  get mayBorrow(): boolean {
+    return this.#sink?.mayBorrow === true
+  }
+
+  keeps(memory: Buffer): boolean {
+    return this.#sink?.keeps?.(memory) ?? true
+  }
+
   onEnd(): void {
     this.#finish()?.onEnd()
   }

@@ -36,7 +36,7 @@ interface AgentPair {
   readonly secured: http.Agent
 }
 
-export function createAgents(create: CreateAgent = createHttp1Agent): Agents {
+export function createAgents(create: CreateAgent): Agents {
   const byUpstream = new Map<Upstream | undefined, UpstreamAgents>()
   // Those of upstreams that are retired. They go when their last connection has ended.
   const retired = new Set<http.Agent>()
@@ -75,9 +75,12 @@ export function createAgents(create: CreateAgent = createHttp1Agent): Agents {
   }
 }
 
-/** Whose connections speak HTTP/1.1. */
-export function createHttp1Agent(secure: boolean, options: http.AgentOptions): http.Agent {
-  return secure ? new https.Agent(options) : new PlainAgent(options)
+/**
+ * Makes agents whose connections speak HTTP/1.1.
+ * @param fastLane whether what their connections read may be borrowed
+ */
+export function http1Agents(fastLane: boolean): CreateAgent {
+  return (secure, options) => (secure ? new https.Agent(options) : new PlainAgent(options, fastLane))
 }
 
 function agentsOf(agents: UpstreamAgents | undefined): http.Agent[] {

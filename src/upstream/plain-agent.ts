@@ -7,6 +7,7 @@
 
 import http, { type ClientRequest, type ClientRequestArgs } from 'node:http'
 import { connect, type Socket, type TcpSocketConnectOpts } from 'node:net'
+import { connectLending } from '../read-buffer.ts'
 import { UPSTREAM_SILENCE_MS } from '../tcp-keepalive.ts'
 
 export class PlainAgent extends http.Agent {
@@ -18,8 +19,12 @@ export class PlainAgent extends http.Agent {
   readonly #onFree: (this: Socket) => void
   readonly #onClose: (this: Socket) => void
 
-  constructor(options: http.AgentOptions) {
+  readonly #lendsReads: boolean
+
+  /** @param lendsReads whether what connections read can be borrowed */
+  constructor(options: http.AgentOptions, lendsReads: boolean) {
     super(options)
+    this.#lendsReads = lendsReads
     const agent = this
     this.#onFree = function () {
       agent.#keep(this)
@@ -39,7 +44,8 @@ export class PlainAgent extends http.Agent {
     const ask = inherited('addRequest')
     if (ask && this.freeSockets[this.getName(options)]) return void Reflect.apply(ask, this, [request, options])
     const own = connectionOptions(options)
-    const socket = connect(own.socketPath === undefined ? own : { ...own, path: own.socketPath })
+    const where = own.socketPath === undefined ? own : { ...own, path: own.socketPath }
+    const socket = this.#lendsReads ? connectLending((onread) => connect({ ...where, onread })) : connect(where)
     this.#first.set(socket, own)
     socket.on('free', this.#onFree).on('close', this.#onClose)
     request.onSocket(socket)

@@ -2,10 +2,14 @@
 // which decides what a failure means. Node tells little of that, so the bytes of the connection are counted.
 
 import type { ClientRequest } from 'node:http'
+import { joined } from '../bytes.ts'
 import { Http2Socket } from './http2/http2-socket.ts'
 
 // What httpxy listens to for the head of the answer.
 const HEAD_EVENTS = ['socket', 'error', 'response']
+// Interim answers can come without end, and bytes one by one.
+const MAX_HEAD_BYTES = 65_536
+const MAX_HEAD_READS = 64
 type Listeners = ReturnType<ClientRequest['rawListeners']>
 
 /** The first request of a pass, or one that follows a redirect. */
@@ -22,9 +26,9 @@ export class SentRequest {
   readonly #bytesWrittenBefore: number
   // Whether the app had destroyed the request by the time its connection closed, when Node marks it as destroyed as well.
   #wasDestroyed: boolean | undefined
-  // Reads since then, and the latest of them: the fast lane needs the one read that has brought the whole head.
-  #reads = 0
-  #latestRead: Buffer | undefined
+  // What has been read since then: the fast lane begins behind the head. Undefined where it was more than a head takes.
+  #reads: Buffer[] | undefined = []
+  #readBytes = 0
 
   /**
    * @param isRedirected whether it follows a redirect, on a connection that counts as ready
@@ -72,9 +76,9 @@ export class SentRequest {
     return (this.request.socket?.bytesRead ?? 0) > this.#bytesReadBefore
   }
 
-  /** The read that has brought the whole head; undefined where there were several. */
+  /** What was read up to now, which ends with the read that has brought the end of the head; undefined where that is too much. */
   get headRead(): Buffer | undefined {
-    return this.#reads === 1 ? this.#latestRead : undefined
+    return this.#reads?.length ? joined(this.#reads) : undefined
   }
 
   /** The request goes on, and its end means nothing here any more. */
@@ -96,8 +100,9 @@ export class SentRequest {
   }
 
   readonly #onRead = (read: Buffer): void => {
-    this.#reads++
-    this.#latestRead = read
+    this.#reads?.push(read)
+    this.#readBytes += read.length
+    if (this.#readBytes > MAX_HEAD_BYTES || (this.#reads?.length ?? 0) > MAX_HEAD_READS) this.#reads = undefined
   }
 }
 

@@ -192,8 +192,12 @@ function watchWrites(writes: string[]): Middleware {
 
 const heldAtFirst: Partial<SseProxyOptions> = { retry: { commit: () => 'commit' } }
 
-for (const [fastLane, options, name] of [
+// More than is read at first.
+const largeHead = streamHead.replace('\r\n', `\r\nX-Large: ${'x'.repeat(12_000)}\r\n`)
+
+for (const [fastLane, options, name, head = streamHead] of [
   [true, {}, "chunks bypass Node's parser and writer"],
+  [true, {}, "chunks behind a large head bypass Node's parser and writer too", largeHead],
   [true, heldAtFirst, "chunks of an answer that was held bypass Node's parser and writer too"],
   [false, {}, "without the fast lane Node's parser is never left, and its writer makes the chunks"],
 ] as const) {
@@ -213,7 +217,7 @@ for (const [fastLane, options, name] of [
     const client = front.request()
     const conversation = await upstream.next()
     await conversation.head()
-    conversation.send(streamHead)
+    conversation.send(head)
     for (const event of [one, two]) {
       conversation.send(chunk(event))
       await client.waitFor(event)
@@ -787,3 +791,32 @@ for (const length of [50, 5_000, 60_000, 300_000]) {
     }
   })
 }
+
+test('what waits for a client is not read over, however little that is', async (t) => {
+  for (const lane of lanes) {
+    const answers = new Arrivals<IncomingMessage>()
+    const { options, before } = wayOf(lane)
+    const on: SseProxyOptions['on'] = { proxyRes: (answer) => answers.add(answer) }
+    const { upstream, front } = await rawProxied(t, { ...options, on }, { before })
+    const client = front.request()
+    const conversation = await upstream.next()
+    conversation.send(streamHead)
+    const { socket } = await answers.next('the answer')
+    client.pause()
+    const sent: string[] = []
+
+    // One by one: each is a read of its own, and those that wait are fewer than hold the upstream back.
+    while (!socket.isPaused()) {
+      const event = `data: ${`${sent.length} `.repeat(150)}\n\n`
+      const bytes = socket.bytesRead + chunk(event).length
+      conversation.send(chunk(event))
+      sent.push(event)
+      while (socket.bytesRead < bytes && !socket.isPaused()) await setImmediate()
+    }
+    conversation.send(lastChunk)
+    client.resume()
+
+    assert.equal(await client.ended(60_000), 'clean')
+    assert.ok(client.bytes.equals(Buffer.from(sent.join(''))))
+  }
+})

@@ -234,3 +234,71 @@ test('a connection that is gone is not parsed', () => {
 
   assert.deepEqual(stage.parsed, [first])
 })
+
+/** A lane between two chunks, whose sink writes at once what it takes. */
+function lending(): { stage: Stage; lane: ChunkLane; kept: Buffer[] } {
+  const stage = new Stage()
+  const kept: Buffer[] = []
+  Object.assign(stage.sink ?? {}, { mayBorrow: true, keeps: (memory: Buffer) => kept.includes(memory) })
+  const lane = stage.enter()
+  assert.ok(lane)
+  stage.brings.push(3)
+  stage.read(first)
+  // The first read that goes by.
+  stage.read(second)
+  return { stage, lane, kept }
+}
+
+test('a sink that writes at once has reads from memory that is used again, and says what it keeps of them', () => {
+  const { stage, lane, kept } = lending()
+  const memory = Buffer.from(body)
+
+  assert.equal(lane.borrow(memory), true)
+  assert.deepEqual([lane.keeps(memory), stage.offered.at(-1)], [false, body])
+
+  kept.push(memory)
+  assert.equal(lane.keeps(memory), true)
+})
+
+test('of memory that is used again the parser and the reader of data get a copy', () => {
+  const { stage, lane } = lending()
+  const data: Buffer[] = []
+  Object.assign(stage.sink ?? {}, { onData: (bytes: Buffer) => data.push(bytes) })
+  const memory = Buffer.from(`${body}9\r\n:`)
+  stage.back.push(memory)
+
+  assert.equal(lane.borrow(memory), true)
+  memory.fill('?')
+
+  assert.deepEqual(data.map(String), [':\n\n'])
+  assert.equal(stage.parsed.at(-1), '9\r\n:')
+})
+
+for (const [name, change] of [
+  ['has bytes on their way', ({ sink }) => Object.assign(sink ?? {}, { mayBorrow: false })],
+  ['is gone', (stage) => Object.assign(stage, { sink: undefined })],
+  ['is not the only reader', ({ answer }) => answer.on('data', () => {})],
+  ['is not the only reader of the connection', ({ socket }) => socket.on('data', () => {})],
+  [
+    'sees the parser bring what it was not given',
+    (stage) => Object.assign(stage, { parsedBytes: stage.parsedBytes + 1 }),
+  ],
+] as [string, (stage: Stage) => void][]) {
+  test(`a sink that ${name} borrows nothing`, () => {
+    const { stage, lane } = lending()
+
+    change(stage)
+
+    assert.equal(lane.borrow(Buffer.from(body)), false)
+  })
+}
+
+test('what a sink was lent that has left since is not used again', () => {
+  const { stage, lane } = lending()
+  const memory = Buffer.from(body)
+  lane.borrow(memory)
+
+  Object.assign(stage, { sink: undefined })
+
+  assert.equal(lane.keeps(memory), true)
+})

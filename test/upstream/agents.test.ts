@@ -6,7 +6,7 @@ import https from 'node:https'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { createServer as createTlsServer } from 'node:tls'
-import { createAgents } from '../../src/upstream/agents.ts'
+import { createAgents, http1Agents } from '../../src/upstream/agents.ts'
 import { certificate } from '../support/certificate.ts'
 import { within } from '../support/waiting.ts'
 
@@ -109,7 +109,7 @@ async function arrange(t: TestContext, secure: boolean) {
   await once(mute.listen(0, '127.0.0.1'), 'listening')
   const target = `http://127.0.0.1:${port}`
   const upstream = { target, parsed: target, url: target, headers: undefined }
-  const agents = createAgents()
+  const agents = createAgents(http1Agents(true))
   t.after(() => {
     agents.destroy()
     for (const connection of connections) connection.destroy()

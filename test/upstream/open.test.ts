@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test'
 import { Abort } from '../../src/abort.ts'
 import { UpstreamError } from '../../src/errors.ts'
 import type { RetryPolicy } from '../../src/options/resolve-retry.ts'
-import { createAgents } from '../../src/upstream/agents.ts'
+import { createAgents, http1Agents } from '../../src/upstream/agents.ts'
 import type { HttpProxy } from '../../src/upstream/http-proxy.ts'
 import { createOpen } from '../../src/upstream/open.ts'
 import { PathBoundary } from '../../src/upstream/path-boundary.ts'
@@ -424,7 +424,7 @@ function play(
     (url) => new Member({ target: url, url, weight: 1, headers: undefined }, health),
   )
   const policy: Stickiness | undefined = sticky && { readKey: undefined, memory: undefined, cookie: sticky }
-  const agents = createAgents()
+  const agents = createAgents(http1Agents(true))
   t.after(() => agents.destroy())
   const played = {
     behaviours,

@@ -153,7 +153,7 @@ async function arrange(t: TestContext, socketPath?: string) {
   })
   server.on('connection', (socket) => connections.push(socket))
   await once(socketPath ? server.listen(socketPath) : server.listen(0, '127.0.0.1'), 'listening')
-  const agent = new PlainAgent({ keepAlive: true })
+  const agent = new PlainAgent({ keepAlive: true }, true)
   t.after(() => {
     agent.destroy()
     server.closeAllConnections()

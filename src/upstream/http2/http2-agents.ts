@@ -5,7 +5,7 @@ import http from 'node:http'
 import https from 'node:https'
 import { isIP, Socket } from 'node:net'
 import { UPSTREAM_SILENCE_MS } from '../../tcp-keepalive.ts'
-import { type Agents, createAgents, createHttp1Agent } from '../agents.ts'
+import { type Agents, type CreateAgent, createAgents } from '../agents.ts'
 import type { Upstream } from '../transport.ts'
 import { Http2Socket } from './http2-socket.ts'
 import { type Http2Mode, Origin, type OriginPolicy } from './origin.ts'
@@ -27,7 +27,11 @@ const MAX_ORIGINS = 1000
  * The agents of one proxy; those of an upstream share their sessions.
  * @param bufferBytes how much of an answer may come that is not read
  */
-export function createHttp2Agents({ mode, ...policy }: Http2Policy, bufferBytes: number): Agents {
+export function createHttp2Agents(
+  { mode, ...policy }: Http2Policy,
+  bufferBytes: number,
+  createHttp1: CreateAgent,
+): Agents {
   const windowBytes = Math.min(Math.max(bufferBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES)
   const byUpstream = new Map<Upstream | undefined, Origins>()
   // Those of upstreams that are retired. They go when their last connection has ended.
@@ -41,7 +45,7 @@ export function createHttp2Agents({ mode, ...policy }: Http2Policy, bufferBytes:
   }
   const agents = createAgents((secure, options, upstream) => {
     // What is not encrypted has no way to ask.
-    if (mode === 'auto' && !secure) return createHttp1Agent(secure, options)
+    if (mode === 'auto' && !secure) return createHttp1(secure, options, upstream)
     const agent = secure ? new https.Agent(options) : new http.Agent(options)
     return overHttp2(agent, (name) => originsOf(upstream).at(name, secure))
   })

@@ -4,7 +4,7 @@ import http from 'node:http'
 import { createServer, type Http2Server } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import type { Agents } from '../../../src/upstream/agents.ts'
+import { type Agents, http1Agents } from '../../../src/upstream/agents.ts'
 import { createHttp2Agents } from '../../../src/upstream/http2/http2-agents.ts'
 import { collectGarbage } from '../../support/memory.ts'
 import { until } from '../../support/waiting.ts'
@@ -69,7 +69,11 @@ test('what a request was made of is not held for as long as it is open', async (
 /** Agents for what this server says, which end with the test as it does. */
 async function agentsTo(server: Http2Server, t: TestContext): Promise<{ agents: Agents; port: number }> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const agents = createHttp2Agents({ mode: 'prior-knowledge', pingMs: 0, idleMs: 0, connectMs: 0 }, 65_536)
+  const agents = createHttp2Agents(
+    { mode: 'prior-knowledge', pingMs: 0, idleMs: 0, connectMs: 0 },
+    65_536,
+    http1Agents(true),
+  )
   t.after(() => {
     agents.destroy()
     server.close()

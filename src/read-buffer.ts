@@ -1,0 +1,130 @@
+// The memory that a connection is read into. Node takes 64 KiB for every read, and V8 frees them one by one; here a connection
+// has a buffer of its own, which is used again once nothing refers to what was read. Whoever does not borrow gets reads whose
+// memory is theirs, as from Node.
+//
+// No connection is read into another's buffer: what was read cannot come to be part of another stream.
+
+import type { OnReadOpts, Socket } from 'node:net'
+
+// A connection that is silent keeps a small buffer. A read that fills it is followed by one into a large buffer.
+const SMALL = 1024
+const LARGE = 65_536
+// After so many reads that have filled much of it, a large buffer is kept even where no more is there to be read: what is kept
+// of a burst is a small part of it. So many connections may.
+const MANY_READS = 8
+const MAX_KEPT = 256
+let kept = 0
+
+/** Reads from memory that is used again. */
+export interface Borrower {
+  /** Takes a read, which is valid until this returns, or for as long as it `keeps` it. False where it is to come like any other. */
+  borrow(read: Buffer): boolean
+  /** Whether it still refers to memory that it has borrowed. */
+  keeps(memory: Buffer): boolean
+}
+
+// Other runtimes read in ways of their own.
+const isNode = process.versions.bun === undefined && process.versions.deno === undefined
+const ofSockets = new WeakMap<Socket, ReadBuffer>()
+
+/** Lets what a connection reads be borrowed from now on; without a borrower, no longer. */
+export function lendReads(socket: Socket, borrower: Borrower | undefined): void {
+  ofSockets.get(socket)?.lend(borrower)
+}
+
+/** Opens a connection whose reads can be borrowed, where the runtime has a way to. */
+export function connectLending(connect: (onread: OnReadOpts | undefined) => Socket): Socket {
+  if (!isNode) return connect(undefined)
+  const reads = new ReadBuffer()
+  const socket = connect(reads)
+  ofSockets.set(socket, reads)
+  reads.begin(socket)
+  return socket
+}
+
+/** What Node reads a connection into, and calls with each read. */
+class ReadBuffer implements OnReadOpts {
+  // Undefined until `begin`, before which nothing is read.
+  #socket: Socket | undefined
+  #borrower: Borrower | undefined
+  // How large the next buffer is.
+  #size = SMALL
+  // How many reads have filled much of a large one, and whether it is kept therefore.
+  #largeReads = 0
+  #keepsLarge = false
+  // Where the next read goes. Undefined where it is not known to be free.
+  #memory: Buffer | undefined
+  // What the borrower keeps.
+  #lent: readonly Buffer[] = []
+
+  begin(socket: Socket): void {
+    this.#socket = socket
+  }
+
+  lend(borrower: Borrower | undefined): void {
+    this.#borrower = borrower
+    this.#lent = []
+  }
+
+  /** Called by Node before the first read and after each. */
+  readonly buffer = (): Buffer => {
+    this.#memory ??= Buffer.allocUnsafeSlow(this.#size)
+    return this.#memory
+  }
+
+  /** Called by Node with a read. False where no more is wanted for now. */
+  readonly callback = (length: number): boolean => {
+    const memory = this.buffer()
+    this.#memory = undefined
+    const wantsMore = this.#pass(memory, length)
+    this.#fit(length, memory.length)
+    return wantsMore
+  }
+
+  #pass(memory: Buffer, length: number): boolean {
+    const socket = this.#socket
+    if (!socket) return true
+    const read = memory.subarray(0, length)
+    // What the socket holds has come before, and leaves before.
+    const borrower = socket.isPaused() || socket.readableLength > 0 ? undefined : this.#borrower
+    if (borrower?.borrow(read)) {
+      this.#reclaim([...this.#lent, memory], borrower)
+      return true
+    }
+    if (length > memory.length / 2) return socket.push(read)
+    // A copy, so that few bytes do not keep many.
+    const own = Buffer.allocUnsafeSlow(length)
+    read.copy(own)
+    this.#memory = memory
+    return socket.push(own)
+  }
+
+  /** Of what was lent, what is free is read into again. */
+  #reclaim(lent: readonly Buffer[], borrower: Borrower): void {
+    this.#lent = lent.filter((memory) => {
+      const isKept = borrower.keeps(memory)
+      if (!isKept) this.#memory = memory
+      return isKept
+    })
+  }
+
+  /** Chooses the size of the next buffer by how much of the last one was filled. */
+  #fit(length: number, size: number): void {
+    if (size === LARGE) this.#largeReads = length > LARGE / 2 ? this.#largeReads + 1 : 0
+    this.#keepLarge(this.#largeReads >= MANY_READS)
+    this.#size = length === size || this.#keepsLarge ? LARGE : SMALL
+    if (this.#memory?.length !== this.#size) this.#memory = undefined
+  }
+
+  #keepLarge(keeps: boolean): void {
+    if (keeps === this.#keepsLarge || (keeps && kept === MAX_KEPT)) return
+    this.#keepsLarge = keeps
+    kept += keeps ? 1 : -1
+    if (keeps) this.#socket?.once('close', this.#onClose)
+    else this.#socket?.off('close', this.#onClose)
+  }
+
+  readonly #onClose = (): void => {
+    this.#keepLarge(false)
+  }
+}
