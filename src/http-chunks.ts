@@ -46,6 +46,11 @@ export class ChunkWalker {
     return this.#part === DATA_CR ? 2 : this.#part === DATA_LF ? 1 : 0
   }
 
+  /** The same for its data alone. */
+  get missingData(): number {
+    return this.#part === DATA ? this.#left : 0
+  }
+
   /** Goes on to the end of the chunk, or of the bytes; returns where it has come to. Of what is foreign, that is their end. */
   next(bytes: Buffer, from: number): number {
     const { length } = bytes
@@ -103,15 +108,26 @@ function hexDigit(code: number): number {
   return lower >= 97 && lower <= 102 ? lower - 87 : -1
 }
 
-/** The data of the whole chunks that these bytes begin with, moved together where it lies, and what comes after them. */
-export function takeData(bytes: Buffer): { data: Buffer; rest: Buffer } {
+/** What bytes that begin with a chunk are made of. */
+export interface ChunkData {
+  /** The data of its whole chunks and of one that has begun behind them, moved together where it lies. */
+  readonly data: Buffer
+  /** How much more data that one has; 0 where there is none. */
+  readonly missing: number
+  /** What comes after them, and is no plain chunk as far as it is known: a size without data, or something foreign. */
+  readonly rest: Buffer
+}
+
+export function takeData(bytes: Buffer): ChunkData {
   const walker = new ChunkWalker()
   let from = 0
   let to = 0
   let at = 0
-  while (at < bytes.length) {
+  let missing = 0
+  while (at < bytes.length && missing === 0) {
     const end = walker.next(bytes, at)
-    if (!walker.isBetweenChunks) break
+    missing = walker.missingData
+    if (!walker.isBetweenChunks && missing === 0) break
     const { dataStart, dataEnd } = walker
     // The first one stays where it is.
     if (to === 0) from = to = dataStart
@@ -119,7 +135,7 @@ export function takeData(bytes: Buffer): { data: Buffer; rest: Buffer } {
     to += dataEnd - dataStart
     at = end
   }
-  return { data: bytes.subarray(from, to), rest: bytes.subarray(at) }
+  return { data: bytes.subarray(from, to), missing, rest: bytes.subarray(at) }
 }
 
 /** The bytes as one chunk, in as many buffers as it takes not to copy much. Node would make three writes and a string. */

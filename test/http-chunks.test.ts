@@ -172,10 +172,15 @@ test('the data of whole chunks is what a slow reader has of them, and what comes
     const bytes = Buffer.from(tokens.join(''))
     const all = new Dechunker().take(bytes).toString()
 
-    const { data, rest } = takeData(Buffer.from(bytes))
+    const { data, missing, rest } = takeData(Buffer.from(bytes))
 
     assert.equal(data.toString() + new Dechunker().take(rest).toString(), all)
     assert.equal(takeData(Buffer.from(rest)).data.length, 0)
     assert.ok(bytes.toString().endsWith(rest.toString()))
+    // As the rest of the chunk would come.
+    const more = new Dechunker()
+    more.take(bytes)
+    if (missing > 0) assert.equal(more.take(Buffer.from(`${'x'.repeat(missing)}\r\n`)).length, missing)
+    if (missing > 0) assert.ok(rest.length === 0 && more.isBetweenChunks)
   })
 })

@@ -1,6 +1,6 @@
 // The short way of a body in chunks: from the upstream's connection past Node's parser, to a sink that takes many chunks at
-// once, as they are or their data. The parser stands between two chunks meanwhile. What is not whole, or not plain, can be
-// given to it at any time; above all the end of the body, which it sees like any other.
+// once, as they are or their data. The parser stands between two chunks meanwhile. What is not plain can be given to it at any
+// time; above all the end of the body, which it sees like any other.
 //
 // What Node does inside is not relied on but watched: its parser must be the one listener to the connection's data, and
 // nothing bypasses it before it has brought exactly the data of the bytes that it was given.
@@ -56,6 +56,8 @@ export class ChunkLane implements Borrower {
   readonly #parser: Reader
   // Where the parser is in its chunk; undefined while it stands between two, and everything goes past it.
   #parsed: ChunkWalker | undefined = new ChunkWalker()
+  // How much data is to come of a chunk that goes past the parser in parts.
+  #missing = 0
   // How much data the parser has to bring of what it was given. Anything else ends the lane.
   #dataBytes = 0
   // Whether `pause` has stopped the connection.
@@ -108,7 +110,14 @@ export class ChunkLane implements Borrower {
 
   borrow(read: Buffer): boolean {
     const { sink } = this.#owner
-    if (this.#parsed || !sink?.mayBorrow || this.#isDisturbed || this.#socket.listenerCount('data') > 1) return false
+    if (
+      this.#parsed ||
+      this.#missing > 0 ||
+      !sink?.mayBorrow ||
+      this.#isDisturbed ||
+      this.#socket.listenerCount('data') > 1
+    )
+      return false
     const back = sink.onChunks?.(read) ?? [read]
     // With what it refers to of earlier reads, all of it a copy.
     if (back.length > 0) this.#takeBack(Buffer.concat(back))
@@ -121,6 +130,7 @@ export class ChunkLane implements Borrower {
   }
 
   readonly #onRead = (read: Buffer): void => {
+    if (this.#missing > 0) return this.#goOn(read)
     if (!this.#parsed) return this.#offer(read)
     if (!this.#isInStep) this.#leave()
     // The chunk that the parser has begun is its own. Before it has brought any data nothing bypasses it.
@@ -143,17 +153,47 @@ export class ChunkLane implements Borrower {
     else this.#parsed = undefined
   }
 
-  /** What the sink has not taken as chunks comes to it as data, and what is no whole chunk goes to the parser. */
+  /** What the sink has not taken as chunks comes to it as data, and what is no plain chunk goes to the parser. */
   #takeBack(bytes: Buffer): void {
-    const { data, rest } = takeData(bytes)
+    const { data, missing, rest } = takeData(bytes)
+    this.#missing = missing
+    this.#parsed = undefined
     if (data.length > 0) this.#owner.sink?.onData(data)
-    if (rest.length === 0) {
-      this.#parsed = undefined
-      return
+    if (rest.length > 0) this.#hand(rest)
+  }
+
+  /** Goes on in a chunk that the sink gets as data. */
+  #goOn(read: Buffer): void {
+    const { sink } = this.#owner
+    const missing = this.#missing
+    if (!sink || this.#isDisturbed) {
+      this.#leave()
+      return this.#parse(this.#asChunk(read))
     }
-    this.#walk(rest, false)
-    // At once: behind the end of a body there is no parser any more, and what is kept for later would be lost.
-    this.#parse(rest)
+    if (read.length < missing) {
+      this.#missing -= read.length
+      return sink.onData(read)
+    }
+    const isEnd = read[missing] === CR && read[missing + 1] === LF
+    // How a chunk ends that does not end here in the plain way is for the parser to judge, behind the last byte of the data.
+    const end = isEnd ? missing : missing - 1
+    this.#missing = missing - end
+    if (end > 0) sink.onData(read.subarray(0, end))
+    if (!isEnd) return this.#hand(this.#asChunk(read.subarray(end)))
+    if (end + 2 < read.length) this.#offer(read.subarray(end + 2))
+  }
+
+  /** To the parser, which stands between two chunks, the rest of one is a chunk. */
+  #asChunk(read: Buffer): Buffer {
+    const size = this.#missing.toString(16)
+    this.#missing = 0
+    return Buffer.concat([Buffer.from(`${size}\r\n`, 'latin1'), read])
+  }
+
+  /** At once: behind the end of a body there is no parser any more, and what is kept for later would be lost. */
+  #hand(bytes: Buffer): void {
+    this.#walk(bytes, false)
+    this.#parse(bytes)
   }
 
   /** Follows the parser through what it is given, to the end of its chunk or of all; returns where that is. */

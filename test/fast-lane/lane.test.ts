@@ -147,32 +147,64 @@ test('it is not entered where somebody else listens, or nobody, or where the con
 
 test('the end of a chunk that the parser has begun is its own', () => {
   const stage = proven()
-  stage.back.push(Buffer.from('2\r\nd'))
-  stage.brings.push(1, 1)
+  stage.back.push(Buffer.from('2'))
+  stage.brings.push(0, 2)
 
-  stage.read('2\r\nd')
-  stage.read(`e\r\n${first}`)
+  stage.read('2')
+  stage.read(`\r\nde\r\n${first}`)
 
   assert.deepEqual(
     [stage.parsed, stage.offered],
     [
-      [first, '2\r\nd', 'e\r\n'],
-      ['2\r\nd', first],
+      [first, '2', '\r\nde\r\n'],
+      ['2', first],
     ],
   )
 })
 
-test('of what is given back whole chunks leave as data, together, and the parser gets the rest', () => {
+test('of what is given back chunks leave as data, together, with what has come of one that is not whole', () => {
   const stage = proven()
   stage.read('2\r')
-  stage.back.push(Buffer.from('2\r'), Buffer.from(`\nde\r\n${first}2\r\nd`))
-  stage.brings.push(1, 1)
+  stage.back.push(Buffer.from('2\r'), Buffer.from(`\nde\r\n${first}4\r\nf`))
 
-  stage.read(`\nde\r\n${first}2\r\nd`)
-  stage.read(`e\r\n${first}`)
+  stage.read(`\nde\r\n${first}4\r\nf`)
+  stage.read('gh')
+  stage.read(`i\r\n${first}`)
 
-  assert.deepEqual([stage.data, stage.parsed], [['deabc'], [first, '2\r\nd', 'e\r\n']])
+  assert.deepEqual([stage.data, stage.parsed, stage.offered.at(-1)], [['deabcf', 'gh', 'i'], [first], first])
   assert.equal(stage.isLeft, false)
+})
+
+for (const [name, reads, data, parsed] of [
+  ['data that ends where a read ends', ['f', 'ghi', '\r\n'], ['f', 'gh'], ['1\r\ni', '\r\n']],
+  ['a line end that is cut', ['fghi\r', '\n'], ['fgh'], ['1\r\ni\r', '\n']],
+  ['a last byte of its own', ['fgh', 'i', '\r\n'], ['fgh'], ['1\r\ni', '\r\n']],
+  ['more data than its size', ['fghij\r\n'], ['fgh'], ['1\r\nij\r\n']],
+  ['a line end without CR', ['fghi\n'], ['fgh'], ['1\r\ni\n']],
+] as const) {
+  test(`how a chunk ends is for the parser to judge where that is ${name}`, () => {
+    const stage = proven()
+    stage.back.push(Buffer.from('4\r\n'))
+    stage.brings.push(1)
+    stage.read('4\r\n')
+
+    for (const read of reads) stage.read(read)
+
+    assert.deepEqual([stage.data, stage.parsed.slice(1)], [data, parsed])
+  })
+}
+
+test('a parser that is back in its place in the middle of a chunk gets the rest of it as a chunk', () => {
+  const stage = proven()
+  stage.back.push(Buffer.from('20\r\nde'))
+  stage.read('20\r\nde')
+  stage.answer.on('data', () => {})
+
+  stage.read('fgh')
+  stage.read('ijk')
+
+  assert.deepEqual([stage.data, stage.parsed.slice(1)], [['de'], ['1e\r\nfgh', 'ijk']])
+  assert.ok(stage.isLeft)
 })
 
 test('a sink that does not take chunks gets their data', () => {
@@ -264,14 +296,14 @@ test('of memory that is used again the parser and the reader of data get a copy'
   const { stage, lane } = lending()
   const data: Buffer[] = []
   Object.assign(stage.sink ?? {}, { onData: (bytes: Buffer) => data.push(bytes) })
-  const memory = Buffer.from(`${body}9\r\n:`)
+  const memory = Buffer.from(`${body}9`)
   stage.back.push(memory)
 
   assert.equal(lane.borrow(memory), true)
   memory.fill('?')
 
   assert.deepEqual(data.map(String), [':\n\n'])
-  assert.equal(stage.parsed.at(-1), '9\r\n:')
+  assert.equal(stage.parsed.at(-1), '9')
 })
 
 for (const [name, change] of [
