@@ -124,7 +124,8 @@ export class Http2Client implements Client {
       createConnection: () =>
         connect({ port, host: '127.0.0.1', ...(localAddress && { localAddress }), noDelay: true }),
     })
-    session.on('connect', () => session.setLocalWindowSize(windowBytes))
+    // It may have been closed before it was there.
+    session.on('connect', () => session.destroyed || session.setLocalWindowSize(windowBytes))
     session.on('error', () => {})
     const stream = session.request({ ':path': path, accept: 'text/event-stream', 'cache-control': 'no-cache' })
     stream.on('error', () => {})
