@@ -4,7 +4,7 @@
 import { after } from '../abort.ts'
 import { asError, isThenable, promised, tell } from '../app-callback.ts'
 import { jittered } from '../backoff.ts'
-import { joined } from '../bytes.ts'
+import { coalesced } from '../bytes.ts'
 import { AdmissionError, type CloseReason, closeReasonOf, type SseProxyError, StreamError } from '../errors.ts'
 import type { Progress } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
@@ -20,9 +20,6 @@ import type { PipelineSink } from './pipeline.ts'
 import { eventStreamHeaders } from './response-headers.ts'
 import type { SessionContext, StreamMeter } from './session-context.ts'
 import { StreamHandle } from './stream-handle.ts'
-
-// Pieces that leave together are joined up to this size; a larger copy costs more than the writes it saves.
-const JOINED_BYTES = 65_536
 
 // What becomes of the response: the methods of the writer, or nothing where the client has left.
 type Ending = 'end' | 'endConnection' | 'break' | 'destroy' | 'leave'
@@ -339,18 +336,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
 
   /** What came together leaves together, where that takes no large copy. */
   #writeAll(pieces: readonly Buffer[]): void {
-    let together: Buffer[] = []
-    let bytes = 0
-    for (const piece of pieces) {
-      if (bytes + piece.length > JOINED_BYTES && together.length > 0) {
-        this.#write(joined(together))
-        together = []
-        bytes = 0
-      }
-      together.push(piece)
-      bytes += piece.length
-    }
-    if (together.length > 0) this.#write(joined(together))
+    for (const piece of coalesced(pieces)) this.#write(piece)
   }
 
   /** The tick that is under way does not count as silence. */

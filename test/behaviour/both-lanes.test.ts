@@ -89,7 +89,10 @@ class Wire {
   }
 }
 
-async function open({ front, upstream, answers }: Setting, start: string | Buffer = streamHead): Promise<Wire> {
+async function open(
+  { front, upstream, answers }: Pick<Setting, 'front' | 'upstream' | 'answers'>,
+  start: string | Buffer = streamHead,
+): Promise<Wire> {
   const client = front.request()
   const conversation = await upstream.next()
   await conversation.head()
@@ -228,6 +231,34 @@ for (const [fastLane, options, name, head = streamHead] of [
     for (const now of later) assert.equal(now.length === 1 && atHead.includes(now[0]), !fastLane)
     assert.equal(writes.includes(`11\r\n${two}\r\n`), fastLane)
     assert.equal(writes.includes(two), !fastLane)
+  })
+}
+
+for (const fastLane of [true, false]) {
+  test(`a large event that came in two reads is not copied to be written (${fastLane ? 'with' : 'without'} the fast lane)`, async (t) => {
+    const writes: number[] = []
+    const noting: Middleware = (_req, res: ServerResponse, next) => {
+      const write: (...args: never[]) => boolean = res.write
+      res.write = (...args: [never, ...never[]]) => {
+        writes.push(Buffer.byteLength(args[0]))
+        return write.apply(res, args)
+      }
+      next()
+    }
+    const answers = new Arrivals<IncomingMessage>()
+    const on: SseProxyOptions['on'] = { proxyRes: (answer) => answers.add(answer) }
+    const { upstream, front } = await rawProxied(t, { fastLane, on }, { before: [noting] })
+    const wire = await open({ upstream, front, answers })
+    await wire.send(chunk(one))
+    await wire.client.waitFor(one)
+    const event = `data: ${'x'.repeat(60_000)}\n\n`
+    writes.length = 0
+
+    await wire.send(chunk(event).subarray(0, 40_000))
+    await wire.send(chunk(event).subarray(40_000))
+    await wire.client.waitFor(event)
+
+    assert.deepEqual(writes, [40_000 - 'ea68\r\n'.length, event.length - 40_000 + 'ea68\r\n'.length])
   })
 }
 
