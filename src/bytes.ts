@@ -9,6 +9,11 @@ export function joined(pieces: readonly Buffer[]): Buffer {
   return pieces.length === 1 && first ? first : Buffer.concat(pieces)
 }
 
+/** Whether one of the pieces lies in this memory. */
+export function lieIn({ buffer }: Buffer, pieces: readonly Buffer[]): boolean {
+  return pieces.some((piece) => piece.buffer === buffer)
+}
+
 /** The same bytes: small pieces are joined to each other, and large ones stay by themselves. */
 export function coalesced(pieces: readonly Buffer[]): readonly Buffer[] {
   if (pieces.length === 1) return pieces

@@ -7,16 +7,17 @@ import type { UpstreamError } from './errors.ts'
 
 /** Takes what an upstream sends. After `onEnd` or `onBroken` nothing more comes. */
 export interface BodySink {
-  onData(chunk: Buffer): void
+  /** @param isLent whether it lies in memory that is used again; only where `mayBorrow` */
+  onData(chunk: Buffer, isLent?: boolean): void
   /** Whether it can do with the HTTP chunks that carry the data. */
   readonly takesChunks?: boolean
   /** HTTP chunks as they were read, beginning where one begins; gives back what is to come as data instead. */
   onChunks?(read: Buffer): readonly Buffer[]
   /** Gives back what of them it holds. */
   releaseChunks?(): readonly Buffer[]
-  /** Whether it takes chunks, and would write them at once, so that `onChunks` may be given memory that is used again. */
+  /** Whether it would pass on at once what it gets next, which may lie in memory that is used again then. */
   readonly mayBorrow?: boolean
-  /** Whether anything refers to memory that `onChunks` was given while it might borrow; absent where that is not known. */
+  /** Whether anything refers to memory that it was given so; absent where that is not known. */
   keeps?(memory: Buffer): boolean
   /** The body is complete. */
   onEnd(): void

@@ -2,6 +2,7 @@
 // This knows the plain case, which is nearly every stream: chunks that end where a line ends, lines that end with LF. All
 // else is given back, and the parser, the framer and the cursor take it the ordinary way.
 
+import { lieIn } from '../bytes.ts'
 import type { Cursor } from '../events/cursor.ts'
 import { FieldReader } from '../events/fields.ts'
 import { ChunkWalker } from '../http-chunks.ts'
@@ -63,8 +64,8 @@ export class ChunkFramer {
   }
 
   /** Whether what is held lies in this memory. */
-  holds({ buffer }: Buffer): boolean {
-    return this.#held.some((piece) => piece.buffer === buffer)
+  holds(memory: Buffer): boolean {
+    return lieIn(memory, this.#held)
   }
 
   /** Gives back what is held. */

@@ -60,6 +60,8 @@ export class ChunkLane implements Borrower {
   #missing = 0
   // How much data the parser has to bring of what it was given. Anything else ends the lane.
   #dataBytes = 0
+  // Whether the read on its way lies in memory that is used again.
+  #isLent = false
   // Whether `pause` has stopped the connection.
   #isPaused = false
   // Whether the parser is back in its place, for good.
@@ -110,17 +112,14 @@ export class ChunkLane implements Borrower {
 
   borrow(read: Buffer): boolean {
     const { sink } = this.#owner
-    if (
-      this.#parsed ||
-      this.#missing > 0 ||
-      !sink?.mayBorrow ||
-      this.#isDisturbed ||
-      this.#socket.listenerCount('data') > 1
-    )
-      return false
-    const back = sink.onChunks?.(read) ?? [read]
-    // With what it refers to of earlier reads, all of it a copy.
-    if (back.length > 0) this.#takeBack(Buffer.concat(back))
+    const hasOthers = this.#socket.listenerCount('data') > 1
+    if (this.#parsed || !sink?.mayBorrow || this.#isDisturbed || hasOthers) return false
+    this.#isLent = true
+    try {
+      this.#pass(read)
+    } finally {
+      this.#isLent = false
+    }
     return true
   }
 
@@ -130,14 +129,19 @@ export class ChunkLane implements Borrower {
   }
 
   readonly #onRead = (read: Buffer): void => {
-    if (this.#missing > 0) return this.#goOn(read)
-    if (!this.#parsed) return this.#offer(read)
+    if (!this.#parsed) return this.#pass(read)
     if (!this.#isInStep) this.#leave()
     // The chunk that the parser has begun is its own. Before it has brought any data nothing bypasses it.
     const isKnown = this.#dataBytes > 0 && !this.#isOver
     const end = this.#walk(read, isKnown)
     if (end > 0) this.#parse(end < read.length ? read.subarray(0, end) : read)
     if (end < read.length) this.#offer(end > 0 ? read.subarray(end) : read)
+  }
+
+  /** Takes a read that goes past the parser. */
+  #pass(read: Buffer): void {
+    if (this.#missing > 0) this.#goOn(read)
+    else this.#offer(read)
   }
 
   /** Lets the sink have what begins with a chunk, and the parser what is left of that. */
@@ -158,7 +162,7 @@ export class ChunkLane implements Borrower {
     const { data, missing, rest } = takeData(bytes)
     this.#missing = missing
     this.#parsed = undefined
-    if (data.length > 0) this.#owner.sink?.onData(data)
+    if (data.length > 0) this.#owner.sink?.onData(data, this.#isLent)
     if (rest.length > 0) this.#hand(rest)
   }
 
@@ -172,13 +176,13 @@ export class ChunkLane implements Borrower {
     }
     if (read.length < missing) {
       this.#missing -= read.length
-      return sink.onData(read)
+      return sink.onData(read, this.#isLent)
     }
     const isEnd = read[missing] === CR && read[missing + 1] === LF
     // How a chunk ends that does not end here in the plain way is for the parser to judge, behind the last byte of the data.
     const end = isEnd ? missing : missing - 1
     this.#missing = missing - end
-    if (end > 0) sink.onData(read.subarray(0, end))
+    if (end > 0) sink.onData(read.subarray(0, end), this.#isLent)
     if (!isEnd) return this.#hand(this.#asChunk(read.subarray(end)))
     if (end + 2 < read.length) this.#offer(read.subarray(end + 2))
   }
@@ -211,7 +215,8 @@ export class ChunkLane implements Borrower {
   }
 
   #parse(bytes: Buffer): void {
-    if (!this.#socket.destroyed) this.#parser.call(this.#socket, bytes)
+    // What it brings is a part of what it is given, and may be kept for long.
+    if (!this.#socket.destroyed) this.#parser.call(this.#socket, this.#isLent ? Buffer.from(bytes) : bytes)
   }
 
   /** Whether the lane cannot go on. */

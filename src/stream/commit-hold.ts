@@ -165,8 +165,8 @@ class CommitHold implements UpstreamBody, BodySink {
   // BodySink: what the upstream sends.
 
   /** Is held until there is a verdict and a sink. */
-  onData(chunk: Buffer): void {
-    if (this.#sink) return this.#sink.onData(chunk)
+  onData(chunk: Buffer, isLent?: boolean): void {
+    if (this.#sink) return this.#sink.onData(chunk, isLent)
     this.#silence?.reset()
     this.#heldBytes += chunk.length
     this.#look(chunk)

@@ -2,7 +2,7 @@
 // through the hooks. What leaves is in order, and all that came before an ending has left by then. It knows nothing of clients;
 // its sink can pause it.
 
-import { coalesced, joined } from '../bytes.ts'
+import { coalesced, joined, lieIn } from '../bytes.ts'
 import { isUpstreamsFault, StreamError } from '../errors.ts'
 import type { Cursor, Progress } from '../events/cursor.ts'
 import type { EndWatch } from '../events/end-watch.ts'
@@ -19,6 +19,8 @@ const NOTHING = Buffer.alloc(0)
 export interface PipelineSink {
   /** What one read of the upstream brought: bytes, complete or not, and the events they complete. */
   onReceived(bytes: number, events: number): void
+  /** Whether nothing refers to what it was given any more; absent where that is not known. */
+  readonly isIdle?: boolean
   /** Bytes that may leave at once, together, and how many events they are. */
   onEvents(pieces: readonly Buffer[], events: number): void
   /** The same for whole HTTP chunks with so many bytes of data in them. Only where the client takes chunks. */
@@ -41,7 +43,7 @@ export interface PipelineOptions extends FramerOptions {
   /** Moves with what passes. */
   readonly cursor: Cursor
   /** Who reads this: a byte order mark may not come after something else, and HTTP chunks only where they go as such. */
-  readonly client: { readonly wroteBody: boolean; readonly takesChunks: boolean; readonly isWaiting?: boolean }
+  readonly client: { readonly wroteBody: boolean; readonly takesChunks: boolean }
   /** See `EventFlow`. */
   readonly isShared: boolean
 }
@@ -156,8 +158,12 @@ export class Pipeline implements BodySink, EventFlow {
 
   // As a `BodySink`.
 
-  /** Nothing is framed here: a read may bring many chunks, and leaves as one. */
-  onData(chunk: Buffer): void {
+  /** Nothing is framed here: a read may bring many chunks, and leaves as one. Memory that is used again cannot wait for that. */
+  onData(chunk: Buffer, isLent = false): void {
+    if (isLent) {
+      this.#parts = [...(this.#parts ?? []), chunk]
+      return this.#work()
+    }
     if (this.#parts) return void this.#parts.push(chunk)
     this.#parts = [chunk]
     // After the read that brought it, before anything else.
@@ -191,14 +197,14 @@ export class Pipeline implements BodySink, EventFlow {
     return this.#chunks?.release() ?? []
   }
 
-  /** Whether what passes as chunks goes to a client that has taken all there was. */
+  /** Whether nothing holds up what comes next, neither here nor behind the sink. */
   get mayBorrow(): boolean {
-    const { client } = this.#options
-    return client.takesChunks && client.isWaiting === true && this.takesChunks
+    return !this.#held && this.#parts === undefined && this.#sink.isIdle === true
   }
 
   keeps(memory: Buffer): boolean {
-    return this.#options.client.isWaiting !== true || this.#chunks?.holds(memory) !== false
+    if (!this.mayBorrow) return true
+    return this.#chunks?.holds(memory) === true || lieIn(memory, this.#framer.unfinished)
   }
 
   /** Whether nothing is held here, and nothing holds it. */

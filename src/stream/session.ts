@@ -115,6 +115,10 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     if (!this.#flow?.isShared) this.#meter.received(bytes, events)
   }
 
+  get isIdle(): boolean {
+    return this.context.writer.isWaiting
+  }
+
   onEvents(pieces: readonly Buffer[], events: number): void {
     if (!this.#detached) this.#meter.sent(events)
     this.#writeAll(pieces)

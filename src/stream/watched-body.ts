@@ -72,12 +72,12 @@ export class WatchedBody implements UpstreamBody, BodySink {
     this.#body.enough?.()
   }
 
-  onData(chunk: Buffer): void {
+  onData(chunk: Buffer, isLent?: boolean): void {
     const isWithApp = this.isWithApp === true
     if (this.#wasWithApp && !isWithApp) this.#watch.onUnpaused()
     else this.#watch.onRead()
     this.#wasWithApp = isWithApp
-    this.#sink?.onData(chunk)
+    this.#sink?.onData(chunk, isLent)
   }
 
   // Chunks pass as they came; the watch counts the read that brought them.

@@ -823,31 +823,44 @@ for (const length of [50, 5_000, 60_000, 300_000]) {
   })
 }
 
-test('what waits for a client is not read over, however little that is', async (t) => {
-  for (const lane of lanes) {
-    const answers = new Arrivals<IncomingMessage>()
-    const { options, before } = wayOf(lane)
-    const on: SseProxyOptions['on'] = { proxyRes: (answer) => answers.add(answer) }
-    const { upstream, front } = await rawProxied(t, { ...options, on }, { before })
-    const client = front.request()
-    const conversation = await upstream.next()
-    conversation.send(streamHead)
-    const { socket } = await answers.next('the answer')
-    client.pause()
-    const sent: string[] = []
+// What a hook looks at, at once or later, may leave as the bytes that came.
+const looking = { transform: () => {} }
+const lookingLater = { transform: async () => {} }
 
-    // One by one: each is a read of its own, and those that wait are fewer than hold the upstream back.
-    while (!socket.isPaused()) {
-      const event = `data: ${`${sent.length} `.repeat(150)}\n\n`
-      const bytes = socket.bytesRead + chunk(event).length
-      conversation.send(chunk(event))
-      sent.push(event)
-      while (socket.bytesRead < bytes && !socket.isPaused()) await setImmediate()
-    }
-    conversation.send(lastChunk)
-    client.resume()
+for (const [name, hooks] of Object.entries({
+  'without hooks': {},
+  'under a hook': looking,
+  'under a slow hook': lookingLater,
+})) {
+  test(`what waits for a client is not read over, however little that is, ${name}`, async (t) => {
+    for (const lane of lanes) await fillSlowly(t, lane, hooks)
+  })
+}
 
-    assert.equal(await client.ended(60_000), 'clean')
-    assert.ok(client.bytes.equals(Buffer.from(sent.join(''))))
+/** Sends events one by one, until a client that does not read holds the upstream back. */
+async function fillSlowly(t: TestContext, lane: Lane, hooks: Partial<SseProxyOptions>): Promise<void> {
+  const answers = new Arrivals<IncomingMessage>()
+  const { options, before } = wayOf(lane)
+  const on: SseProxyOptions['on'] = { proxyRes: (answer) => answers.add(answer) }
+  const { upstream, front } = await rawProxied(t, { ...options, ...hooks, on }, { before })
+  const client = front.request()
+  const conversation = await upstream.next()
+  conversation.send(streamHead)
+  const { socket } = await answers.next('the answer')
+  client.pause()
+  const sent: string[] = []
+
+  // One by one: each is a read of its own, and those that wait are fewer than hold the upstream back.
+  while (!socket.isPaused()) {
+    const event = `data: ${`${sent.length} `.repeat(150)}\n\n`
+    const bytes = socket.bytesRead + chunk(event).length
+    conversation.send(chunk(event))
+    sent.push(event)
+    while (socket.bytesRead < bytes && !socket.isPaused()) await setImmediate()
   }
-})
+  conversation.send(lastChunk)
+  client.resume()
+
+  assert.equal(await client.ended(60_000), 'clean')
+  assert.ok(client.bytes.equals(Buffer.from(sent.join(''))))
+}

@@ -50,8 +50,11 @@ class Stage {
   parsedBytes = 0
   /** What the parser brings of each read. */
   readonly brings: number[] = []
+  /** Called with what the parser is given. */
+  parses = (_read: Buffer): unknown => undefined
   readonly parser = (read: Buffer): void => {
     this.parsed.push(read.toString())
+    this.parses(read)
     this.parsedBytes += this.brings.shift() ?? 0
   }
   sink: BodySink | undefined = {
@@ -292,18 +295,20 @@ test('a sink that writes at once has reads from memory that is used again, and s
   assert.equal(lane.keeps(memory), true)
 })
 
-test('of memory that is used again the parser and the reader of data get a copy', () => {
+test('of memory that is used again the parser gets a copy, and the sink is told with its data', () => {
   const { stage, lane } = lending()
-  const data: Buffer[] = []
-  Object.assign(stage.sink ?? {}, { onData: (bytes: Buffer) => data.push(bytes) })
+  const data: [string, boolean | undefined][] = []
+  Object.assign(stage.sink ?? {}, { onData: (bytes: Buffer, isLent?: boolean) => data.push([String(bytes), isLent]) })
+  const given: Buffer[] = []
+  stage.parses = (bytes) => given.push(bytes)
   const memory = Buffer.from(`${body}9`)
   stage.back.push(memory)
 
   assert.equal(lane.borrow(memory), true)
   memory.fill('?')
 
-  assert.deepEqual(data.map(String), [':\n\n'])
-  assert.equal(stage.parsed.at(-1), '9')
+  assert.deepEqual(data, [[':\n\n', true]])
+  assert.deepEqual(given.map(String), ['9'])
 })
 
 for (const [name, change] of [
