@@ -201,7 +201,8 @@ export interface SseProxyOptions<
   to?: TargetFormat<TReq> | undefined
   /**
    * `false` sends every byte through Node's own HTTP parser and writer. Otherwise the plain chunks of an HTTP/1.1 upstream
-   * bypass the parser, and an HTTP/1.1 client's are written to its connection. No byte of an event and no ending differs.
+   * bypass the parser, and an HTTP/1.1 client's are written to its connection; the upstream's is read into memory that is used again.
+   * No byte of an event and no ending differs.
    * @defaultValue true
    */
   fastLane?: boolean | undefined
