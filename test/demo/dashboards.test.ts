@@ -15,8 +15,8 @@ import { Registry } from 'prom-client'
 import { prometheusMetrics } from 'sse-proxy-middleware/prometheus'
 import { busyProxy } from '../observe/fake-proxy.ts'
 import { readScrape } from '../observe/prometheus-text.ts'
+import { freePort } from '../support/ports.ts'
 import { proxied } from '../support/proxied.ts'
-import { freePort } from '../support/redis-server.ts'
 
 const run = promisify(execFile)
 const file = (name: string) => fileURLToPath(new URL(`../../demo/dashboards/${name}`, import.meta.url))

@@ -3,6 +3,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createHttp2Server } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
+import { atPortOfItsOwn } from './ports.ts'
 import { areOverHttp2 } from './upstream.ts'
 import { until } from './waiting.ts'
 
@@ -99,16 +100,8 @@ export class NumberedUpstream {
     for (const socket of this.#sockets) socket.destroy()
     if (this.#isStalled) await new Promise((resolve) => this.#server.close(resolve))
     this.#isStalled = false
-    let server: Server | undefined
-    // Meanwhile the port may have served as the near end of somebody's connection.
-    for (let tries = 0; server === undefined; tries += 1) {
-      server = await listening(this.#port).catch((error) => {
-        if (tries === 100) throw error
-        return undefined
-      })
-    }
-    this.#server = server
-    this.#attach(server)
+    this.#server = await listening(this.#port)
+    this.#attach(this.#server)
   }
 
   async close(): Promise<void> {
@@ -149,7 +142,7 @@ export class NumberedUpstream {
 }
 
 export async function startNumberedUpstream(feed: NumberedFeed): Promise<NumberedUpstream> {
-  return new NumberedUpstream(await listening(0), feed)
+  return new NumberedUpstream(await atPortOfItsOwn(listening), feed)
 }
 
 function listening(port: number): Promise<Server> {

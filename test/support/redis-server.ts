@@ -3,10 +3,11 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { freePort } from './ports.ts'
 import { until } from './waiting.ts'
 
 const run = promisify(execFile)
@@ -16,16 +17,6 @@ export const noRedis: string | false =
   spawnSync('redis-server', ['--version']).status === 0 ? false : 'redis-server is not installed'
 export const noSentinel: string | false =
   spawnSync('redis-sentinel', ['--version']).status === 0 ? noRedis : 'redis-sentinel is not installed'
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (typeof address !== 'object' || address === null) throw new Error('a port was to be had')
-  return address.port
-}
 
 export class RedisServer {
   readonly port: number
