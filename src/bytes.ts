@@ -14,6 +14,18 @@ export function lieIn({ buffer }: Buffer, pieces: readonly Buffer[]): boolean {
   return pieces.some((piece) => piece.buffer === buffer)
 }
 
+/** A copy in memory of its own, no larger than it. */
+export function ownCopy(bytes: Buffer): Buffer {
+  const own = Buffer.allocUnsafeSlow(bytes.length)
+  bytes.copy(own)
+  return own
+}
+
+/** The same bytes, to be kept: a copy where they fill less than half of the memory that they would keep. */
+export function compact(bytes: Buffer): Buffer {
+  return bytes.length < bytes.buffer.byteLength / 2 ? ownCopy(bytes) : bytes
+}
+
 /** The same bytes: small pieces are joined to each other, and large ones stay by themselves. */
 export function coalesced(pieces: readonly Buffer[]): readonly Buffer[] {
   if (pieces.length === 1) return pieces

@@ -5,6 +5,7 @@
 // No connection is read into another's buffer: what was read cannot come to be part of another stream.
 
 import type { OnReadOpts, Socket } from 'node:net'
+import { compact } from './bytes.ts'
 
 // A connection that is silent keeps a small buffer. A read that fills it is followed by one into a large buffer.
 const SMALL = 1024
@@ -91,11 +92,8 @@ class ReadBuffer implements OnReadOpts {
       this.#reclaim([...this.#lent, memory], borrower)
       return true
     }
-    if (length > memory.length / 2) return socket.push(read)
-    // A copy, so that few bytes do not keep many.
-    const own = Buffer.allocUnsafeSlow(length)
-    read.copy(own)
-    this.#memory = memory
+    const own = compact(read)
+    if (own !== read) this.#memory = memory
     return socket.push(own)
   }
 

@@ -51,11 +51,10 @@ export class Cursor implements Progress {
 
   /** The same for one event, in however many pieces, whose lines all end with LF. */
   passEvent(pieces: readonly Buffer[]): void {
-    let text = ''
-    for (const piece of pieces) text += startsOfLines(piece, text.slice(text.lastIndexOf('\n') + 1))
-    const fields = new FieldReader()
-    fields.read(text, 0, text.length)
-    this.passed(fields.events, fields.id, fields.retryMs)
+    const parts = new PartReader()
+    for (const piece of pieces) parts.readLines(piece)
+    const { events, id, retryMs } = parts.fields
+    this.passed(events, id, retryMs)
   }
 
   /** The same for what others have read: so many events, the last id and reconnection time they set, if they did. */
@@ -75,7 +74,15 @@ class PartReader {
   #endedWithCr = false
 
   read(bytes: Buffer): void {
-    const part = textOf(bytes, this.#line)
+    this.#readText(textOf(bytes, this.#line))
+  }
+
+  /** The same where all lines end with LF. */
+  readLines(bytes: Buffer): void {
+    this.#readText(startsOfLines(bytes, this.#line))
+  }
+
+  #readText(part: string): void {
     const text = withLf(this.#endedWithCr && part[0] === '\n' ? part.slice(1) : part)
     if (part !== '') this.#endedWithCr = part.endsWith('\r')
     const firstEnd = text.indexOf('\n')

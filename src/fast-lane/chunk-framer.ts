@@ -2,7 +2,7 @@
 // This knows the plain case, which is nearly every stream: chunks that end where a line ends, lines that end with LF. All
 // else is given back, and the parser, the framer and the cursor take it the ordinary way.
 
-import { lieIn } from '../bytes.ts'
+import { compact, lieIn } from '../bytes.ts'
 import type { Cursor } from '../events/cursor.ts'
 import { FieldReader } from '../events/fields.ts'
 import { ChunkWalker } from '../http-chunks.ts'
@@ -121,7 +121,7 @@ export class ChunkFramer {
     if (!mayWait || bytes > this.#eventBytes) return false
     // A copy lets go of the rest of the read, which may be much larger.
     if (bytes <= LARGE_BYTES) this.#hold([Buffer.from(rest)], 0)
-    else if (chunkStart === cut && missingBytes > 0) this.#hold([rest], bytes)
+    else if (chunkStart === cut && missingBytes > 0) this.#hold([compact(rest)], bytes)
     else return false
     return true
   }
@@ -135,7 +135,9 @@ export class ChunkFramer {
     const startsBlank = last?.[last.length - 1] === LF && read[0] === LF
     if (read.length < end) {
       const isInside = !startsBlank && read.indexOf(CR) === -1 && blankLineAt(read, 0) === -1
-      return isInside && !this.#dripsIn ? NOTHING : { ...NOTHING, back: this.release() }
+      if (!isInside || this.#dripsIn) return { ...NOTHING, back: this.release() }
+      this.#held[this.#held.length - 1] = compact(read)
+      return NOTHING
     }
     // Its last line, the blank line and the chunk's own CR LF.
     const isEvent = end >= 4 && blankLineAt(read, 0) === end - 4 && read.indexOf(CR) === end - 2

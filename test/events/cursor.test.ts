@@ -342,3 +342,29 @@ for (const length of [1, 12, 13, 36]) {
     })
   }
 }
+
+test('an event in very many pieces is read in a time that grows with its size', () => {
+  const pieces = [
+    Buffer.from('id: 7\ndata: '),
+    ...Array.from({ length: 200_000 }, () => Buffer.from('xxxx')),
+    Buffer.from('\n\n'),
+  ]
+  const cursor = new Cursor('')
+
+  cursor.passEvent(pieces)
+
+  assert.deepEqual([cursor.events, cursor.lastEventId], [1, '7'])
+})
+
+test('an event in pieces sets what it sets as a whole, wherever it is cut', () => {
+  const event = Buffer.from(`retry: 1500\nid: ${'a'.repeat(30)}\nidx: 9\ndata: one\ndata\n: id: 3\n\n`)
+  for (let a = 0; a <= event.length; a++) {
+    for (let b = a; b <= event.length; b += 3) {
+      const cursor = new Cursor('')
+
+      cursor.passEvent([event.subarray(0, a), event.subarray(a, b), event.subarray(b)])
+
+      assert.deepEqual([cursor.events, cursor.lastEventId, cursor.retryMs], [1, 'a'.repeat(30), 1500])
+    }
+  }
+})

@@ -496,6 +496,23 @@ test('it is of no use after many reads in a row that nothing passes of, and of u
   assert.equal(subject.isUseful, false)
 })
 
+test('what is held of a large chunk keeps little more memory than it has bytes, however its reads lie', () => {
+  const subject = new ChunkFramer(MIB, new Cursor(''))
+  const inLargeMemory = (text: string): Buffer => {
+    const memory = Buffer.allocUnsafeSlow(65_536)
+    return memory.subarray(0, memory.write(text))
+  }
+
+  subject.take(inLargeMemory(`40000\r\ndata: ${'x'.repeat(9_000)}`))
+  for (let i = 0; i < 50; i++) subject.take(inLargeMemory('x'.repeat(2_000)))
+
+  const held = subject.release()
+  const memory = new Set(held.map(({ buffer }) => buffer))
+  const bytes = held.reduce((sum, { length }) => sum + length, 0)
+  assert.equal(bytes, 109_013)
+  assert.ok([...memory].reduce((sum, { byteLength }) => sum + byteLength, 0) <= 2 * bytes)
+})
+
 test('reads that only wait are no sign that it is of no use', () => {
   const { subject } = framer()
   const line = chunk(`data: ${'x'.repeat(100)}\n`)
