@@ -219,10 +219,10 @@ test('nothing of the run is left in the repository', async (t) => {
   assert.deepEqual(await readdir(join(folder, 'test', 'dist')), [])
 })
 
-test('a file whose promises are not followed makes nothing of them, and fails where an error is not caught', async (t) => {
-  const ids = `${start}
+test('promises are followed to their tests only where those stand in suites, or a file that has failed runs again', async (t) => {
+  const counting = (around: string): string => `import { ${around} } from 'node:test'
     import { executionAsyncId } from 'node:async_hooks'
-    test('counts', async () => {
+    ${around}('counts', async () => {
       const ids = new Set()
       for (let i = 0; i < 10; i += 1) {
         await Promise.resolve()
@@ -230,15 +230,32 @@ test('a file whose promises are not followed makes nothing of them, and fails wh
       }
       console.log('promises', ids.size)
     })`
-  const late = `${start}test('throws', (_t, done) => void setTimeout(() => { throw new Error('late') }))`
-  const folder = await folderWith(t, { 'late.test.ts': late, 'ids.test.ts': ids })
-  const lanes = [{ files: ['ids.test.ts', 'late.test.ts'], atOnce: 1 }]
+  const folder = await folderWith(t, {
+    'plain.test.ts': counting('test'),
+    'suite.test.ts': counting('describe'),
+    'failing.test.ts': `${counting('test')}\ntest('breaks', () => { throw new Error('always') })`,
+  })
+  const printed: string[] = []
 
-  const [counted, thrown] = await runFiles({ root: folder, lanes, oneFileMs: 3000, isUntracked: () => true })
+  await runFiles({
+    root: folder,
+    lanes: [{ files: ['plain.test.ts', 'suite.test.ts', 'failing.test.ts'], atOnce: 1 }],
+    oneFileMs: 3000,
+    onOutcome: ({ output }) => printed.push(/promises (\d+)/.exec(output)?.[1] ?? output),
+  })
 
-  assert.match(counted?.output ?? '', /promises 1$/m)
-  assert.equal(counted?.passed, 1)
-  assert.equal(thrown?.failed.length, 1)
+  assert.deepEqual(printed, ['1', '10', '1', '10'])
+})
+
+test('an error that nobody has caught fails the file, and is told', async (t) => {
+  const [outcome] = await outcomesOf(t, {
+    'late.test.ts': `${start}test('throws', (_t, done) => void setTimeout(() => { setTimeout(done); throw new Error('late') }))`,
+  })
+
+  assert.deepEqual(
+    outcome?.failed.map(({ name, error }) => [name, /"Error: late"/.test(error)]),
+    [['late.test.ts', true]],
+  )
 })
 
 test('the end says what failed, what was skipped and why, and how many there were on a line of its own', () => {

@@ -65,9 +65,6 @@ const longest = [
   'events/hooks',
 ]
 
-// They make promises by the million.
-const untracked = ['nodes/model', 'nodes/requests', 'translate/ndjson']
-
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const filters = process.argv.slice(2)
 const files = matching(testFiles(join(root, 'test')), filters)
@@ -100,7 +97,6 @@ const outcomes = await runFiles({
     },
   ],
   oneFileMs,
-  isUntracked: (name) => untracked.some((part) => name.includes(part)),
   onOutcome: (outcome) => console.log(lineOf(outcome)),
   signal: stopped.signal,
 })

@@ -12,6 +12,8 @@ export interface Compiled {
   pathOf(file: string): string
   /** Whether the file, or what it imports of this repository, imports the module. */
   reaches(file: string, module: string): boolean
+  /** Whether tests stand in suites there. */
+  hasSuites(file: string): Promise<boolean>
   remove(): Promise<void>
 }
 
@@ -19,6 +21,7 @@ const recorder = fileURLToPath(new URL('record.ts', import.meta.url))
 const preloaded = fileURLToPath(new URL('untracked.ts', import.meta.url))
 
 const processes = 'test/support/processes'
+const suites = /^import \{[^}]*\b(?:describe|suite)\b[^}]*\} from "node:test"/m
 
 /**
  * Compiles files, named relative to `root`, and the helper processes that they start, into a folder of their own below it:
@@ -61,6 +64,7 @@ export async function compile(root: string, files: readonly string[]): Promise<C
       folder,
       pathOf,
       reaches: (file, module) => inputs.get(pathOf(file))?.includes(module) ?? false,
+      hasSuites: async (file) => suites.test(await readFile(pathOf(file), 'utf8')),
       remove,
     }
   } catch (error) {

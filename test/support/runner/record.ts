@@ -9,6 +9,7 @@ export type Entry =
   | { kind: 'started' | 'passed'; name: string }
   | { kind: 'failed'; name: string; error: string }
   | { kind: 'skipped'; name: string; reason: string }
+  | { kind: 'uncaught'; error: string }
   | { kind: 'through'; cpuMs: number }
 
 // biome-ignore lint/style/noDefaultExport: Node takes a reporter from there
@@ -19,7 +20,10 @@ export default async function* record(events: AsyncIterable<TestEvent>): AsyncGe
 
   for await (const event of events) {
     if (event.type === 'test:dequeue') yield line({ kind: 'started', name: nested(running, event.data) })
-    else if (event.type === 'test:start') nested(told, event.data)
+    else if (event.type === 'test:diagnostic') {
+      const { message } = event.data
+      if (message.includes('asynchronous activity')) yield line({ kind: 'uncaught', error: message })
+    } else if (event.type === 'test:start') nested(told, event.data)
     else if (event.type === 'test:pass' || event.type === 'test:fail') {
       const entry = ending(event, nested(told, event.data))
       if (entry) yield line(entry)

@@ -20,8 +20,6 @@ export interface Run {
   /** They run side by side. */
   lanes: readonly Lane[]
   oneFileMs: number
-  /** Whether promises of this file are not followed to its tests; see untracked.ts. */
-  isUntracked?: (file: string) => boolean
   /** Once a file is through. */
   onOutcome?: (outcome: Outcome) => void
   /** No further file starts after it. */
@@ -31,7 +29,7 @@ export interface Run {
 const MAX_RUN_AGAIN = 3
 const browserModule = 'test/support/chromium.ts'
 
-export async function runFiles({ root, lanes, oneFileMs, isUntracked, onOutcome, signal }: Run): Promise<Outcome[]> {
+export async function runFiles({ root, lanes, oneFileMs, onOutcome, signal }: Run): Promise<Outcome[]> {
   const compiled = await compile(
     root,
     lanes.flatMap(({ files }) => files),
@@ -40,12 +38,12 @@ export async function runFiles({ root, lanes, oneFileMs, isUntracked, onOutcome,
   const browser = new SharedBrowser(compiled)
   const outcomes: Outcome[] = []
 
-  const run = async (file: string): Promise<Outcome> =>
+  const run = async (file: string, isTracked: boolean): Promise<Outcome> =>
     runTestFile({
       file,
       path: compiled.pathOf(file),
       recorder: recorderOf(compiled),
-      preloaded: isUntracked?.(file) ? [untrackedOf(compiled)] : [],
+      preloaded: isTracked ? [] : [untrackedOf(compiled)],
       timeoutMs: oneFileMs,
       env: { ...process.env, TEST_COMPILED: compiled.folder, TEST_SHARED: shared, ...(await browser.envFor(file)) },
     })
@@ -53,7 +51,7 @@ export async function runFiles({ root, lanes, oneFileMs, isUntracked, onOutcome,
   const takeTurns = async (files: Iterable<string>): Promise<void> => {
     for (const file of files) {
       if (signal?.aborted) return
-      const outcome = await run(file)
+      const outcome = await run(file, await compiled.hasSuites(file))
       outcomes.push(outcome)
       onOutcome?.(outcome)
     }
@@ -68,7 +66,8 @@ export async function runFiles({ root, lanes, oneFileMs, isUntracked, onOutcome,
     )
     for (const [i, outcome] of failedBesideOthers(outcomes)) {
       if (signal?.aborted) break
-      const again = await run(outcome.file)
+      // Whose an error is that nobody has caught shows now.
+      const again = await run(outcome.file, true)
       onOutcome?.(again)
       if (again.failed.length === 0) outcomes[i] = { ...again, failedAtFirst: outcome.failed }
     }

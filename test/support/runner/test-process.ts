@@ -69,6 +69,7 @@ export async function runTestFile({ file, path, recorder, preloaded, timeoutMs, 
   const outcome = { ...outcomeOf(entries), file, ms: performance.now() - start, output }
   const ending = isLate ? `it was not through after ${timeoutMs / 1000} s` : `its process ended with ${signal ?? code}`
   const isThrough = entries.at(-1)?.kind === 'through'
+  for (const entry of entries) if (entry.kind === 'uncaught') outcome.failed.push({ name: file, error: entry.error })
   if (isLate || !isThrough || (code !== 0 && outcome.failed.length === 0)) {
     outcome.failed.push({ name: isThrough ? file : unfinished(entries), error: ending })
   }
@@ -113,7 +114,7 @@ function unfinished(entries: readonly Entry[]): string {
   const names = new Set<string>()
   for (const entry of entries) {
     if (entry.kind === 'started') names.add(entry.name)
-    else if (entry.kind !== 'through') names.delete(entry.name)
+    else if ('name' in entry) names.delete(entry.name)
   }
   return [...names].at(-1) ?? 'before or after its tests'
 }
