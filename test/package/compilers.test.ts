@@ -1,10 +1,10 @@
 // The declarations, as each compiler that is in use finds and reads them in each kind of project.
 import assert from 'node:assert/strict'
-import { cp, mkdir, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { type Compiler, installIn, packedForFile } from './packed.ts'
+import { type Compiler, installIn, type Project, packedForFile } from './packed.ts'
 
 const packed = packedForFile()
 const require = createRequire(import.meta.url)
@@ -40,15 +40,25 @@ for (const compiler of compilers) {
 
     await tsc(compiler, folders)
 
-    for (const name of folders) {
-      const { stdout, stderr } = await node(join(name, 'consumer.js'))
-      assert.equal(stdout, '0 ERR_SSE_PROXY_OPTION true\n', name)
-      assert.equal(stderr, '', name)
-      const entries = await node(join(name, 'entries.js'))
-      assert.match(entries.stdout, /redisStore\.client: expected a client/, name)
-      assert.match(entries.stdout, /pass 28$/m, name)
-    }
+    for (const name of folders) await assertRuns({ folder, node }, name)
   })
+}
+
+// Compilers make the same of most projects; what Node makes of that is looked at once.
+const hasRun = new Set<string>()
+
+async function assertRuns({ folder, node }: Pick<Project, 'folder' | 'node'>, name: string): Promise<void> {
+  const files = ['package.json', 'consumer.js', 'entries.js'].map((file) => join(folder, name, file))
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')))
+  if (hasRun.has(texts.join())) return
+
+  const { stdout, stderr } = await node(join(name, 'consumer.js'))
+  assert.equal(stdout, '0 ERR_SSE_PROXY_OPTION true\n', name)
+  assert.equal(stderr, '', name)
+  const entries = await node(join(name, 'entries.js'))
+  assert.match(entries.stdout, /redisStore\.client: expected a client/, name)
+  assert.match(entries.stdout, /pass 28$/m, name)
+  hasRun.add(texts.join())
 }
 
 async function addProject(parent: string, name: string): Promise<void> {
