@@ -44,6 +44,7 @@ export class Nodes {
 
   async start(name: string): Promise<Node> {
     const child = fork(program, {
+      execArgv: ['--import', 'tsx'],
       env: {
         ...process.env,
         REDIS_PORT: String(this.#redis?.port),

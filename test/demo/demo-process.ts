@@ -1,12 +1,20 @@
-// The demo as a visitor starts it: a process of its own, on any free port.
+// The demo as a process of its own, on any free port.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Arrivals, within } from '../support/waiting.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const startMs = 30_000
+
+/** As a visitor starts it. */
+export const fromSource = ['--import', 'tsx', 'demo/main.ts']
+const compiled = process.env.TEST_COMPILED
+/** Which takes half as long to start, where somebody has compiled it. */
+export const asCompiled: string[] =
+  compiled === undefined ? fromSource : ['--enable-source-maps', join(compiled, 'demo/main.mjs')]
 
 export class DemoProcess {
   readonly url: string
@@ -46,10 +54,9 @@ export class DemoProcess {
 /** Ends with the test. */
 export async function startDemo(
   t: TestContext,
-  port: number | string = 0,
-  env: NodeJS.ProcessEnv = {},
+  { port = 0, env = {}, program = fromSource }: { port?: number; env?: NodeJS.ProcessEnv; program?: string[] } = {},
 ): Promise<DemoProcess> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'demo/main.ts'], {
+  const child = spawn(process.execPath, program, {
     cwd: root,
     env: { ...process.env, ...env, PORT: String(port) },
     stdio: ['ignore', 'pipe', 'pipe'],

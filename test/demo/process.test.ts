@@ -15,7 +15,7 @@ test('the demo takes the next free port where the wanted one is taken', async (t
   t.after(() => holder.close())
   const { port } = holder.address() as AddressInfo
 
-  const demo = await startDemo(t, port)
+  const demo = await startDemo(t, { port })
 
   assert.notEqual(new URL(demo.url).port, String(port))
   assert.match(demo.output, new RegExp(`Port ${port} is taken`))
@@ -86,7 +86,7 @@ test('Ctrl-C and a kill leave no Redis and no node behind', { skip }, async (t) 
 })
 
 test('without redis-server the button that kills a node says how to get it', async (t) => {
-  const demo = await startDemo(t, 0, { PATH: '' })
+  const demo = await startDemo(t, { env: { PATH: '' } })
 
   const answer = await fetch(new URL('/experiments/kill-node', demo.url), { method: 'POST' })
 

@@ -1,5 +1,6 @@
 // Test files as plain JavaScript, one bundle each: a TypeScript loader in each of more than a hundred processes, and what
 // it adds to every function, is a quarter of what all tests take together.
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -21,6 +22,7 @@ const recorder = fileURLToPath(new URL('record.ts', import.meta.url))
 const preloaded = fileURLToPath(new URL('untracked.ts', import.meta.url))
 
 const processes = 'test/support/processes'
+const demo = 'demo/main.ts'
 const suites = /^import \{[^}]*\b(?:describe|suite)\b[^}]*\} from "node:test"/m
 
 /**
@@ -85,7 +87,8 @@ export function untrackedOf(compiled: Compiled): string {
 
 async function helpersIn(root: string): Promise<string[]> {
   const names = await readdir(join(root, processes)).catch(() => [])
-  return names.map((name) => `${processes}/${name}`)
+  const paths = names.map((name) => `${processes}/${name}`)
+  return existsSync(join(root, demo)) ? [...paths, demo] : paths
 }
 
 function outputName(root: string, file: string): string {
