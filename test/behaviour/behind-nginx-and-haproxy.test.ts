@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { type Client, headerOf, type RequestOptions, request } from '../support/client.ts'
+import { freePort } from '../support/ports.ts'
 import { type Proxied, proxied, type SseProxyOptions } from '../support/proxied.ts'
 import type { EventStream, Exchange, Upstream } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
@@ -221,14 +222,6 @@ async function opened(
   const stream = exchange.stream()
   await client.head()
   return { ...arrangement, client, exchange, stream }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 async function untilListening(port: number): Promise<void> {

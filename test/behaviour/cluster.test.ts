@@ -9,6 +9,7 @@ import { type TestContext, test } from 'node:test'
 import { AggregatorRegistry } from 'prom-client'
 import { readScrape, type Scrape } from '../observe/prometheus-text.ts'
 import { scriptOf } from '../support/processes/child.ts'
+import { freePort } from '../support/ports.ts'
 import { NumberedReader, numberAfter, numberedEvent } from '../support/processes/numbered-events.ts'
 import { type Exchange, startUpstream, type Upstream } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
@@ -184,10 +185,3 @@ async function scrape(): Promise<Scrape> {
   return readScrape(await within(new AggregatorRegistry().clusterMetrics(), 'the metrics of all workers'))
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}

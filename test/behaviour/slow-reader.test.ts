@@ -90,14 +90,14 @@ for (const host of hostsByProtocol) {
     ['quiet behind more than its client could take at once', 'x'.repeat(8 * megabyte)],
   ] as const) {
     test(`a stream that is ${kind} is not taken for a slow client (${host})`, async (t) => {
-      const { upstream, front } = await proxied(t, { timeouts: { writeMs: 160 }, keepalive: false }, { host })
+      const { upstream, front } = await proxied(t, { timeouts: { writeMs: 400 }, keepalive: false }, { host })
       const client = front.request()
       const stream = (await upstream.next()).stream()
       stream.send({ data: before })
       await client.waitFor(`${before}\n\n`)
 
       // Another stream that idles out says that several times writeMs have passed.
-      const clock = await proxied(t, { timeouts: { idleMs: 800 } }, { host })
+      const clock = await proxied(t, { timeouts: { idleMs: 1200 } }, { host })
       const other = clock.front.request()
       const otherExchange = await clock.upstream.next()
       otherExchange.stream()
