@@ -9,6 +9,7 @@ import type { StreamFormat } from '../options/format-options.ts'
 import { watchClient } from '../tcp-keepalive.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
 import { connectionForChunks, http2Stream, isPlainTcp, reset } from './client-connection.ts'
+import { LAST_EVENT_MS } from './last-event.ts'
 import type { HeadersSet } from './response-headers.ts'
 import { StallGuard } from './stall-guard.ts'
 
@@ -242,6 +243,14 @@ export class ClientWriter {
     } else {
       res.destroy()
     }
+  }
+
+  /** The same when the client has had time to read what came before. */
+  breakAfterLastEvent(): void {
+    this.stopWaiting()
+    if (this.#opened) this.flush()
+    const timer = setTimeout(() => this.break(), LAST_EVENT_MS)
+    this.#res.once('close', () => clearTimeout(timer))
   }
 
   #breakStream(stream: ServerHttp2Stream): void {

@@ -22,7 +22,7 @@ import type { SessionContext, StreamMeter } from './session-context.ts'
 import { StreamHandle } from './stream-handle.ts'
 
 // What becomes of the response: the methods of the writer, or nothing where the client has left.
-type Ending = 'end' | 'endConnection' | 'break' | 'destroy' | 'leave'
+type Ending = 'end' | 'endConnection' | 'break' | 'breakAfterLastEvent' | 'destroy' | 'leave'
 
 /** What of an upstream's answer a stream begins with. */
 export type SessionHead = Pick<UpstreamResponse, 'upstream' | 'statusMessage' | 'headers' | 'cookie'>
@@ -181,8 +181,12 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     if (this.isOver) return
     if (this.#isCollected) return this.abort(reason, error)
     // A handler that is told may try to write an apology into the stream, so it is over by then.
-    this.#finish(reason, reason === 'slow-client' ? 'destroy' : 'break')
+    this.#finish(reason, reason === 'slow-client' ? 'destroy' : this.#breaking(reason))
     this.#tellFailure(error)
+  }
+
+  #breaking(reason: CloseReason): Ending {
+    return reason === 'upstream-lost' && this.context.options.onLost ? 'breakAfterLastEvent' : 'break'
   }
 
   #sendLastEvent(error: SseProxyError): void {
@@ -252,7 +256,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
    */
   abort(reason: CloseReason, error?: SseProxyError): void {
     const isRefused = error !== undefined && this.#isCollected && !this.isOver
-    this.#finish(reason, isRefused ? 'leave' : 'break')
+    this.#finish(reason, isRefused ? 'leave' : this.#breaking(reason))
     if (isRefused) this.context.refuse(error)
   }
 

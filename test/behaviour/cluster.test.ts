@@ -4,12 +4,11 @@ import assert from 'node:assert/strict'
 import cluster, { type Worker } from 'node:cluster'
 import { once } from 'node:events'
 import { Agent, type IncomingMessage, request } from 'node:http'
-import { type AddressInfo, createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { AggregatorRegistry } from 'prom-client'
 import { readScrape, type Scrape } from '../observe/prometheus-text.ts'
-import { scriptOf } from '../support/processes/child.ts'
 import { freePort } from '../support/ports.ts'
+import { scriptOf } from '../support/processes/child.ts'
 import { NumberedReader, numberAfter, numberedEvent } from '../support/processes/numbered-events.ts'
 import { type Exchange, startUpstream, type Upstream } from '../support/upstream.ts'
 import { until, within } from '../support/waiting.ts'
@@ -184,4 +183,3 @@ async function end(worker: Worker): Promise<void> {
 async function scrape(): Promise<Scrape> {
   return readScrape(await within(new AggregatorRegistry().clusterMetrics(), 'the metrics of all workers'))
 }
-

@@ -7,7 +7,7 @@ import { type Host, hostsByProtocol } from '../support/front.ts'
 import { proxied, type SseProxy, type SseProxyOptions } from '../support/proxied.ts'
 import { shared } from '../support/sharing.ts'
 import type { EventStream, Upstream } from '../support/upstream.ts'
-import { until } from '../support/waiting.ts'
+import { Arrivals, until } from '../support/waiting.ts'
 
 const first = 'id: 1\ndata: one\n\n'
 const apology = 'event: error\ndata: ERR_SSE_PROXY_UPSTREAM_LOST\n\n'
@@ -36,6 +36,32 @@ for (const host of hostsByProtocol) {
       assert.equal(proxy.stats().closed['upstream-lost'], 1)
     })
   }
+}
+
+for (const [way, options] of Object.entries(ways)) {
+  test(`an app that ends the answer when it is told of the loss does not make it look whole (${way})`, async (t) => {
+    const ended = new Arrivals<string>()
+    const { upstream, front } = await proxied(t, {
+      onLost,
+      ...options,
+      on: {
+        error: (_error, _req, res) => {
+          res.end('data: all is well\n\n')
+          ended.add('ended')
+        },
+      },
+    })
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+    stream.write(first)
+    await client.waitFor(first)
+
+    stream.cut()
+    await ended.next('the loss to be told')
+
+    assert.equal(await client.ended(), 'broken')
+    assert.equal(client.text, first + apology)
+  })
 }
 
 for (const [code, options, then] of [

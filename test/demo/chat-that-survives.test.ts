@@ -84,12 +84,17 @@ test('a user with many answers is refused another one, and nobody else is', asyn
       headers: { ...headersOf(user), 'content-type': 'application/json' },
       body: JSON.stringify({ id: `${id}` }),
     })
-  const statuses = []
+  // A response that nothing refers to is given up by `fetch`, and an answer without a reader makes room for the next one.
+  const responses: Response[] = []
 
-  for (let id = 0; id < 11; id += 1) statuses.push((await ask('ada', id)).status)
+  for (let id = 0; id < 11; id += 1) responses.push(await ask('ada', id))
+  const other = await ask('grace', 0)
 
-  assert.deepEqual(statuses, [...Array(10).fill(200), 429])
-  assert.equal((await ask('grace', 0)).status, 200)
+  assert.deepEqual(
+    responses.map(({ status }) => status),
+    [...Array(10).fill(200), 429],
+  )
+  assert.equal(other.status, 200)
 })
 
 const headersOf = (user: string) => ({ authorization: `Bearer ${user}-token` })

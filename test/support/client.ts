@@ -72,7 +72,8 @@ export abstract class Client {
   /** Resolves when the body so far contains the text or satisfies the predicate; fails when it ended without. */
   async waitFor(wanted: string | ((text: string) => boolean), ms?: number): Promise<void> {
     const isThere = (): boolean => (typeof wanted === 'string' ? this.text.includes(wanted) : wanted(this.text))
-    const inVain = (): string => `${JSON.stringify(wanted.toString().slice(-500))} in ${JSON.stringify(this.text.slice(-500))}`
+    const inVain = (): string =>
+      `${JSON.stringify(wanted.toString().slice(-500))} in ${JSON.stringify(this.text.slice(-500))}`
     await until(() => isThere() || this.ending !== undefined, inVain, ms)
     if (!isThere()) throw new Error(`the answer ended (${this.ending}) without ${inVain()}`)
   }
