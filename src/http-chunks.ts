@@ -2,6 +2,8 @@
 // that reads them and the one writer that makes them. Both know plain chunks alone: a last chunk, an extension and all
 // that is damaged is foreign, and for Node's parser to judge.
 
+import { joined } from './bytes.ts'
+
 const CR = 13
 const LF = 10
 const CR_LF = Buffer.from('\r\n')
@@ -139,32 +141,43 @@ export function takeData(bytes: Buffer): ChunkData {
 }
 
 /** The bytes as one chunk, in as many buffers as it takes not to copy much. Node would make three writes and a string. */
-export function chunkOf(bytes: Buffer): readonly Buffer[] {
+export function chunkOf(...pieces: readonly Buffer[]): readonly Buffer[] {
+  const length = pieces.reduce((sum, piece) => sum + piece.length, 0)
   // A chunk of no bytes would be the last one.
-  if (bytes.length === 0) return []
-  const size = bytes.length.toString(16)
-  if (bytes.length > COPIED_BYTES) return [Buffer.from(`${size}\r\n`, 'latin1'), bytes, CR_LF]
-  const start = size.length + 2
-  const chunk = Buffer.allocUnsafe(start + bytes.length + 2)
+  if (length === 0) return []
+  const size = length.toString(16)
+  if (length > COPIED_BYTES) return [Buffer.from(`${size}\r\n`, 'latin1'), ...pieces, CR_LF]
+  let at = size.length + 2
+  const chunk = Buffer.allocUnsafe(at + length + 2)
   chunk.write(`${size}\r\n`, 0, 'latin1')
-  bytes.copy(chunk, start)
-  CR_LF.copy(chunk, start + bytes.length)
+  for (const piece of pieces) at += piece.copy(chunk, at)
+  CR_LF.copy(chunk, at)
   return [chunk]
 }
 
-/** Bytes that go to many clients: made into a chunk once, for all clients that take chunks. */
+/** Bytes that go to many clients: made into a chunk once, for all clients that take chunks, and joined once for all others. */
 export class SharedBytes {
-  readonly bytes: Buffer
-  // Made when the first of them asks.
+  readonly #pieces: readonly Buffer[]
+  // Both are made when the first of them asks.
+  #bytes: Buffer | undefined
   #chunk: readonly Buffer[] | undefined
 
-  constructor(bytes: Buffer) {
-    this.bytes = bytes
+  constructor(pieces: readonly Buffer[]) {
+    this.#pieces = pieces
+  }
+
+  get length(): number {
+    return this.#pieces.reduce((sum, { length }) => sum + length, 0)
+  }
+
+  get bytes(): Buffer {
+    this.#bytes ??= joined(this.#pieces)
+    return this.#bytes
   }
 
   /** See `chunkOf`. */
   get chunk(): readonly Buffer[] {
-    this.#chunk ??= chunkOf(this.bytes)
+    this.#chunk ??= chunkOf(...this.#pieces)
     return this.#chunk
   }
 }

@@ -3,7 +3,8 @@
 
 const LF = 10
 const CR = 13
-const BLANK_LINE = Buffer.from('\n\n')
+/** Where lines end with LF. */
+export const BLANK_LINE: Buffer = Buffer.from('\n\n')
 
 /**
  * The index after the last blank line in `chunk`, 0 where there is none.

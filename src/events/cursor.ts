@@ -34,13 +34,7 @@ export class Cursor implements Progress {
    * @param whole whether they end where an event ends
    */
   pass(bytes: Buffer, whole: boolean): void {
-    if (whole && !this.#parts) {
-      const lines = withLf(textOf(bytes, ''))
-      const fields = new FieldReader()
-      fields.read(lines, 0, lines.length)
-      this.passed(fields.events, fields.id, fields.retryMs)
-      return
-    }
+    if (whole && !this.#parts) return this.passWhole(bytes)
     this.#parts ??= new PartReader()
     const { fields } = this.#parts
     this.#parts.read(bytes)
@@ -49,11 +43,17 @@ export class Cursor implements Progress {
     if (whole) this.#parts = undefined
   }
 
+  /** The same for what begins and ends between two events. */
+  protected passWhole(bytes: Buffer): void {
+    const lines = withLf(textOf(bytes, ''))
+    const fields = new FieldReader()
+    fields.read(lines, 0, lines.length)
+    this.passed(fields.events, fields.id, fields.retryMs)
+  }
+
   /** The same for one event, in however many pieces, whose lines all end with LF. */
   passEvent(pieces: readonly Buffer[]): void {
-    const parts = new PartReader()
-    for (const piece of pieces) parts.readLines(piece)
-    const { events, id, retryMs } = parts.fields
+    const { events, id, retryMs } = readEvent(pieces)
     this.passed(events, id, retryMs)
   }
 
@@ -63,6 +63,13 @@ export class Cursor implements Progress {
     if (id !== undefined) this.lastEventId = decodeId(id)
     if (retryMs !== undefined) this.retryMs = retryMs
   }
+}
+
+/** The fields of one event, in however many pieces, whose lines all end with LF. */
+export function readEvent(pieces: readonly Buffer[]): FieldReader {
+  const parts = new PartReader()
+  for (const piece of pieces) parts.readLines(piece)
+  return parts.fields
 }
 
 /** Reads text that is cut anywhere. */
@@ -105,7 +112,7 @@ function textOf(bytes: Buffer, begun: string): string {
 }
 
 /** Whether it is worth while to look for line ends one by one: the line in the middle tells. */
-function hasLongLine(bytes: Buffer): boolean {
+export function hasLongLine(bytes: Buffer): boolean {
   if (bytes.length <= MAX_LINE_BYTES) return false
   const middle = bytes.length >> 1
   const end = bytes.indexOf(LF, middle)

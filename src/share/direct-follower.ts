@@ -47,6 +47,10 @@ export class DirectFollower implements EventFlow, Follower {
     return this.#shared.isOver
   }
 
+  get isIdle(): boolean {
+    return this.#waiting === undefined && this.#session.isIdle
+  }
+
   start(): void {
     // The app, told that the stream has opened, may have closed it by now.
     if (this.#session.isOver) return

@@ -1,6 +1,7 @@
 // What a shared stream keeps for clients that come late or come back: its last events, and where in them a client
 // stands. Publisher and followers reach it through the interface alone, so that the events may be kept elsewhere.
 
+import { type Block, blocksFrom, copyTo, lengthOf } from './blocks.ts'
 import type { MemoryUser, ReplayBudget } from './replay-budget.ts'
 
 /** A block of the stream: an event, or an id without data. */
@@ -55,14 +56,28 @@ const BLOCK_BYTES = 128
 // Dropped entries leave the array together once there are more of them than this, and than of those kept.
 const DROPPED_ENTRIES = 64
 
-// Entries are kept as they came where they are this part of the memory that they lie in, and copied where they are less.
-const LEAST_FILL = 0.75
+const NOTHING = Buffer.alloc(0)
+// A page above this size is used again.
+const LARGE_PAGE_BYTES = 4096
 
-interface KeptEntry extends LogEntry {
+/** The memory of what is kept of one read. */
+interface Page {
+  memory: Buffer
+  /** How many entries are kept of it. */
+  entries: number
+  /** Whether somebody has got a part of it, who may not be done with that. */
+  isShared: boolean
+}
+
+interface KeptEntry extends Pick<LogEntry, 'id' | 'isEvent'> {
+  readonly page: Page
+  /** Where in the page it lies; set when the page has its memory. */
+  start: number
+  readonly length: number
   readonly at: number
 }
 
-/** The log of this process's memory. */
+/** The log of this process's memory, which keeps copies: what they were read into may be read into again. */
 export class MemoryEventLog implements EventLog, MemoryUser {
   /** What the log takes in memory, which the budget of all logs counts. */
   memoryBytes = 0
@@ -85,6 +100,8 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   #valueAt = Number.POSITIVE_INFINITY
   // The position at which each id kept was set last.
   readonly #positions = new Map<string, number>()
+  // The memory of a page whose entries have been dropped, for the next one.
+  #spare: Buffer | undefined
 
   constructor(bounds: LogBounds, idBefore: string, budget: Pick<ReplayBudget, 'add' | 'enter' | 'leave'>) {
     this.#bounds = bounds
@@ -106,14 +123,42 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   append(entries: readonly LogEntry[], now: number): void {
-    const mayStay = fillTheirMemory(entries)
-    for (const entry of entries) {
-      const { bytes, id, isEvent } = entry
+    const page = { memory: NOTHING, entries: entries.length, isShared: false }
+    const blocks = blocksFrom(entries)
+    for (const { id, isEvent, length } of blocks) {
       if (id !== undefined) this.#positions.set(id, this.end)
-      this.#entries.push({ bytes: mayStay ? bytes : Buffer.from(bytes), id, isEvent, at: now })
+      const entry = { page, start: 0, length, id, isEvent, at: now }
+      this.#entries.push(entry)
       this.#count(entry, 1)
     }
     this.trim(now)
+    // What is not kept is not copied.
+    if (page.entries > 0) this.#fill(page, page.entries < blocks.length ? blocks.slice(-page.entries) : blocks)
+  }
+
+  #fill(page: Page, blocks: readonly Block[]): void {
+    page.memory = this.#memoryOf(lengthOf(blocks))
+    copyTo(page.memory, blocks)
+    let start = 0
+    for (let i = this.#entries.length - page.entries; i < this.#entries.length; i++) {
+      const entry = this.#entries[i]
+      if (!entry) continue
+      entry.start = start
+      start += entry.length
+    }
+  }
+
+  #memoryOf(length: number): Buffer {
+    const spare = this.#spare
+    if (!spare || spare.length < length || spare.length > 2 * length) return Buffer.allocUnsafe(length)
+    this.#keepSpare(undefined)
+    return spare
+  }
+
+  /** What is kept for the next page counts as well. */
+  #keepSpare(memory: Buffer | undefined): void {
+    this.#add((memory?.length ?? 0) - (this.#spare?.length ?? 0))
+    this.#spare = memory
   }
 
   positionAfter(id: string): number | undefined {
@@ -135,11 +180,18 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   since(position: number): readonly LogEntry[] {
+    return this.#entriesSince(position).map(({ page, start, length, id, isEvent }) => {
+      page.isShared = true
+      return { bytes: page.memory.subarray(start, start + length), id, isEvent }
+    })
+  }
+
+  #entriesSince(position: number): readonly KeptEntry[] {
     return this.#entries.slice(this.#head + Math.max(position - this.#first, 0))
   }
 
   eventsSince(position: number): number {
-    return this.since(position).filter(({ isEvent }) => isEvent).length
+    return this.#entriesSince(position).filter(({ isEvent }) => isEvent).length
   }
 
   trim(now: number): void {
@@ -148,6 +200,9 @@ export class MemoryEventLog implements EventLog, MemoryUser {
       if (this.#first >= this.#valueAt) break
       if (this.#events <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
       this.#drop(oldest)
+      const { page } = oldest
+      const isFree = page.entries === 0 && !page.isShared
+      if (isFree && page.memory.length > LARGE_PAGE_BYTES) this.#keepSpare(page.memory)
     }
   }
 
@@ -157,6 +212,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   trimTo(memoryBytes: number): void {
+    this.#keepSpare(undefined)
     for (let oldest = this.#oldest; oldest && this.memoryBytes > memoryBytes; oldest = this.#oldest) this.#drop(oldest)
   }
 
@@ -171,6 +227,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
 
   #drop(entry: KeptEntry): void {
     const { id } = entry
+    entry.page.entries--
     if (id !== undefined) {
       if (this.#positions.get(id) === this.#first) this.#positions.delete(id)
       this.#idBefore = id
@@ -185,21 +242,14 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   /** Adds an entry to the sums, or takes it out. */
-  #count({ bytes: { length }, id = '', isEvent }: LogEntry, sign: 1 | -1): void {
-    const memoryBytes = sign * (length + id.length + ENTRY_BYTES)
+  #count({ length, id = '', isEvent }: KeptEntry, sign: 1 | -1): void {
     this.#bytes += sign * (isEvent ? length : length + BLOCK_BYTES)
     if (isEvent) this.#events += sign
+    this.#add(sign * (length + id.length + ENTRY_BYTES))
+  }
+
+  #add(memoryBytes: number): void {
     this.memoryBytes += memoryBytes
     this.#budget.add(memoryBytes)
   }
-}
-
-/**
- * Whether entries are nearly all of the read that has brought them. That read stays in memory until the last of them is dropped;
- * where there was much else in it, a log could hold many times what it counts.
- */
-function fillTheirMemory(entries: readonly LogEntry[]): boolean {
-  const memory = entries[0]?.bytes.buffer
-  if (!memory || entries.at(-1)?.bytes.buffer !== memory) return false
-  return entries.reduce((sum, { bytes }) => sum + bytes.length, 0) >= memory.byteLength * LEAST_FILL
 }

@@ -13,6 +13,8 @@ export interface Delivery {
 
 /** A client of a shared stream. After `onEnd`, `onClosed` or `onFailed` it hears nothing more. */
 export interface Follower {
+  /** Whether it refers to nothing of what it was handed. */
+  readonly isIdle: boolean
   onEvents(delivery: Delivery): void
   /** Events are missing between those that came and those to come. */
   onGap(): void
@@ -32,6 +34,11 @@ export class Followers {
     return this.#followers.size
   }
 
+  get areIdle(): boolean {
+    for (const follower of this.#followers) if (!follower.isIdle) return false
+    return true
+  }
+
   add(follower: Follower): void {
     this.#followers.add(follower)
   }
@@ -42,9 +49,10 @@ export class Followers {
   }
 
   /** Hands out what one read brought. A follower that leaves or comes meanwhile does not disturb the others. */
-  deliver(bytes: Buffer, events: number): void {
-    if (bytes.length === 0) return
-    const delivery: Delivery = { shared: new SharedBytes(bytes), events, now: performance.now() }
+  deliver(pieces: readonly Buffer[], events: number): void {
+    const shared = new SharedBytes(pieces)
+    if (shared.length === 0) return
+    const delivery: Delivery = { shared, events, now: performance.now() }
     for (const follower of this.#followers) follower.onEvents(delivery)
   }
 

@@ -10,6 +10,8 @@ import { tellGapTo } from './gap.ts'
 
 /** The body that the pipeline of one client's session reads. */
 export class HookedFollower implements UpstreamBody, Follower {
+  /** The pipeline looks at what it gets when the turn is over. */
+  readonly isIdle = false
   readonly #shared: FollowedStream
   readonly #session: Session
   // Where in the log the client begins.

@@ -2,7 +2,6 @@
 // the proxy gives the ids, they are given here.
 
 import { Abort } from '../abort.ts'
-import { joined } from '../bytes.ts'
 import { closeReasonOf, StreamError } from '../errors.ts'
 import { Cursor } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
@@ -168,7 +167,7 @@ export class Publisher implements PipelineSink {
   }
 
   onEvents(pieces: readonly Buffer[]): void {
-    const blocks = blocksOf(joined(pieces))
+    const blocks = blocksOf(pieces)
     const own = this.#assignsIds ? withOwnIds(blocks, () => `${this.#epoch}-${this.#sequence++}`) : blocks
     if (own.length > 0) this.#sink.received(own, this.cursor.lastEventId)
   }

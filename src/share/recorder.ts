@@ -2,7 +2,7 @@
 // and are kept for clients that come later. Comments and blank lines are for the followers that are here, and are not kept.
 
 import type { Progress } from '../events/cursor.ts'
-import { blocksOf, isKept, withOwnIds } from './blocks.ts'
+import { type Block, blocksOf, isKept, withOwnIds } from './blocks.ts'
 import type { EventLog } from './event-log.ts'
 
 /** Where the followers stand together: `Progress` of what all of them have been sent. */
@@ -26,16 +26,19 @@ export class Recorder implements Progress {
     this.lastEventId = log.idBefore
   }
 
-  /** Keeps what passes, and returns it as it is to be sent. */
-  record(bytes: Buffer): Buffer {
-    const came = blocksOf(bytes)
+  /**
+   * Keeps what passes, and returns it as it is to be sent.
+   * @param came what it is made of, where that is known
+   */
+  record(pieces: readonly Buffer[], came: readonly Block[] = blocksOf(pieces)): readonly Buffer[] {
     const blocks = this.#assigns ? withOwnIds(came, () => `${this.#epoch}-${this.#sequence++}`) : came
-    const kept = blocks.filter(isKept)
-    for (const { id, isEvent } of kept) {
+    let isAllKept = true
+    for (const { id, isEvent } of blocks) {
       if (isEvent) this.events++
       if (id !== undefined) this.lastEventId = id
+      else if (!isEvent) isAllKept = false
     }
-    this.#log.append(kept, performance.now())
-    return this.#assigns ? Buffer.concat(blocks.map((block) => block.bytes)) : bytes
+    this.#log.append(isAllKept ? blocks : blocks.filter(isKept), performance.now())
+    return this.#assigns ? [Buffer.concat(blocks.map((block) => block.bytes))] : pieces
   }
 }

@@ -4,7 +4,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Abort } from '../abort.ts'
 import type { Ticket } from '../admission.ts'
-import { joined } from '../bytes.ts'
 import { type CloseReason, closeReasonOf, StreamError } from '../errors.ts'
 import { Cursor, type Progress } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
@@ -17,6 +16,8 @@ import type { Pipeline, PipelineSink } from '../stream/pipeline.ts'
 import type { StreamMeter } from '../stream/session-context.ts'
 import { StreamHandle } from '../stream/stream-handle.ts'
 import type { OpenUpstream, UpstreamBody, UpstreamResponse } from '../upstream-response.ts'
+import { BlockCursor } from './block-cursor.ts'
+import { lengthOf } from './blocks.ts'
 import type { EventLog } from './event-log.ts'
 import type { FollowedStream, StreamEnding } from './followed-stream.ts'
 import { type Follower, Followers } from './followers.ts'
@@ -87,16 +88,20 @@ export class SharedStream implements PipelineSink, FollowedStream {
   #hasNewValue = false
   readonly #pipeline: Pipeline
   readonly #recorder: Recorder
+  // The cursor, where what it reads is what leaves.
+  readonly #blocks: BlockCursor | undefined
   readonly #followers = new Followers()
   readonly #lingering: Lingering
 
   constructor(context: SharedStreamContext, response: UpstreamResponse, plain: UpstreamBody) {
     const { upstream } = response
-    const { log, share, req, budget, linger } = context
+    const { log, options, share, req, budget, linger } = context
     this.context = context
     this.upstream = upstream
     this.#isPolled = response.isPolled === true
-    this.cursor = new Cursor(log.idBefore)
+    // What hooks let through is read again.
+    this.#blocks = options.hooks.length === 0 && !options.isEnd ? new BlockCursor(log.idBefore) : undefined
+    this.cursor = this.#blocks ?? new Cursor(log.idBefore)
     this.handle = new StreamHandle(this)
     this.#recorder = new Recorder(log, share.replay.ids === 'assign')
     this.#lingering = new Lingering({ lingerMs: share.lingerMs, req, budget, linger }, () => this.close())
@@ -166,14 +171,19 @@ export class SharedStream implements PipelineSink, FollowedStream {
     if (this.#isPolled && events > 0) this.#hasNewValue = true
   }
 
+  /** The log keeps copies. */
+  get isIdle(): boolean {
+    return this.#followers.areIdle
+  }
+
   onEvents(pieces: readonly Buffer[], events: number): void {
     if (this.#hasNewValue && events > 0) {
       this.#hasNewValue = false
       this.log.beginValue()
     }
-    const bytes = this.#recorder.record(joined(pieces))
-    this.bytes += bytes.length
-    this.#followers.deliver(bytes, events)
+    const sent = this.#recorder.record(pieces, this.#blocks?.takeBlocks())
+    this.bytes += lengthOf(sent)
+    this.#followers.deliver(sent, events)
     this.context.budget.settle()
   }
 

@@ -122,7 +122,7 @@ export class StoredStream implements FollowedStream, LocalStream {
     this.#sent.events += events
     this.#sent.lastEventId = kept.findLast(({ id }) => id !== undefined)?.id ?? this.#sent.lastEventId
     this.log.append(kept, performance.now())
-    this.#followers.deliver(joined(blocks.map(({ bytes }) => bytes)), events)
+    this.#followers.deliver([joined(blocks.map(({ bytes }) => bytes))], events)
     this.context.settle()
   }
 

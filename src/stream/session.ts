@@ -138,7 +138,7 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
   onShared(shared: SharedBytes, events: number, now: number): void {
     this.#meter.sent(events)
     this.#meter.timed(events, now)
-    this.#noteWrite(shared.bytes.length)
+    this.#noteWrite(shared.length)
     this.#heed(this.context.writer.writeShared(shared))
     this.#onBoundary()
   }

@@ -122,6 +122,6 @@ function created({ missed = [] }: { missed?: string[] } = {}) {
   }
   const follower = new DirectFollower(shared as unknown as SharedStream, session as unknown as Session, 0)
   const give = (text: string): void =>
-    follower.onEvents({ shared: new SharedBytes(Buffer.from(text)), events: 1, now: 0 })
+    follower.onEvents({ shared: new SharedBytes([Buffer.from(text)]), events: 1, now: 0 })
   return { follower, session, followers, give }
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { mock, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import fc from 'fast-check'
+import { blocksOf } from '../../src/share/blocks.ts'
 import { type EventLog, type LogBounds, type LogEntry, MemoryEventLog } from '../../src/share/event-log.ts'
 import { forAll } from '../stream/fixtures.ts'
 import { collectGarbage } from '../support/memory.ts'
@@ -309,28 +310,69 @@ test('blocks that are no events are bounded as well', () => {
   assert.ok(log.since(0).length <= 100_000 / 128, String(log.since(0).length))
 })
 
-for (const [rest, isCopied] of [
-  [0, false],
-  [100, false],
-  [60_000, true],
-] as const) {
-  test(`events of a read with ${rest} bytes beside them are ${isCopied ? 'copied, and do not keep it' : 'kept as they came'}`, () => {
-    const block = Buffer.from('data: as it came\n\n')
-    const read = Buffer.from(new Uint8Array(20 * block.length + rest).buffer)
-    const entries = Array.from({ length: 20 }, (_, i) => {
-      const bytes = read.subarray(i * block.length, (i + 1) * block.length)
-      block.copy(bytes)
-      return { bytes, id: undefined, isEvent: true }
-    })
-    const log = new MemoryEventLog({ events: 100, bytes: 10_000, ageMs: 1000 }, '', unbounded)
+test('what is kept is a copy: what it came in may be read into again', () => {
+  const log = new MemoryEventLog(wide, '', unbounded)
+  const read = Buffer.from('data: a\n\ndata: b\n\n')
 
-    log.append(entries, 0)
+  log.append(blocksOf([read]), 0)
+  read.fill('x')
 
-    const kept = log.since(0)
-    assert.deepEqual(new Set(kept.map(({ bytes }) => bytes.buffer === read.buffer)), new Set([!isCopied]))
-    assert.deepEqual(new Set(kept.map(({ bytes }) => bytes.toString())), new Set([block.toString()]))
-  })
-}
+  assert.deepEqual(texts(log, 0), ['data: a\n\n', 'data: b\n\n'])
+})
+
+test('an event that came in several reads is kept as one', () => {
+  const log = new MemoryEventLog(wide, '', unbounded)
+  const large = `data: ${'x'.repeat(20_000)}\n\n`
+  const bytes = Buffer.from(`${large}data: b\n\n`)
+
+  log.append(blocksOf([bytes.subarray(0, 9000), bytes.subarray(9000, 18_000), bytes.subarray(18_000)]), 0)
+
+  assert.deepEqual(texts(log, 0), [large, 'data: b\n\n'])
+})
+
+const large = (name: string): LogEntry => event(undefined, `data: ${name.repeat(10_000)}\n\n`)
+
+test('the memory of what is dropped is used again, and not where somebody has got a part of it', () => {
+  const log = new MemoryEventLog({ ...wide, events: 1 }, '', unbounded)
+
+  log.append([large('a')], 0)
+  log.append([large('b')], 0)
+  log.append([large('c')], 0)
+  const [third] = log.since(0)
+  log.append([large('d')], 0)
+  log.append([large('e')], 0)
+  const [fifth] = log.since(0)
+
+  assert.deepEqual(third?.bytes, large('c').bytes)
+  assert.deepEqual(fifth?.bytes, large('e').bytes)
+  assert.notEqual(third?.bytes.buffer, fifth?.bytes.buffer)
+})
+
+test('an event takes the memory of one that was dropped before', () => {
+  const log = new MemoryEventLog({ ...wide, events: 1 }, '', unbounded)
+  const allocated = mock.method(Buffer, 'allocUnsafe')
+
+  for (const name of ['a', 'b', 'c', 'd', 'e']) log.append([large(name)], 0)
+  const count = allocated.mock.callCount()
+  mock.restoreAll()
+
+  assert.equal(count, 1)
+  assert.deepEqual(texts(log, 0), [large('e').bytes.toString()])
+})
+
+test('memory that waits for the next event counts, and goes first where others need it', () => {
+  const log = new MemoryEventLog({ ...wide, ageMs: 10 }, '', unbounded)
+  log.append([large('a')], 0)
+  log.append([event('1')], 5)
+  log.trim(12)
+  const { memoryBytes } = log
+
+  log.trimTo(memoryBytes - 1)
+
+  assert.ok(memoryBytes > large('a').bytes.length)
+  assert.ok(log.memoryBytes < 1000)
+  assert.deepEqual(texts(log, 0), ['data: 1\n\n'])
+})
 
 /** The memory of buffers is given back in the background, some time after the collection that found them unused. */
 async function settled(measure: () => number, isEnough: (value: number) => boolean): Promise<number> {

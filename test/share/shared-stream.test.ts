@@ -218,6 +218,7 @@ function checkAssigned(source: Buffer, result: Buffer, name: string): void {
 
 /** One that follows from now on, and keeps what it hears. */
 class Listener implements Follower {
+  readonly isIdle = false
   readonly #shared: SharedStream
   readonly #parts: Buffer[] = []
   outcome: 'ended' | 'closed' | StreamError | undefined
