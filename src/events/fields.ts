@@ -45,10 +45,11 @@ export class FieldReader {
     return hasBlankLine
   }
 
-  /** Forgets what was read but the reconnection time, and lets go of its text. The block on its way is remembered. */
+  /** Forgets what was read, and lets go of its text. Only the block on its way is remembered. */
   forget(): void {
     this.events = 0
     this.id = undefined
+    this.retryMs = undefined
     this.#id = this.#id && copyOf(this.#id)
   }
 

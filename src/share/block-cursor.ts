@@ -2,8 +2,7 @@
 // they are read once.
 
 import { Cursor, hasLongLine } from '../events/cursor.ts'
-import { FieldReader } from '../events/fields.ts'
-import { type Block, blocksIn } from './blocks.ts'
+import { type Block, readBlocks } from './blocks.ts'
 
 export class BlockCursor extends Cursor {
   #blocks: readonly Block[] | undefined
@@ -22,13 +21,12 @@ export class BlockCursor extends Cursor {
 
   protected override passWhole(bytes: Buffer): void {
     if (hasLongLine(bytes)) return super.passWhole(bytes)
-    const fields = new FieldReader()
-    const blocks = blocksIn(bytes, fields)
+    const { blocks, retryMs } = readBlocks(bytes)
     this.#blocks = blocks
     for (const { id, isEvent } of blocks) {
       if (isEvent) this.events++
       if (id !== undefined) this.lastEventId = id
     }
-    this.retryMs = fields.retryMs ?? this.retryMs
+    this.retryMs = retryMs ?? this.retryMs
   }
 }

@@ -62,15 +62,15 @@ export function blocksOf(pieces: readonly Buffer[]): readonly Block[] {
   const [first] = pieces
   if (!first) return []
   const isPlain = pieces.length === 1 && !hasLongLine(first)
-  if (isPlain) return blocksIn(first, new FieldReader())
-  return pieces.some((piece) => piece.includes(CR))
-    ? blocksIn(joined(pieces), new FieldReader())
-    : blocksOfPieces(pieces)
+  if (isPlain) return readBlocks(first).blocks
+  return pieces.some((piece) => piece.includes(CR)) ? readBlocks(joined(pieces)).blocks : blocksOfPieces(pieces)
 }
 
-/** The same for one piece, of which all is read as text. */
-export function blocksIn(bytes: Buffer, fields: FieldReader): Block[] {
+/** The same for one piece, of which all is read as text; and the last reconnection time that it sets. */
+export function readBlocks(bytes: Buffer): { readonly blocks: readonly Block[]; readonly retryMs: number | undefined } {
+  const fields = new FieldReader()
   const blocks: Block[] = []
+  let retryMs: number | undefined
   const pieces = [bytes]
   const text = bytes.toString('latin1')
   const hasCr = text.includes('\r')
@@ -85,9 +85,10 @@ export function blocksIn(bytes: Buffer, fields: FieldReader): Block[] {
     const lines = hasCr ? withLf(text.slice(from, to)) : text
     fields.read(lines, hasCr ? 0 : from, hasCr ? lines.length : to)
     blocks.push(new Block(pieces, from, to - from, idOf(fields), fields.events > 0))
+    retryMs = fields.retryMs ?? retryMs
     fields.forget()
   }
-  return blocks
+  return { blocks, retryMs }
 }
 
 /** The same for large events, of which but the starts of lines are read, and which may lie in several pieces. */

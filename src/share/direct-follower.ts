@@ -51,6 +51,10 @@ export class DirectFollower implements EventFlow, Follower {
     return this.#waiting === undefined && this.#session.isIdle
   }
 
+  get isDone(): boolean {
+    return !this.#session.context.writer.holdsReads
+  }
+
   start(): void {
     // The app, told that the stream has opened, may have closed it by now.
     if (this.#session.isOver) return

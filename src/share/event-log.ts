@@ -63,6 +63,8 @@ const LARGE_PAGE_BYTES = 4096
 /** The memory of what is kept of one read. */
 interface Page {
   memory: Buffer
+  /** What of that no entry takes. */
+  spareBytes: number
   /** How many entries are kept of it. */
   entries: number
   /** Whether somebody has got a part of it, who may not be done with that. */
@@ -123,7 +125,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   append(entries: readonly LogEntry[], now: number): void {
-    const page = { memory: NOTHING, entries: entries.length, isShared: false }
+    const page = { memory: NOTHING, spareBytes: 0, entries: entries.length, isShared: false }
     const blocks = blocksFrom(entries)
     for (const { id, isEvent, length } of blocks) {
       if (id !== undefined) this.#positions.set(id, this.end)
@@ -137,7 +139,10 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   #fill(page: Page, blocks: readonly Block[]): void {
-    page.memory = this.#memoryOf(lengthOf(blocks))
+    const length = lengthOf(blocks)
+    page.memory = this.#memoryOf(length)
+    page.spareBytes = page.memory.length - length
+    this.#add(page.spareBytes)
     copyTo(page.memory, blocks)
     let start = 0
     for (let i = this.#entries.length - page.entries; i < this.#entries.length; i++) {
@@ -146,6 +151,24 @@ export class MemoryEventLog implements EventLog, MemoryUser {
       entry.start = start
       start += entry.length
     }
+  }
+
+  /** Copies what is left of the oldest page, where that is little: all of the page is kept with it otherwise. */
+  #packOldest(): void {
+    const page = this.#oldest?.page
+    if (!page) return
+    const left = this.#entries.slice(this.#head, this.#head + page.entries)
+    const length = lengthOf(left)
+    if (length > page.memory.length / 2) return
+    const memory = Buffer.allocUnsafe(length)
+    let to = 0
+    for (const entry of left) {
+      page.memory.copy(memory, to, entry.start, entry.start + entry.length)
+      entry.start = to
+      to += entry.length
+    }
+    this.#add(-page.spareBytes)
+    Object.assign(page, { memory, spareBytes: 0, isShared: false })
   }
 
   #memoryOf(length: number): Buffer {
@@ -213,6 +236,11 @@ export class MemoryEventLog implements EventLog, MemoryUser {
 
   trimTo(memoryBytes: number): void {
     this.#keepSpare(undefined)
+    this.#dropTo(memoryBytes)
+    this.#packOldest()
+  }
+
+  #dropTo(memoryBytes: number): void {
     for (let oldest = this.#oldest; oldest && this.memoryBytes > memoryBytes; oldest = this.#oldest) this.#drop(oldest)
   }
 
@@ -228,6 +256,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   #drop(entry: KeptEntry): void {
     const { id } = entry
     entry.page.entries--
+    if (entry.page.entries === 0) this.#add(-entry.page.spareBytes)
     if (id !== undefined) {
       if (this.#positions.get(id) === this.#first) this.#positions.delete(id)
       this.#idBefore = id

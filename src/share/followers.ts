@@ -15,6 +15,8 @@ export interface Delivery {
 export interface Follower {
   /** Whether it refers to nothing of what it was handed. */
   readonly isIdle: boolean
+  /** The same of one that has left, whose connection may not have taken all. */
+  readonly isDone: boolean
   onEvents(delivery: Delivery): void
   /** Events are missing between those that came and those to come. */
   onGap(): void
@@ -29,12 +31,17 @@ export interface Follower {
 /** The clients that follow one stream. */
 export class Followers {
   readonly #followers = new Set<Follower>()
+  // Those that have left while something waited for them, until their connections have taken it.
+  readonly #leaving = new Set<Follower>()
 
   get size(): number {
     return this.#followers.size
   }
 
+  /** Whether nobody refers to anything that was handed out. */
   get areIdle(): boolean {
+    for (const follower of this.#leaving) if (follower.isDone) this.#leaving.delete(follower)
+    if (this.#leaving.size > 0) return false
     for (const follower of this.#followers) if (!follower.isIdle) return false
     return true
   }
@@ -45,19 +52,24 @@ export class Followers {
 
   /** Returns whether it was one of them. */
   delete(follower: Follower): boolean {
+    if (!follower.isDone) this.#leaving.add(follower)
     return this.#followers.delete(follower)
   }
 
-  /** Hands out what one read brought. A follower that leaves or comes meanwhile does not disturb the others. */
+  /** Hands out what one read brought. A follower that leaves meanwhile gets no more; one that comes has it from the log. */
   deliver(pieces: readonly Buffer[], events: number): void {
     const shared = new SharedBytes(pieces)
     if (shared.length === 0) return
     const delivery: Delivery = { shared, events, now: performance.now() }
-    for (const follower of this.#followers) follower.onEvents(delivery)
+    this.#tell((follower) => follower.onEvents(delivery))
   }
 
   tellGap(): void {
-    for (const follower of this.#followers) follower.onGap()
+    this.#tell((follower) => follower.onGap())
+  }
+
+  #tell(call: (follower: Follower) => void): void {
+    for (const follower of [...this.#followers]) if (this.#followers.has(follower)) call(follower)
   }
 
   /** Ends the fan-out: returns the followers, who are to be told why. */

@@ -12,6 +12,7 @@ import { tellGapTo } from './gap.ts'
 export class HookedFollower implements UpstreamBody, Follower {
   /** The pipeline looks at what it gets when the turn is over. */
   readonly isIdle = false
+  readonly isDone = true
   readonly #shared: FollowedStream
   readonly #session: Session
   // Where in the log the client begins.

@@ -6,6 +6,7 @@ import { closeReasonOf, StreamError } from '../errors.ts'
 import { Cursor } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
+import { whenOver } from '../stream/client-gone.ts'
 import { eventStreamOf } from '../stream/event-stream.ts'
 import { sendLastEvent } from '../stream/last-event.ts'
 import type { Pipeline, PipelineSink } from '../stream/pipeline.ts'
@@ -191,8 +192,10 @@ export class Publisher implements PipelineSink {
     this.#tellFailure(error)
   }
 
+  /** When the leader's response is over, which is some time after the store has been told. */
   #tellFailure(error: StreamError): void {
-    setImmediate(() => this.context.observer.failed(error, this.handle, this.context.leader.res))
+    const { observer, leader } = this.context
+    whenOver(leader.res, () => observer.failed(error, this.handle, leader.res))
   }
 
   // As the app sees it in hooks.

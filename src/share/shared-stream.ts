@@ -10,6 +10,7 @@ import type { SseStream, StreamEvent } from '../events/event.ts'
 import { checkEvent, serializeEvent } from '../events/event-text.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
 import type { ResolvedShare } from '../options/resolve-share.ts'
+import { whenOver } from '../stream/client-gone.ts'
 import { sendLastEvent } from '../stream/last-event.ts'
 import type { Moves } from '../stream/moves.ts'
 import type { Pipeline, PipelineSink } from '../stream/pipeline.ts'
@@ -212,8 +213,10 @@ export class SharedStream implements PipelineSink, FollowedStream {
     this.#tellFailure(error)
   }
 
+  /** When the leader's response is over: the app that is told may try to end it, and it would look whole. */
   #tellFailure(error: StreamError): void {
-    setImmediate(() => this.context.observer.failed(error, this.handle, this.context.res))
+    const { observer, res } = this.context
+    whenOver(res, () => observer.failed(error, this.handle, res))
   }
 
   /** An event of the app's own, for all followers. */

@@ -1,5 +1,6 @@
 // How it is noticed that a response is over, above all because its client is gone.
 
+import { AsyncResource } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { http2Stream } from './client-connection.ts'
 
@@ -30,4 +31,11 @@ export function onClientGone(req: IncomingMessage, res: ServerResponse, listener
   if (socket) socket.on('end', ended)
   // A host that gives the response no socket tells it nothing when the connection goes.
   else if (socket === null) req.socket.once('close', gone)
+}
+
+/** Calls back when a response is over, however that comes about; a turn later where it is. */
+export function whenOver(res: ServerResponse, callback: () => void): void {
+  const closing = http2Stream(res) ?? res
+  if (closing.closed || closing.destroyed) setImmediate(callback)
+  else closing.once('close', AsyncResource.bind(callback))
 }

@@ -101,6 +101,12 @@ export class ClientWriter {
     return this.#writesAtOnce && this.#connection?.writableLength === 0
   }
 
+  /** Whether what was written as chunks is referred to, and will not be any more at some time. */
+  get holdsReads(): boolean {
+    const socket = this.#connection
+    return this.#writesAtOnce && socket !== undefined && socket.writableLength > 0 && !socket.destroyed
+  }
+
   /** Whether it has more than it can take; `onDrain` follows. */
   get isBehind(): boolean {
     return this.#isBehind
@@ -249,8 +255,12 @@ export class ClientWriter {
   breakAfterLastEvent(): void {
     this.stopWaiting()
     if (this.#opened) this.flush()
+    const res = this.#res
+    // Until then the app, which is told of the loss, may try to end the answer: it would look whole.
+    res.write = () => false
+    res.end = () => res
     const timer = setTimeout(() => this.break(), LAST_EVENT_MS)
-    this.#res.once('close', () => clearTimeout(timer))
+    res.once('close', () => clearTimeout(timer))
   }
 
   #breakStream(stream: ServerHttp2Stream): void {

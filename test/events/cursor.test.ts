@@ -220,6 +220,17 @@ test('bytes as they come: the start of an id is no id', () => {
   assert.equal(cursor.lastEventId, '123')
 })
 
+test('a reconnection time that came in parts is not set again after another one', () => {
+  const cursor = new Cursor('')
+
+  cursor.pass(Buffer.from('retry: 5000\ndata: a\n'), false)
+  cursor.pass(Buffer.from('\n'), false)
+  cursor.passed(1, undefined, 1000)
+  cursor.pass(Buffer.from('data: b\n\n'), true)
+
+  assert.equal(cursor.retryMs, 1000)
+})
+
 test('bytes as they come: a very long id in many pieces is taken whole or not at all', () => {
   for (const length of [8188, 8189, 8192, 8193, 20_000]) {
     for (const pieceBytes of [1, 1000, 8192]) {

@@ -360,6 +360,17 @@ test('an event takes the memory of one that was dropped before', () => {
   assert.deepEqual(texts(log, 0), [large('e').bytes.toString()])
 })
 
+test('what is left of a read where others need memory keeps nothing of the rest', () => {
+  const log = new MemoryEventLog(wide, '', unbounded)
+  log.append([large('a'), large('b'), event('1')], 0)
+
+  log.trimTo(1000)
+
+  const [left] = log.since(0)
+  assert.equal(left?.bytes.toString(), 'data: 1\n\n')
+  assert.ok((left?.bytes.buffer.byteLength ?? Number.POSITIVE_INFINITY) <= 8192)
+})
+
 test('memory that waits for the next event counts, and goes first where others need it', () => {
   const log = new MemoryEventLog({ ...wide, ageMs: 10 }, '', unbounded)
   log.append([large('a')], 0)

@@ -219,6 +219,7 @@ function checkAssigned(source: Buffer, result: Buffer, name: string): void {
 /** One that follows from now on, and keeps what it hears. */
 class Listener implements Follower {
   readonly isIdle = false
+  readonly isDone = true
   readonly #shared: SharedStream
   readonly #parts: Buffer[] = []
   outcome: 'ended' | 'closed' | StreamError | undefined
@@ -329,7 +330,7 @@ function start(share: Share = {}) {
     {
       id: '1',
       req: { rawHeaders: [] as string[] } as IncomingMessage,
-      res: {} as ServerResponse,
+      res: { closed: true } as ServerResponse,
       moves: undefined,
       controller,
       options,

@@ -269,7 +269,7 @@ class Visitor implements SharingRequest {
   readonly world: World
   readonly who: Person
   readonly req: IncomingMessage
-  readonly res = {} as ServerResponse
+  readonly res = { closed: true } as ServerResponse
   readonly client = undefined
   readonly wantsEvents = false
   readonly lastEventId: string

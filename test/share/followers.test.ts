@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Follower, Followers } from '../../src/share/followers.ts'
+
+function follower(told: string[], name: string, onEvents: () => void = () => {}): Follower {
+  return {
+    isIdle: true,
+    isDone: true,
+    onEvents() {
+      told.push(`${name} has events`)
+      onEvents()
+    },
+    onGap: () => void told.push(`${name} has a gap`),
+    onEnd() {},
+    onClosed() {},
+    onFailed() {},
+  }
+}
+
+test('who joins while events are handed out has them from the log, and does not get them again', () => {
+  const followers = new Followers()
+  const told: string[] = []
+  const late = follower(told, 'late')
+  followers.add(follower(told, 'first', () => followers.add(late)))
+
+  followers.deliver([Buffer.from('data: a\n\n')], 1)
+  followers.deliver([Buffer.from('data: b\n\n')], 1)
+
+  assert.deepEqual(told, ['first has events', 'first has events', 'late has events'])
+})
+
+test('who leaves while events are handed out gets none of them', () => {
+  const followers = new Followers()
+  const told: string[] = []
+  const second = follower(told, 'second')
+  followers.add(follower(told, 'first', () => followers.delete(second)))
+  followers.add(second)
+
+  followers.deliver([Buffer.from('data: a\n\n')], 1)
+
+  assert.deepEqual(told, ['first has events'])
+})
+
+test('followers are not idle until who has left has taken what it was handed', () => {
+  const followers = new Followers()
+  const left = { ...follower([], 'left'), isIdle: false, isDone: false }
+  followers.add(follower([], 'first'))
+  followers.add(left)
+
+  followers.delete(left)
+  const before = followers.areIdle
+  left.isDone = true
+
+  assert.deepEqual([before, followers.areIdle], [false, true])
+})
