@@ -13,7 +13,6 @@ import {
 } from '../errors.ts'
 import type { SseStream } from '../events/event.ts'
 import type { ResolvedOptions } from '../options/resolve-options.ts'
-import { LAST_EVENT_MS } from '../stream/last-event.ts'
 import type { Session } from '../stream/session.ts'
 import type { SessionObserver } from '../stream/session-context.ts'
 import { systemError } from '../system-error.ts'
@@ -107,10 +106,7 @@ export class Observer implements SessionObserver, OpenObserver {
     debugError('%s %s: %s %s', stream.id, error.code, error.message, causeOf(error))
     failures.publish(() => ({ proxy: this.#options.name, error, stream, req: stream.req }))
     if (isUpstreamsFault(error)) this.#log?.failed(stream.upstream, error)
-    const report = () => void this.#report(error, stream.req, res, stream.upstream)
-    // A handler of the app's that ends the answer with an apology must find it broken: it would look whole otherwise.
-    if (this.#options.onLost) setTimeout(report, LAST_EVENT_MS)
-    else report()
+    void this.#report(error, stream.req, res, stream.upstream)
   }
 
   /** A request gets no upstream response. Resolves when the app's handlers, which may respond themselves, are done. */

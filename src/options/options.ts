@@ -161,8 +161,8 @@ export interface SseProxyOptions<
    * Called when the upstream is lost for good (close reason `upstream-lost`, `error.code` says how), before the transfer breaks.
    * Returns an event of the app's own that is sent first, or nothing. It is not sent inside an event, nor past
    * `limits.bufferBytes`; the transfer breaks half a second later, since a browser drops what its page has not read by then,
-   * and when the client has taken it, or `timeouts.writeMs` has passed. `on.error` is called after the break. The function is
-   * not called when the client has left. With `share` it is called once, with the shared stream, and its event goes to all
+   * and when the client has taken it, or `timeouts.writeMs` has passed. Nothing can be written meanwhile. The function is not
+   * called when the client has left. With `share` it is called once, with the shared stream, and its event goes to all
    * clients.
    *
    * Synchronous: an async function is refused at creation. A throw, a promise or what is no event is reported as a hook's

@@ -2,6 +2,9 @@
 import assert from 'node:assert/strict'
 import type { ServerResponse } from 'node:http'
 import { type TestContext, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import type { Request } from 'express'
+import { memoryStore, type ShareStore } from 'sse-proxy-middleware'
 import type { Client } from '../support/client.ts'
 import { type Host, hostsByProtocol } from '../support/front.ts'
 import { proxied, type SseProxy, type SseProxyOptions } from '../support/proxied.ts'
@@ -12,6 +15,8 @@ import { Arrivals, until } from '../support/waiting.ts'
 const first = 'id: 1\ndata: one\n\n'
 const apology = 'event: error\ndata: ERR_SSE_PROXY_UPSTREAM_LOST\n\n'
 const onLost: SseProxyOptions['onLost'] = ({ code }) => ({ event: 'error', data: code })
+
+type End = (res: ServerResponse | undefined) => void
 
 const ways: Record<string, Partial<SseProxyOptions>> = {
   plain: {},
@@ -38,30 +43,36 @@ for (const host of hostsByProtocol) {
   }
 }
 
-for (const [way, options] of Object.entries(ways)) {
-  test(`an app that ends the answer when it is told of the loss does not make it look whole (${way})`, async (t) => {
-    const ended = new Arrivals<string>()
-    const { upstream, front } = await proxied(t, {
-      onLost,
-      ...options,
-      on: {
-        error: (_error, _req, res) => {
-          res.end('data: all is well\n\n')
+for (const [way, options] of Object.entries({
+  ...ways,
+  'shared over a slow store': { share: { lingerMs: 0, store: slow(memoryStore()) } },
+})) {
+  for (const [told, ends] of Object.entries({
+    'on.error': (end: End) => ({ on: { error: (_error: Error, _req: Request, res: ServerResponse) => end(res) } }),
+    onClose: (end: End) => ({ onClose: ({ req }: { req: Request }) => end(req.res) }),
+  })) {
+    test(`an app that ends the answer in ${told} does not make it look whole (${way})`, async (t) => {
+      const ended = new Arrivals<string>()
+      const { upstream, front } = await proxied(t, {
+        onLost,
+        ...options,
+        ...ends((res) => {
+          res?.end('data: all is well\n\n')
           ended.add('ended')
-        },
-      },
+        }),
+      } as Partial<SseProxyOptions>)
+      const client = front.request()
+      const stream = (await upstream.next()).stream()
+      stream.write(first)
+      await client.waitFor(first)
+
+      stream.cut()
+      await ended.next('the loss to be told')
+
+      assert.equal(await client.ended(), 'broken')
+      assert.equal(client.text, first + apology)
     })
-    const client = front.request()
-    const stream = (await upstream.next()).stream()
-    stream.write(first)
-    await client.waitFor(first)
-
-    stream.cut()
-    await ended.next('the loss to be told')
-
-    assert.equal(await client.ended(), 'broken')
-    assert.equal(client.text, first + apology)
-  })
+  }
 }
 
 for (const [code, options, then] of [
@@ -355,4 +366,19 @@ for (const host of hostsByProtocol) {
 
 function sendMuch(stream: EventStream): void {
   stream.write(`data: ${'x'.repeat(100)}\n\n`)
+}
+
+/** The same store, whose answers take their time. */
+function slow(store: ShareStore): ShareStore {
+  return new Proxy(store, {
+    get(target, name) {
+      const value = Reflect.get(target, name)
+      if (typeof value !== 'function') return value
+      return async (...given: unknown[]) => {
+        const result = await value.apply(target, given)
+        await setTimeout(20)
+        return result
+      }
+    },
+  })
 }
