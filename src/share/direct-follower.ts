@@ -52,7 +52,7 @@ export class DirectFollower implements EventFlow, Follower {
   }
 
   get isDone(): boolean {
-    return !this.#session.context.writer.holdsReads
+    return this.#session.context.writer.isDone
   }
 
   start(): void {

@@ -1,7 +1,8 @@
 // What a shared stream keeps for clients that come late or come back: its last events, and where in them a client
 // stands. Publisher and followers reach it through the interface alone, so that the events may be kept elsewhere.
 
-import { type Block, blocksFrom, copyTo, lengthOf } from './blocks.ts'
+import { blocksFrom } from './blocks.ts'
+import { LogPages, Page, type Place } from './log-pages.ts'
 import type { MemoryUser, ReplayBudget } from './replay-budget.ts'
 
 /** A block of the stream: an event, or an id without data. */
@@ -56,26 +57,7 @@ const BLOCK_BYTES = 128
 // Dropped entries leave the array together once there are more of them than this, and than of those kept.
 const DROPPED_ENTRIES = 64
 
-const NOTHING = Buffer.alloc(0)
-// A page above this size is used again.
-const LARGE_PAGE_BYTES = 4096
-
-/** The memory of what is kept of one read. */
-interface Page {
-  memory: Buffer
-  /** What of that no entry takes. */
-  spareBytes: number
-  /** How many entries are kept of it. */
-  entries: number
-  /** Whether somebody has got a part of it, who may not be done with that. */
-  isShared: boolean
-}
-
-interface KeptEntry extends Pick<LogEntry, 'id' | 'isEvent'> {
-  readonly page: Page
-  /** Where in the page it lies; set when the page has its memory. */
-  start: number
-  readonly length: number
+interface KeptEntry extends Place, Pick<LogEntry, 'id' | 'isEvent'> {
   readonly at: number
 }
 
@@ -102,8 +84,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   #valueAt = Number.POSITIVE_INFINITY
   // The position at which each id kept was set last.
   readonly #positions = new Map<string, number>()
-  // The memory of a page whose entries have been dropped, for the next one.
-  #spare: Buffer | undefined
+  readonly #pages = new LogPages((bytes) => this.#add(bytes))
 
   constructor(bounds: LogBounds, idBefore: string, budget: Pick<ReplayBudget, 'add' | 'enter' | 'leave'>) {
     this.#bounds = bounds
@@ -125,7 +106,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   append(entries: readonly LogEntry[], now: number): void {
-    const page = { memory: NOTHING, spareBytes: 0, entries: entries.length, isShared: false }
+    const page = new Page(entries.length)
     const blocks = blocksFrom(entries)
     for (const { id, isEvent, length } of blocks) {
       if (id !== undefined) this.#positions.set(id, this.end)
@@ -135,53 +116,9 @@ export class MemoryEventLog implements EventLog, MemoryUser {
     }
     this.trim(now)
     // What is not kept is not copied.
-    if (page.entries > 0) this.#fill(page, page.entries < blocks.length ? blocks.slice(-page.entries) : blocks)
-  }
-
-  #fill(page: Page, blocks: readonly Block[]): void {
-    const length = lengthOf(blocks)
-    page.memory = this.#memoryOf(length)
-    page.spareBytes = page.memory.length - length
-    this.#add(page.spareBytes)
-    copyTo(page.memory, blocks)
-    let start = 0
-    for (let i = this.#entries.length - page.entries; i < this.#entries.length; i++) {
-      const entry = this.#entries[i]
-      if (!entry) continue
-      entry.start = start
-      start += entry.length
-    }
-  }
-
-  /** Copies what is left of the oldest page, where that is little: all of the page is kept with it otherwise. */
-  #packOldest(): void {
-    const page = this.#oldest?.page
-    if (!page) return
-    const left = this.#entries.slice(this.#head, this.#head + page.entries)
-    const length = lengthOf(left)
-    if (length > page.memory.length / 2) return
-    const memory = Buffer.allocUnsafe(length)
-    let to = 0
-    for (const entry of left) {
-      page.memory.copy(memory, to, entry.start, entry.start + entry.length)
-      entry.start = to
-      to += entry.length
-    }
-    this.#add(-page.spareBytes)
-    Object.assign(page, { memory, spareBytes: 0, isShared: false })
-  }
-
-  #memoryOf(length: number): Buffer {
-    const spare = this.#spare
-    if (!spare || spare.length < length || spare.length > 2 * length) return Buffer.allocUnsafe(length)
-    this.#keepSpare(undefined)
-    return spare
-  }
-
-  /** What is kept for the next page counts as well. */
-  #keepSpare(memory: Buffer | undefined): void {
-    this.#add((memory?.length ?? 0) - (this.#spare?.length ?? 0))
-    this.#spare = memory
+    const kept = page.entries
+    if (kept > 0)
+      this.#pages.fill(page, kept < blocks.length ? blocks.slice(-kept) : blocks, this.#entries.slice(-kept))
   }
 
   positionAfter(id: string): number | undefined {
@@ -203,9 +140,9 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   since(position: number): readonly LogEntry[] {
-    return this.#entriesSince(position).map(({ page, start, length, id, isEvent }) => {
-      page.isShared = true
-      return { bytes: page.memory.subarray(start, start + length), id, isEvent }
+    return this.#entriesSince(position).map((entry) => {
+      const { page, id, isEvent } = entry
+      return { bytes: page.give(entry), id, isEvent }
     })
   }
 
@@ -223,9 +160,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
       if (this.#first >= this.#valueAt) break
       if (this.#events <= events && this.#bytes <= bytes && now - oldest.at <= ageMs) break
       this.#drop(oldest)
-      const { page } = oldest
-      const isFree = page.entries === 0 && !page.isShared
-      if (isFree && page.memory.length > LARGE_PAGE_BYTES) this.#keepSpare(page.memory)
+      this.#pages.reuse(oldest.page)
     }
   }
 
@@ -235,13 +170,10 @@ export class MemoryEventLog implements EventLog, MemoryUser {
   }
 
   trimTo(memoryBytes: number): void {
-    this.#keepSpare(undefined)
-    this.#dropTo(memoryBytes)
-    this.#packOldest()
-  }
-
-  #dropTo(memoryBytes: number): void {
+    this.#pages.clear()
     for (let oldest = this.#oldest; oldest && this.memoryBytes > memoryBytes; oldest = this.#oldest) this.#drop(oldest)
+    const page = this.#oldest?.page
+    if (page) this.#pages.pack(page, this.#entries.slice(this.#head, this.#head + page.entries))
   }
 
   close(): void {
@@ -255,8 +187,7 @@ export class MemoryEventLog implements EventLog, MemoryUser {
 
   #drop(entry: KeptEntry): void {
     const { id } = entry
-    entry.page.entries--
-    if (entry.page.entries === 0) this.#add(-entry.page.spareBytes)
+    this.#pages.drop(entry.page)
     if (id !== undefined) {
       if (this.#positions.get(id) === this.#first) this.#positions.delete(id)
       this.#idBefore = id

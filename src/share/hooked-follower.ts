@@ -12,7 +12,6 @@ import { tellGapTo } from './gap.ts'
 export class HookedFollower implements UpstreamBody, Follower {
   /** The pipeline looks at what it gets when the turn is over. */
   readonly isIdle = false
-  readonly isDone = true
   readonly #shared: FollowedStream
   readonly #session: Session
   // Where in the log the client begins.
@@ -32,6 +31,10 @@ export class HookedFollower implements UpstreamBody, Follower {
     this.#shared = shared
     this.#session = session
     this.#position = position
+  }
+
+  get isDone(): boolean {
+    return this.#session.context.writer.isDone
   }
 
   start(sink: BodySink): void {

@@ -101,10 +101,12 @@ export class ClientWriter {
     return this.#writesAtOnce && this.#connection?.writableLength === 0
   }
 
-  /** Whether what was written as chunks is referred to, and will not be any more at some time. */
-  get holdsReads(): boolean {
-    const socket = this.#connection
-    return this.#writesAtOnce && socket !== undefined && socket.writableLength > 0 && !socket.destroyed
+  /** Whether nothing of what was written is referred to any more, where nothing more is written. */
+  get isDone(): boolean {
+    const socket = this.#writesAtOnce ? this.#connection : undefined
+    if (socket) return socket.writableLength === 0 || socket.destroyed
+    const closing = http2Stream(this.#res) ?? this.#res
+    return closing.closed || closing.destroyed
   }
 
   /** Whether it has more than it can take; `onDrain` follows. */
