@@ -33,6 +33,8 @@ export class Followers {
   readonly #followers = new Set<Follower>()
   // Those that have left while something waited for them, until their connections have taken it.
   readonly #leaving = new Set<Follower>()
+  // What they are being told, and whoever followed when it came.
+  readonly #calls: { readonly call: (follower: Follower) => void; readonly followers: readonly Follower[] }[] = []
 
   get size(): number {
     return this.#followers.size
@@ -68,8 +70,14 @@ export class Followers {
     this.#tell((follower) => follower.onGap())
   }
 
+  /** What comes in the middle of this, from a callback of the app's, waits until all have had what came before it. */
   #tell(call: (follower: Follower) => void): void {
-    for (const follower of [...this.#followers]) if (this.#followers.has(follower)) call(follower)
+    this.#calls.push({ call, followers: [...this.#followers] })
+    if (this.#calls.length > 1) return
+    for (let next = this.#calls[0]; next; next = this.#calls[0]) {
+      for (const follower of next.followers) if (this.#followers.has(follower)) next.call(follower)
+      this.#calls.shift()
+    }
   }
 
   /** Ends the fan-out: returns the followers, who are to be told why. */

@@ -4,6 +4,9 @@ import { AsyncResource } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { http2Stream } from './client-connection.ts'
 
+// Far more than a store takes to bring an ending to the clients, which are broken off then.
+const SOON_MS = 2000
+
 /** Calls `onGone` when the response is over, in whatever state it is; twice at most. */
 export function onClientGone(req: IncomingMessage, res: ServerResponse, listener: { onGone(): void }): void {
   // Node does not emit `close` on an HTTP/2 response to a HEAD whose client leaves before the answer. Its stream always closes.
@@ -33,9 +36,15 @@ export function onClientGone(req: IncomingMessage, res: ServerResponse, listener
   else if (socket === null) req.socket.once('close', gone)
 }
 
-/** Calls back when a response is over, however that comes about; a turn later where it is. */
+/** Calls back when a response is over, or soon where its client takes long to read the rest; a turn later where it is over. */
 export function whenOver(res: ServerResponse, callback: () => void): void {
   const closing = http2Stream(res) ?? res
-  if (closing.closed || closing.destroyed) setImmediate(callback)
-  else closing.once('close', AsyncResource.bind(callback))
+  if (closing.closed || closing.destroyed) return void setImmediate(callback)
+  const over = AsyncResource.bind(() => {
+    clearTimeout(timer)
+    closing.off('close', over)
+    callback()
+  })
+  const timer = setTimeout(over, SOON_MS)
+  closing.once('close', over)
 }

@@ -41,6 +41,31 @@ test('who leaves while events are handed out gets none of them', () => {
   assert.deepEqual(told, ['first has events'])
 })
 
+test('what is handed out from a callback comes to all behind what is on its way, and not to who joins meanwhile', () => {
+  const followers = new Followers()
+  const told: string[] = []
+  const hear = (name: string, also: (text: string) => void = () => {}): Follower => ({
+    ...follower([], name),
+    onEvents({ shared }) {
+      told.push(`${name}: ${shared.bytes}`)
+      also(String(shared.bytes))
+    },
+  })
+  const late = hear('late')
+  followers.add(
+    hear('first', (text) => {
+      if (text !== 'one') return
+      followers.deliver([Buffer.from('two')], 1)
+      followers.add(late)
+    }),
+  )
+  followers.add(hear('second'))
+
+  followers.deliver([Buffer.from('one')], 1)
+
+  assert.deepEqual(told, ['first: one', 'second: one', 'first: two', 'second: two'])
+})
+
 test('followers are not idle until who has left has taken what it was handed', () => {
   const followers = new Followers()
   const left = { ...follower([], 'left'), isIdle: false, isDone: false }
