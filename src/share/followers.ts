@@ -74,9 +74,13 @@ export class Followers {
   #tell(call: (follower: Follower) => void): void {
     this.#calls.push({ call, followers: [...this.#followers] })
     if (this.#calls.length > 1) return
-    for (let next = this.#calls[0]; next; next = this.#calls[0]) {
-      for (const follower of next.followers) if (this.#followers.has(follower)) next.call(follower)
-      this.#calls.shift()
+    try {
+      // What comes meanwhile is behind the others.
+      for (const next of this.#calls) {
+        for (const follower of next.followers) if (this.#followers.has(follower)) next.call(follower)
+      }
+    } finally {
+      this.#calls.length = 0
     }
   }
 

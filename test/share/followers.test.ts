@@ -66,6 +66,22 @@ test('what is handed out from a callback comes to all behind what is on its way,
   assert.deepEqual(told, ['first: one', 'second: one', 'first: two', 'second: two'])
 })
 
+test('a follower that fails keeps nothing that comes later from the others', () => {
+  const followers = new Followers()
+  const told: string[] = []
+  const failing = follower(told, 'first', () => {
+    throw new Error('not written')
+  })
+  followers.add(failing)
+  followers.add(follower(told, 'second'))
+
+  assert.throws(() => followers.deliver([Buffer.from('data: a\n\n')], 1), /not written/)
+  followers.delete(failing)
+  followers.deliver([Buffer.from('data: b\n\n')], 1)
+
+  assert.deepEqual(told, ['first has events', 'second has events'])
+})
+
 test('followers are not idle until who has left has taken what it was handed', () => {
   const followers = new Followers()
   const left = { ...follower([], 'left'), isIdle: false, isDone: false }
