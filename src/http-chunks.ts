@@ -141,7 +141,7 @@ export function takeData(bytes: Buffer): ChunkData {
 }
 
 /** The bytes as one chunk, in as many buffers as it takes not to copy much. Node would make three writes and a string. */
-export function chunkOf(...pieces: readonly Buffer[]): readonly Buffer[] {
+export function chunkOf(pieces: readonly Buffer[]): readonly Buffer[] {
   const length = pieces.reduce((sum, piece) => sum + piece.length, 0)
   // A chunk of no bytes would be the last one.
   if (length === 0) return []
@@ -177,7 +177,7 @@ export class SharedBytes {
 
   /** See `chunkOf`. */
   get chunk(): readonly Buffer[] {
-    this.#chunk ??= chunkOf(...this.#pieces)
+    this.#chunk ??= chunkOf(this.#pieces)
     return this.#chunk
   }
 }

@@ -42,7 +42,7 @@ export class Followers {
 
   /** Whether nobody refers to anything that was handed out. */
   get areIdle(): boolean {
-    for (const follower of this.#leaving) if (follower.isDone) this.#leaving.delete(follower)
+    this.#forgetDone()
     if (this.#leaving.size > 0) return false
     for (const follower of this.#followers) if (!follower.isIdle) return false
     return true
@@ -54,6 +54,8 @@ export class Followers {
 
   /** Returns whether it was one of them. */
   delete(follower: Follower): boolean {
+    // Where nobody asks whether all are idle, too.
+    this.#forgetDone()
     if (!follower.isDone) this.#leaving.add(follower)
     return this.#followers.delete(follower)
   }
@@ -68,6 +70,10 @@ export class Followers {
 
   tellGap(): void {
     this.#tell((follower) => follower.onGap())
+  }
+
+  #forgetDone(): void {
+    for (const follower of this.#leaving) if (follower.isDone) this.#leaving.delete(follower)
   }
 
   /** What comes in the middle of this, from a callback of the app's, waits until all have had what came before it. */
@@ -88,6 +94,7 @@ export class Followers {
   dismiss(): readonly Follower[] {
     const followers = [...this.#followers]
     this.#followers.clear()
+    this.#leaving.clear()
     return followers
   }
 }

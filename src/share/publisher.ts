@@ -2,6 +2,7 @@
 // the proxy gives the ids, they are given here.
 
 import { Abort } from '../abort.ts'
+import { coalesced } from '../bytes.ts'
 import { closeReasonOf, StreamError } from '../errors.ts'
 import { Cursor } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
@@ -168,7 +169,7 @@ export class Publisher implements PipelineSink {
   }
 
   onEvents(pieces: readonly Buffer[]): void {
-    const blocks = blocksOf(pieces)
+    const blocks = blocksOf(coalesced(pieces))
     const own = this.#assignsIds ? withOwnIds(blocks, () => `${this.#epoch}-${this.#sequence++}`) : blocks
     if (own.length > 0) this.#sink.received(own, this.cursor.lastEventId)
   }

@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Abort } from '../abort.ts'
 import type { Ticket } from '../admission.ts'
+import { coalesced } from '../bytes.ts'
 import { type CloseReason, closeReasonOf, StreamError } from '../errors.ts'
 import { Cursor, type Progress } from '../events/cursor.ts'
 import type { SseStream, StreamEvent } from '../events/event.ts'
@@ -177,7 +178,9 @@ export class SharedStream implements PipelineSink, FollowedStream {
     return this.#followers.areIdle
   }
 
-  onEvents(pieces: readonly Buffer[], events: number): void {
+  onEvents(given: readonly Buffer[], events: number): void {
+    // Hooks may let through a piece for each event.
+    const pieces = coalesced(given)
     if (this.#hasNewValue && events > 0) {
       this.#hasNewValue = false
       this.log.beginValue()

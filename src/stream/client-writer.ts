@@ -179,7 +179,7 @@ export class ClientWriter {
   /** Returns false when the client is behind; `onDrain` follows. */
   write(bytes: Buffer): boolean {
     this.#begin()
-    if (this.#connection) return this.writeChunks(chunkOf(bytes))
+    if (this.#connection) return this.writeChunks(chunkOf([bytes]))
     if (this.#isShut) return true
     if (this.#guard) this.#guard.writtenBytes += bytes.length
     return this.#res.write(bytes) || this.#fallBehind()

@@ -10,23 +10,10 @@ const megabyte = 2 ** 20
 
 for (const eventBytes of [8_000, 100_000]) {
   test(`what waits for one client is not read over while another reads on (events of ${eventBytes} bytes)`, async (t) => {
-    const { upstream, front } = await rawProxied(t, { share: { lingerMs: 0 }, limits: { bufferBytes: 64 * megabyte } })
-    const fast = front.request()
-    const conversation = await upstream.next()
-    conversation.send(streamHead)
-    await fast.head()
-    const slow = front.request()
-    await slow.head()
-    slow.pause()
-    let sent = 0
+    const { send, conversation, slow, fast } = await twoClients(t, eventBytes, {})
 
     // More than the kernel takes for a client that does not read.
-    for (let count = 0; sent < 16 * megabyte; count += 1) {
-      const event = `data: ${`${count} `.repeat(eventBytes / `${count} `.length)}\n\n`
-      sent += event.length
-      conversation.send(chunk(event))
-      await fast.waitForLength(sent)
-    }
+    while (fast.length < 16 * megabyte) await send(1)
     conversation.send(lastChunk)
     slow.resume()
 
@@ -97,18 +84,21 @@ async function twoClients(t: TestContext, eventBytes: number, options: Partial<S
   const [, handle] = opened
   assert.ok(handle)
   let count = 0
+  let total = 0
   /** Sends at least so many bytes, and waits until they have come to the client that reads. */
   const send = async (bytes: number): Promise<void> => {
     const chunks: Buffer[] = []
     for (let sent = 0; sent < bytes; sent += eventBytes) {
       count += 1
       const data = `${count} `.repeat(eventBytes / `${count} `.length)
-      chunks.push(chunk(`data: ${data}\n\nevent: check\ndata: ${count}\n\n`))
+      const events = `data: ${data}\n\nevent: check\ndata: ${count}\n\n`
+      total += events.length
+      chunks.push(chunk(events))
       // A few at a time, so that the client that reads is not taken for a slow one.
       if (chunks.length === 40) conversation.send(Buffer.concat(chunks.splice(0)))
     }
     conversation.send(Buffer.concat(chunks))
-    await fast.waitFor((text) => text.endsWith(`event: check\ndata: ${count}\n\n`))
+    await fast.waitForLength(total)
   }
-  return { send, slow, fast, handle }
+  return { send, conversation, slow, fast, handle }
 }

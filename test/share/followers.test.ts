@@ -66,6 +66,26 @@ test('what is handed out from a callback comes to all behind what is on its way,
   assert.deepEqual(told, ['first: one', 'second: one', 'first: two', 'second: two'])
 })
 
+test('who has left is kept no longer than until it has taken all, where nobody asks for it either', () => {
+  const followers = new Followers()
+  const asked: string[] = []
+  let hasTaken = false
+  const left: Follower = {
+    ...follower([], 'left'),
+    get isDone() {
+      asked.push(hasTaken ? 'taken' : 'waiting')
+      return hasTaken
+    },
+  }
+  followers.add(left)
+  followers.delete(left)
+  hasTaken = true
+
+  for (const name of ['second', 'third']) followers.delete(follower([], name))
+
+  assert.deepEqual(asked, ['waiting', 'taken'])
+})
+
 test('a follower that fails keeps nothing that comes later from the others', () => {
   const followers = new Followers()
   const told: string[] = []

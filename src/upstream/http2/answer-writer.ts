@@ -37,7 +37,7 @@ export class AnswerWriter {
 
   /** What is to be written of some data of the body. */
   data(bytes: Buffer): readonly Buffer[] {
-    if (this.#framing === 'chunks') return chunkOf(bytes)
+    if (this.#framing === 'chunks') return chunkOf([bytes])
     if (this.#framing === 'none') return []
     this.#left -= bytes.length
     if (this.#left > 0) return [bytes]
