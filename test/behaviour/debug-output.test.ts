@@ -1,12 +1,21 @@
 // DEBUG=sse-proxy:* in a process of its own: one stream can be followed by its id, and nobody's secrets are in it.
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
-import { type TestContext, test } from 'node:test'
+import { after, before, type TestContext, test } from 'node:test'
 import { type Client, request } from '../support/client.ts'
-import { type Child, childOf } from '../support/processes/child.ts'
+import { type Child, childOf, startChild } from '../support/processes/child.ts'
 import type { ProxySetup } from '../support/processes/proxy.ts'
 import { startUpstream, type Upstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
+
+let child: Child
+before(async () => {
+  child = await startChild('proxy.ts', {
+    env: { DEBUG: 'sse-proxy:*', DEBUG_COLORS: 'no', DEBUG_HIDE_DATE: 'yes' },
+  })
+})
+after(() => child.end())
+let proxies = 0
 
 /** Wherever this is found, something of a client's has been told. */
 const secret = 's3cr3t-5up3r'
@@ -288,8 +297,11 @@ test('no Authorization, no Cookie, no query and no password is told, whatever fa
 })
 
 test('without DEBUG there is no output at all', async (t) => {
-  const { upstream, proxy, url } = await started(t, { options: {} }, '')
-  const client = request(url + path, { headers })
+  const upstream = await startUpstream()
+  t.after(() => upstream.close())
+  const proxy = await childOf(t, 'proxy.ts', { env: { DEBUG: '' } })
+  const port = await proxy.ask<number>('start', { options: { target: upstream.url } })
+  const client = request(`http://127.0.0.1:${port}${path}`, { headers })
   const stream = (await upstream.next()).stream()
   await client.head()
   stream.reset()
@@ -299,23 +311,33 @@ test('without DEBUG there is no output at all', async (t) => {
   assert.equal(proxy.output, '')
 })
 
+/** What one of the proxies that the process has had has told. */
+class Told {
+  readonly #heading: string
+
+  constructor(heading: string) {
+    this.#heading = heading
+  }
+
+  get output(): string {
+    return child.output.split(this.#heading)[1] ?? ''
+  }
+}
+
 async function started(
   t: TestContext,
   given: ProxySetup | ((target: string) => ProxySetup),
-  debug = 'sse-proxy:*',
-): Promise<{ upstream: Upstream; proxy: Child; url: string }> {
+): Promise<{ upstream: Upstream; proxy: Told; url: string }> {
   const upstream = await startUpstream()
   t.after(() => upstream.close().catch(() => {}))
   const made = typeof given === 'function' ? given(upstream.url) : given
-  const setup = { ...made, options: { target: upstream.url, ...made.options } }
-  const proxy = await childOf(t, 'proxy.ts', {
-    setup,
-    env: { DEBUG: debug, DEBUG_COLORS: 'no', DEBUG_HIDE_DATE: 'yes' },
-  })
-  return { upstream, proxy, url: `http://127.0.0.1:${await proxy.ask<number>('listen')}` }
+  const heading = `proxy ${++proxies}\n`
+  const setup: ProxySetup = { ...made, options: { target: upstream.url, ...made.options }, heading }
+  const port = await child.ask<number>('start', setup)
+  return { upstream, proxy: new Told(heading), url: `http://127.0.0.1:${port}` }
 }
 
-async function untilSays(proxy: Child, what: RegExp): Promise<void> {
+async function untilSays(proxy: Told, what: RegExp): Promise<void> {
   await until(
     () => what.test(proxy.output),
     () => `${what} in\n${proxy.output}`,
@@ -323,12 +345,12 @@ async function untilSays(proxy: Child, what: RegExp): Promise<void> {
 }
 
 /** The lines with this id, without what debug puts before the namespace's last part. */
-function linesOf(proxy: Child, id: string): string[] {
+function linesOf(proxy: Told, id: string): string[] {
   const lines = proxy.output.split('\n').filter((line) => line.includes(id))
   return lines.map((line) => line.replace(/^.*?sse-proxy:/, ''))
 }
 
-function assertNoSecret(proxy: Child): void {
+function assertNoSecret(proxy: Told): void {
   const spellings = [
     secret,
     Buffer.from(secret)

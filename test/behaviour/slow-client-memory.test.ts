@@ -147,9 +147,9 @@ async function started(
 ): Promise<{ upstream: Upstream; proxy: Child; url: string }> {
   const upstream = await startUpstream()
   t.after(() => upstream.close())
-  const setup = { options: { target: upstream.url, secure: false, ...options }, ...more }
-  const proxy = await childOf(t, 'proxy.ts', { setup })
-  const port = await proxy.ask<number>('listen')
+  const setup: ProxySetup = { options: { target: upstream.url, secure: false, ...options }, ...more }
+  const proxy = await childOf(t, 'proxy.ts')
+  const port = await proxy.ask<number>('start', setup)
   return { upstream, proxy, url: more.http2 ? `https://localhost:${port}/` : `http://127.0.0.1:${port}/` }
 }
 

@@ -1,11 +1,11 @@
 // A proxy whose process is not there for a while, because its event loop stands still or the process is stopped: what the
 // others did meanwhile counts, and that it was not noticed is not their fault.
 import assert from 'node:assert/strict'
-import { type TestContext, test } from 'node:test'
+import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import type { ProxyStats } from 'sse-proxy-middleware'
 import { type Client, request } from '../support/client.ts'
-import { type Child, childOf } from '../support/processes/child.ts'
+import { type Child, startChild } from '../support/processes/child.ts'
 import type { ProxySetup } from '../support/processes/proxy.ts'
 import { type Exchange, startUpstream, type Upstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
@@ -13,6 +13,12 @@ import { until } from '../support/waiting.ts'
 const mebibyte = 2 ** 20
 /** What the proxy is told to wait, and how long it is away. */
 const [waitMs, awayMs] = [1_000, 2_000]
+
+let proxy: Child
+before(async () => {
+  proxy = await startChild('proxy.ts')
+})
+after(() => proxy.end())
 
 const absences: { name: string; leave: (proxy: Child) => Promise<unknown> }[] = [
   { name: 'the event loop stands still', leave: (proxy) => proxy.ask('stall', awayMs) },
@@ -161,8 +167,7 @@ async function started(
   // Several are one behind the scenes: what matters is how each of them is judged.
   const target = Array.from({ length: targets }, (_, i) => `${upstream.url}/${i}`)
   const setup: ProxySetup = { options: { target: targets === 1 ? `${upstream.url}/stream` : target, ...options } }
-  const proxy = await childOf(t, 'proxy.ts', { setup })
-  const port = await proxy.ask<number>('listen')
+  const port = await proxy.ask<number>('start', setup)
   const open = (count: number) => {
     const clients = Array.from({ length: count }, () => request(`http://127.0.0.1:${port}/`))
     t.after(() => {

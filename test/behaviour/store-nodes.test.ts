@@ -1,10 +1,11 @@
 // Nodes that are processes, with a Redis server between them, under load: one dies, sleeps, is drained, and Redis is
 // restarted without what it had. No client loses an event, gets one twice, or is cut off, as long as its own node lives.
 import assert from 'node:assert/strict'
-import { type TestContext, test } from 'node:test'
+import { after, type TestContext, test } from 'node:test'
 import { type Client, open } from '../support/client.ts'
 import { NumberedFeed, type NumberedUpstream, startNumberedUpstream } from '../support/numbered-upstreams.ts'
-import { type Child, childOf } from '../support/processes/child.ts'
+import { type Child, startChild } from '../support/processes/child.ts'
+import type { NodeSetup } from '../support/processes/store-node.ts'
 import { noRedis, RedisServer } from '../support/redis-server.ts'
 import { startUpstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
@@ -12,6 +13,10 @@ import { until } from '../support/waiting.ts'
 const leaseMs = 1500
 const eventEveryMs = 20
 const clientsANode = 20
+
+/** Processes that have no node in them: those that outlive a test are there for the next. */
+const idle: Child[] = []
+after(() => Promise.all(idle.map((child) => child.end())))
 
 interface StoreNode {
   child: Child
@@ -211,18 +216,27 @@ async function farm(
   const redis = await RedisServer.start()
   const feed = new NumberedFeed()
   const upstream = hasIds ? await startNumberedUpstream(feed) : await startFleetingUpstream(feed)
+  const children = await Promise.all([0, 1, 2].map(() => idle.pop() ?? startChild('store-node.ts')))
   t.after(async () => {
     feed.finish()
+    await Promise.all(children.map(leaveIdle))
     await upstream.close()
     await redis.end()
   })
-  const setup = { target: upstream.url, redisPort: redis.port, leaseMs, keptEvents }
-  const children = await Promise.all([0, 1, 2].map(() => childOf(t, 'store-node.ts', { setup })))
+  const setup: NodeSetup = { target: upstream.url, redisPort: redis.port, leaseMs, keptEvents }
   const nodes = await Promise.all(
-    children.map(async (child) => ({ child, url: `http://127.0.0.1:${await child.ask<number>('listen')}/` })),
+    children.map(async (child) => ({ child, url: `http://127.0.0.1:${await child.ask<number>('start', setup)}/` })),
   )
   feed.start(everyMs)
   return { redis, feed, nodes, upstreams: () => upstream.open }
+}
+
+/** Ends the node in a process, where that is still alive. */
+async function leaveIdle(child: Child): Promise<void> {
+  if (child.hasEnded) return
+  child.signal('SIGCONT')
+  await child.ask('end')
+  idle.push(child)
 }
 
 /** Each event goes to those that are connected, and has no id. */

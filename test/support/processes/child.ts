@@ -59,8 +59,12 @@ export class Child {
     return within(this.#exit, () => `the end of the process: ${this.output.slice(-2000)}`, ms)
   }
 
+  get hasEnded(): boolean {
+    return this.process.exitCode !== null || this.process.signalCode !== null
+  }
+
   async end(): Promise<void> {
-    if (this.process.exitCode === null && this.process.signalCode === null) this.process.kill('SIGKILL')
+    if (!this.hasEnded) this.process.kill('SIGKILL')
     await this.#exit
   }
 }
