@@ -162,10 +162,17 @@ function send(stream: EventStream, name: string, count: number): void {
 }
 
 /** The commands that come over the network from now on, without those of scripts. */
-async function sentFromNowOn(t: TestContext, redis: RedisServer): Promise<() => Sent[]> {
+async function sentFromNowOn(t: TestContext, redis: RedisServer): Promise<() => readonly Sent[]> {
   const monitor = await redis.monitor()
   t.after(() => monitor.end())
-  return () => monitor.lines().flatMap(sentOf)
+  const sent: Sent[] = []
+  let read = 0
+  return () => {
+    const lines = monitor.lines()
+    sent.push(...lines.slice(read).flatMap(sentOf))
+    read = lines.length
+    return sent
+  }
 }
 
 function sentOf(text: string): Sent[] {
@@ -174,7 +181,7 @@ function sentOf(text: string): Sent[] {
 }
 
 /** Each node has beaten so often. */
-async function beaten(sent: () => Sent[], beats: number): Promise<void> {
+async function beaten(sent: () => readonly Sent[], beats: number): Promise<void> {
   const isSo = () => bySender(sent()).filter((commands) => beatsOf(commands) >= beats).length === 2
   await until(isSo, () => `${beats} beats of each node, there are\n${textOf(sent())}`, 40_000)
 }

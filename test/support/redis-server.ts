@@ -1,16 +1,13 @@
 // Real Redis servers, started for a test on loopback and ended by their pid: one, a cluster of three, or a primary with its
 // replica and a sentinel. Nothing is written to disk but what a cluster and a sentinel cannot do without.
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { freePort } from './ports.ts'
-import { until } from './waiting.ts'
-
-const run = promisify(execFile)
+import { until, within } from './waiting.ts'
 
 /** Why tests with a server are skipped, or false. */
 export const noRedis: string | false =
@@ -79,10 +76,35 @@ export class RedisServer {
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
-  /** What redis-cli prints for a command. */
+  /** What redis-cli prints for a command, without a process for each: some are asked again and again. */
   async cli(...command: readonly string[]): Promise<string> {
-    const { stdout } = await run('redis-cli', ['-p', `${this.port}`, ...command], { timeout: 10_000 })
-    return stdout.trim()
+    const [first, database = '', ...rest] = command
+    if (first === '-n') return (await this.#answers(['SELECT', database], rest)).slice('OK\n'.length).trim()
+    return (await this.#answers(command)).trim()
+  }
+
+  /** One line after the other, over a connection of their own. */
+  async #answers(...commands: (readonly string[])[]): Promise<string> {
+    const socket = connect(this.port, '127.0.0.1')
+    const request = commands.map((words) => `*${words.length}\r\n${words.map(asBulk).join('')}`).join('')
+    let answer = ''
+    try {
+      return await within(
+        new Promise<string>((resolve, reject) => {
+          socket.on('error', reject).on('close', () => reject(new Error(`no answer to ${commands.join()}: ${answer}`)))
+          socket.setEncoding('latin1').on('data', (text: string) => {
+            answer += text
+            const printed = itemsOf(answer, commands.length)
+            if (printed) resolve(printed.text)
+          })
+          socket.write(request, 'latin1')
+        }),
+        () => `an answer to ${commands.join()}`,
+        10_000,
+      )
+    } finally {
+      socket.destroy()
+    }
   }
 
   /** Ends the connection by which the client of this name gets messages. */
@@ -94,14 +116,19 @@ export class RedisServer {
   }
 
   /** Every command that the server gets from now on, one a line, as MONITOR shows them. */
-  async monitor(): Promise<{ lines(): string[]; end(): void }> {
-    let seen = ''
+  async monitor(): Promise<{ lines(): readonly string[]; end(): void }> {
+    const lines: string[] = []
+    let unfinished = ''
+    let hasBegun = false
     const socket = connect(this.port, '127.0.0.1', () => socket.write('MONITOR\r\n'))
     socket.setEncoding('latin1').on('data', (text: string) => {
-      seen += text
+      const whole = (unfinished + text).split('\r\n')
+      unfinished = whole.pop() ?? ''
+      if (!hasBegun) hasBegun = whole.shift() === '+OK'
+      lines.push(...whole)
     })
-    await until(() => seen.startsWith('+OK'), 'MONITOR to begin')
-    return { lines: () => seen.split('\r\n').slice(1, -1), end: () => socket.destroy() }
+    await until(() => hasBegun, 'MONITOR to begin')
+    return { lines: () => lines, end: () => socket.destroy() }
   }
 }
 
@@ -242,4 +269,40 @@ async function accepts(port: number): Promise<boolean> {
   } finally {
     socket.destroy()
   }
+}
+
+/** A word of a command. */
+function asBulk(word: string): string {
+  const bytes = Buffer.from(word).toString('latin1')
+  return `$${bytes.length}\r\n${bytes}\r\n`
+}
+
+/** As redis-cli prints it, and what comes after it. */
+interface Printed {
+  text: string
+  rest: string
+}
+
+/** Nothing where it has not come whole. */
+function itemOf(answer: string): Printed | undefined {
+  const end = answer.indexOf('\r\n')
+  if (end === -1) return undefined
+  const [kind, value, rest] = [answer[0], answer.slice(1, end), answer.slice(end + 2)]
+  if (kind === '*') return itemsOf(rest, Number(value))
+  if (kind !== '$') return { text: value, rest }
+  const length = Number(value)
+  if (length === -1) return { text: '', rest }
+  return rest.length < length + 2 ? undefined : { text: rest.slice(0, length), rest: rest.slice(length + 2) }
+}
+
+function itemsOf(answer: string, count: number): Printed | undefined {
+  const texts: string[] = []
+  let rest = answer
+  for (let i = 0; i < count; i++) {
+    const item = itemOf(rest)
+    if (!item) return undefined
+    texts.push(item.text)
+    rest = item.rest
+  }
+  return { text: texts.join('\n'), rest }
 }
