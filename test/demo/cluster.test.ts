@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { start } from '../../demo/recipes/cluster.ts'
 import { request } from '../support/client.ts'
+import '../support/processes/compiled-forks.ts'
 
 test('a client is led to its upstream by whichever process it reaches, and a shutdown drains them all', async () => {
   const recipe = await start()

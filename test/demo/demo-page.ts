@@ -2,7 +2,7 @@
 import type { TestContext } from 'node:test'
 import type { Page } from 'playwright-core'
 import type { FileBrowser } from '../support/browser.ts'
-import { asCompiled, type DemoProcess, startDemo } from './demo-process.ts'
+import { type DemoProcess, startDemo } from './demo-process.ts'
 
 export interface Verdicts {
   readonly proxied: string
@@ -44,7 +44,7 @@ async function told(output: ReturnType<Page['locator']> | undefined): Promise<st
 }
 
 export async function openDemo(t: TestContext, browser: FileBrowser): Promise<DemoPage> {
-  const demo = await startDemo(t, { program: asCompiled })
+  const demo = await startDemo(t)
   const { page } = await browser.open(t, 'about:blank')
   const opened = new DemoPage(page, demo)
   await page.goto(demo.url)

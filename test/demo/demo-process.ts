@@ -12,9 +12,16 @@ const startMs = 30_000
 /** As a visitor starts it. */
 export const fromSource = ['--import', 'tsx', 'demo/main.ts']
 const compiled = process.env.TEST_COMPILED
-/** Which takes half as long to start, where somebody has compiled it. */
+/** Which takes half as long to start, and so do its nodes, where somebody has compiled it. */
 export const asCompiled: string[] =
-  compiled === undefined ? fromSource : ['--enable-source-maps', join(compiled, 'demo/main.mjs')]
+  compiled === undefined
+    ? fromSource
+    : [
+        '--enable-source-maps',
+        '--import',
+        join(compiled, 'test/support/processes/compiled-forks.mjs'),
+        join(compiled, 'demo/main.mjs'),
+      ]
 
 export class DemoProcess {
   readonly url: string
@@ -54,7 +61,7 @@ export class DemoProcess {
 /** Ends with the test. */
 export async function startDemo(
   t: TestContext,
-  { port = 0, env = {}, program = fromSource }: { port?: number; env?: NodeJS.ProcessEnv; program?: string[] } = {},
+  { port = 0, env = {}, program = asCompiled }: { port?: number; env?: NodeJS.ProcessEnv; program?: string[] } = {},
 ): Promise<DemoProcess> {
   const child = spawn(process.execPath, program, {
     cwd: root,

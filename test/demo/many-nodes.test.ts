@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { start } from '../../demo/recipes/many-nodes.ts'
 import { request } from '../support/client.ts'
+import '../support/processes/compiled-forks.ts'
 import { noRedis, RedisServer } from '../support/redis-server.ts'
 
 test('three nodes have one upstream connection, and an id of one is good on another', { skip: noRedis }, async (t) => {

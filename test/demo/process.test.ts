@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { request } from '../support/client.ts'
 import { noRedis } from '../support/redis-server.ts'
 import { until } from '../support/waiting.ts'
-import { type DemoProcess, startDemo } from './demo-process.ts'
+import { asCompiled, type DemoProcess, fromSource, startDemo } from './demo-process.ts'
 import { descendantsOf, isAlive } from './descendants.ts'
 
 test('the demo takes the next free port where the wanted one is taken', async (t) => {
@@ -15,7 +15,7 @@ test('the demo takes the next free port where the wanted one is taken', async (t
   t.after(() => holder.close())
   const { port } = holder.address() as AddressInfo
 
-  const demo = await startDemo(t, { port })
+  const demo = await startDemo(t, { port, program: fromSource })
 
   assert.notEqual(new URL(demo.url).port, String(port))
   assert.match(demo.output, new RegExp(`Port ${port} is taken`))
@@ -62,11 +62,14 @@ test('health, metrics, the cookie of the sign-in and the security headers are th
 const skip = noRedis || (process.platform === 'linux' ? false : 'processes are looked for in /proc')
 
 test('Ctrl-C and a kill leave no Redis and no node behind', { skip }, async (t) => {
-  const ends = [(demo: DemoProcess) => demo.interrupt(), (demo: DemoProcess) => demo.kill()]
+  const ends = [
+    { program: fromSource, end: (demo: DemoProcess) => demo.interrupt() },
+    { program: asCompiled, end: (demo: DemoProcess) => demo.kill() },
+  ]
 
   await Promise.all(
-    ends.map(async (end) => {
-      const demo = await startDemo(t)
+    ends.map(async ({ program, end }) => {
+      const demo = await startDemo(t, { program })
       const killed = await fetch(new URL('/experiments/kill-node', demo.url), { method: 'POST' })
       const processes = descendantsOf(demo.pid)
       await end(demo)

@@ -22,7 +22,8 @@ const recorder = fileURLToPath(new URL('record.ts', import.meta.url))
 const preloaded = fileURLToPath(new URL('untracked.ts', import.meta.url))
 
 const processes = 'test/support/processes'
-const demo = 'demo/main.ts'
+/** Programs that are started as such. */
+const programs = ['demo/main.ts', 'demo/nodes/node.ts', 'demo/recipes/cluster.ts', 'demo/recipes/many-nodes.ts']
 const suites = /^import \{[^}]*\b(?:describe|suite)\b[^}]*\} from "node:test"/m
 
 /**
@@ -87,8 +88,8 @@ export function untrackedOf(compiled: Compiled): string {
 
 async function helpersIn(root: string): Promise<string[]> {
   const names = await readdir(join(root, processes)).catch(() => [])
-  const paths = names.map((name) => `${processes}/${name}`)
-  return existsSync(join(root, demo)) ? [...paths, demo] : paths
+  const there = programs.filter((path) => existsSync(join(root, path)))
+  return [...names.map((name) => `${processes}/${name}`), ...there]
 }
 
 function outputName(root: string, file: string): string {
