@@ -7,8 +7,8 @@ import { lastBoundary } from './boundaries.ts'
 
 const LF = 10
 const CR = 13
-// The start of an event up to this size is looked at again, together with the rest of it.
-const AGAIN_BYTES = 4096
+// The start of an event is looked at again, together with what came behind it, where both are no larger.
+const AGAIN_BYTES = 16_384
 
 // One list for all framers that hold nothing.
 const NOTHING: readonly Buffer[] = []
@@ -93,7 +93,8 @@ export class EventFramer {
 
   /** What came, behind what is held where that is little: to look at it again is cheaper than to look at it in parts. */
   withHeld(parts: readonly Buffer[]): readonly Buffer[] {
-    if (this.#heldBytes === 0 || this.#heldBytes > AGAIN_BYTES || this.#untouched) return parts
+    const bytes = parts.reduce((sum, { length }) => sum + length, this.#heldBytes)
+    if (this.#heldBytes === 0 || bytes > AGAIN_BYTES || this.#untouched) return parts
     const all = [...this.#held, ...parts]
     this.#held = NOTHING
     this.#heldBytes = 0
