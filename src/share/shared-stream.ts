@@ -174,8 +174,12 @@ export class SharedStream implements PipelineSink, FollowedStream {
   }
 
   /** The log keeps copies. */
-  get isIdle(): boolean {
+  get mayBorrow(): boolean {
     return this.#followers.areIdle
+  }
+
+  keeps(): boolean {
+    return !this.#followers.areIdle
   }
 
   onEvents(given: readonly Buffer[], events: number): void {

@@ -9,6 +9,7 @@ import type { StreamFormat } from '../options/format-options.ts'
 import { watchClient } from '../tcp-keepalive.ts'
 import type { UpstreamResponse } from '../upstream-response.ts'
 import { connectionForChunks, http2Stream, isPlainTcp, reset } from './client-connection.ts'
+import { Http2Writes } from './http2-writes.ts'
 import { LAST_EVENT_MS } from './last-event.ts'
 import type { HeadersSet } from './response-headers.ts'
 import { StallGuard } from './stall-guard.ts'
@@ -52,6 +53,8 @@ export class ClientWriter {
   #connection: Socket | undefined
   // Whether what that has taken refers to nothing of what it was given.
   #writesAtOnce = false
+  // The same for a stream over HTTP/2. Undefined where that is not known.
+  #http2Writes: Http2Writes | undefined
   // Backpressure: set when a write was not taken, cleared by 'drain'. One listener waits for that, however many writes.
   #isBehind = false
   // Set by the first `break` over HTTP/2, whose reset waits for what has been written.
@@ -99,6 +102,16 @@ export class ClientWriter {
    */
   get isWaiting(): boolean {
     return this.#writesAtOnce && this.#connection?.writableLength === 0
+  }
+
+  /** Whether it will be known what of that is not referred to any more. */
+  get mayBorrow(): boolean {
+    return this.#http2Writes !== undefined || this.isWaiting
+  }
+
+  /** Whether anything that was written and lies in this memory is referred to. */
+  keeps(memory: Buffer): boolean {
+    return this.#http2Writes?.referTo(memory) ?? !this.isWaiting
   }
 
   /** Whether nothing of what was written is referred to any more, where nothing more is written. */
@@ -154,9 +167,11 @@ export class ClientWriter {
     // Asked before the first write, around which Node itself corks.
     const isCorked = res.writableCorked > 0
     // Node's flushHeaders would write the head as UTF-8, and bytes beyond ASCII would not be those that came.
-    if (http2Stream(res) || isBun) res.flushHeaders()
+    const stream = http2Stream(res)
+    if (stream || isBun) res.flushHeaders()
     else res.write('', 'latin1')
     if (!this.#fastLane || !this.#isStream || isCorked) return
+    if (stream) this.#http2Writes = Http2Writes.of(res, stream)
     this.#connection = connectionForChunks(res)
     this.#writesAtOnce = this.#connection !== undefined && isPlainTcp(this.#connection)
   }
@@ -182,7 +197,15 @@ export class ClientWriter {
     if (this.#connection) return this.writeChunks(chunkOf([bytes]))
     if (this.#isShut) return true
     if (this.#guard) this.#guard.writtenBytes += bytes.length
-    return this.#res.write(bytes) || this.#fallBehind()
+    const taken = this.#http2Writes?.write(bytes) ?? this.#res.write(bytes)
+    return taken || this.#fallBehind()
+  }
+
+  /** Has several writes leave as one until `uncork`, where each would wait for the one before it: over HTTP/2. */
+  cork(): { uncork(): void } | undefined {
+    const stream = http2Stream(this.#res)
+    stream?.cork()
+    return stream
   }
 
   /** The same for bytes that other clients get as well: their chunk is made once for all. */

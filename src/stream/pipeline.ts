@@ -19,8 +19,10 @@ const NOTHING = Buffer.alloc(0)
 export interface PipelineSink {
   /** What one read of the upstream brought: bytes, complete or not, and the events they complete. */
   onReceived(bytes: number, events: number): void
-  /** Whether nothing refers to what it was given any more; absent where that is not known. */
-  readonly isIdle?: boolean
+  /** Whether it may be given memory that is used again, and will know what it refers to of that. */
+  readonly mayBorrow?: boolean
+  /** Whether anything refers to this memory. */
+  keeps?(memory: Buffer): boolean
   /** Bytes that may leave at once, together, and how many events they are. */
   onEvents(pieces: readonly Buffer[], events: number): void
   /** The same for whole HTTP chunks with so many bytes of data in them. Only where the client takes chunks. */
@@ -199,12 +201,13 @@ export class Pipeline implements BodySink, EventFlow {
 
   /** Whether nothing holds up what comes next, neither here nor behind the sink. */
   get mayBorrow(): boolean {
-    return !this.#held && this.#parts === undefined && this.#sink.isIdle === true
+    return !this.#held && this.#parts === undefined && this.#sink.mayBorrow === true
   }
 
   keeps(memory: Buffer): boolean {
     if (!this.mayBorrow) return true
-    return this.#chunks?.holds(memory) === true || lieIn(memory, this.#framer.unfinished)
+    if (this.#chunks?.holds(memory) || lieIn(memory, this.#framer.unfinished)) return true
+    return this.#sink.keeps?.(memory) ?? true
   }
 
   /** Whether nothing is held here, and nothing holds it. */

@@ -119,6 +119,14 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
     return this.context.writer.isWaiting
   }
 
+  get mayBorrow(): boolean {
+    return this.context.writer.mayBorrow
+  }
+
+  keeps(memory: Buffer): boolean {
+    return this.context.writer.keeps(memory)
+  }
+
   onEvents(pieces: readonly Buffer[], events: number): void {
     if (!this.#detached) this.#meter.sent(events)
     this.#writeAll(pieces)
@@ -344,7 +352,10 @@ export class Session implements PipelineSink, WriterListener, KeptAlive {
 
   /** What came together leaves together, where that takes no large copy. */
   #writeAll(pieces: readonly Buffer[]): void {
-    for (const piece of coalesced(pieces)) this.#write(piece)
+    const parts = coalesced(pieces)
+    const corked = parts.length > 1 ? this.context.writer.cork() : undefined
+    for (const part of parts) this.#write(part)
+    corked?.uncork()
   }
 
   /** The tick that is under way does not count as silence. */
