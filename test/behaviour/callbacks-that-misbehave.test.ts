@@ -1,15 +1,14 @@
 // No callback of the app's, whatever it does, ends the process or leaves a stream open.
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { promisify } from 'node:util'
 import { root } from '../support/documents.ts'
 import { callbackNames, expectedOutcomes } from '../support/misbehaving-callbacks.ts'
 import { type Child, startChild } from '../support/processes/child.ts'
 import { proxied, type SseProxyOptions } from '../support/proxied.ts'
+import { tsc } from '../support/tsc.ts'
 import type { Exchange, Upstream } from '../support/upstream.ts'
 import { gate, until } from '../support/waiting.ts'
 
@@ -41,13 +40,7 @@ test('every function among the options is in that table', async (t) => {
   }
   await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(config))
 
-  const compiled = promisify(execFile)(process.execPath, [
-    join(root, 'node_modules/typescript/bin/tsc'),
-    '--project',
-    folder,
-  ])
-
-  await assert.doesNotReject(compiled.catch(({ stdout }) => Promise.reject(new Error(stdout))))
+  await assert.doesNotReject(tsc(['--project', folder]))
 })
 
 test('what an async onClose fails with is written to the logger', async (t) => {

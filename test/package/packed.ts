@@ -8,6 +8,7 @@ import { basename, dirname, join, relative } from 'node:path'
 import { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { type Compiler, tsc } from '../support/tsc.ts'
 import { until } from '../support/waiting.ts'
 
 const run = promisify(execFile)
@@ -110,9 +111,6 @@ export interface Project {
   tsc(compiler?: Compiler, folders?: string[]): Promise<void>
 }
 
-/** The folder of one in `node_modules`. */
-export type Compiler = 'typescript' | 'typescript-5.6' | 'typescript-5.9'
-
 /** A project of its own, which lives as long as the packed tarball. */
 export async function installIn(packed: Packed, options: ProjectOptions): Promise<Project> {
   const { type, program, besides = [], installed = [], tsconfig } = options
@@ -140,13 +138,8 @@ export async function installIn(packed: Packed, options: ProjectOptions): Promis
         timeout: 30_000,
         env: { ...process.env, NODE_TEST_CONTEXT: undefined },
       }),
-    async tsc(compiler = 'typescript', folders = ['.']) {
-      const tsc = join(root, 'node_modules', compiler, 'bin', 'tsc')
-      const options = { cwd: folder, timeout: 60_000 + 20_000 * folders.length }
-      await run(process.execPath, [tsc, '--build', ...folders], options).catch(
-        withOutput('the project does not compile'),
-      )
-    },
+    tsc: (compiler, folders = ['.']) =>
+      tsc(['--build', ...folders], { compiler, cwd: folder, timeoutMs: 60_000 + 20_000 * folders.length }),
   }
 }
 

@@ -1,16 +1,14 @@
 // The README and the guides as their reader takes them: programs that are copied out and run, tables that are believed, and
 // links that are followed.
-import { execFile, fork } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { after, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { Child } from './processes/child.ts'
-
-const run = promisify(execFile)
+import { tsc } from './tsc.ts'
 
 export const root: string = fileURLToPath(new URL('../..', import.meta.url))
 
@@ -156,10 +154,7 @@ async function typecheckThose(project: string, programs: readonly Block[], langu
   await mkdir(folder, { recursive: true })
   await Promise.all(those.map(({ code }, i) => writeFile(join(folder, files[i]!), code)))
   await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
-  const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
-  await run(process.execPath, [compiler, '--project', folder], { cwd: folder, timeout: 60_000 }).catch(({ stdout }) => {
-    throw new Error(`programs have wrong types:\n${stdout}`)
-  })
+  await tsc(['--project', folder])
 }
 
 /** A file name that says where a block is. */
