@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { runFiles } from './support/runner/run-files.ts'
+import { type Lane, runFiles } from './support/runner/run-files.ts'
 import { lineOf, summary } from './support/runner/summary.ts'
 import type { Outcome } from './support/runner/test-process.ts'
 import { until } from './support/waiting.ts'
@@ -86,8 +86,8 @@ for (const [symptom, { body, name, error }] of Object.entries({
   },
   'a file that cannot be loaded has failed': {
     body: `throw new Error('not loaded')`,
-    name: undefined,
-    error: /^its process ended with \d+$/,
+    name: 'it could not be loaded',
+    error: /^Error: not loaded/,
   },
 })) {
   test(symptom, async (t) => {
@@ -95,7 +95,7 @@ for (const [symptom, { body, name, error }] of Object.entries({
 
     const failure = outcome?.failed[0]
     assert.match(failure?.error ?? '', error)
-    if (name !== undefined) assert.equal(failure?.name, name)
+    assert.equal(failure?.name, name)
   })
 }
 
@@ -173,11 +173,11 @@ test('lanes run side by side, and who is through with one helps with the others'
   const names = ['a', 'b', 'c', 'd', 'e'].map((name) => `${name}.test.ts`)
   const folder = await folderWith(t, Object.fromEntries(names.map((name) => [name, meeting(3)])))
   const lanes = [
-    { files: names.slice(0, 1), atOnce: 2 },
-    { files: names.slice(1), atOnce: 1 },
+    { processes: alone(names.slice(0, 1)), atOnce: 2 },
+    { processes: alone(names.slice(1)), atOnce: 1 },
   ]
 
-  const outcomes = await runFiles({ root: folder, lanes, oneFileMs: 30_000 })
+  const outcomes = await runFiles({ root: folder, lanes, oneProcessMs: 30_000 })
 
   assert.deepEqual(
     outcomes.map(({ file, passed }) => [file, passed]).sort(),
@@ -211,6 +211,101 @@ test('what fails beside other files is run again alone, and named in the end whe
   assert.equal(lines.at(-1), '2 passed, 1 failed')
 })
 
+test('files that share a process run one after the other, and each has its own tests', async (t) => {
+  const folder = await folderWith(t, {
+    'a.test.ts': `${start}
+      import { setTimeout } from 'node:timers/promises'
+      test('takes its time', async () => {
+        await setTimeout(50)
+        globalThis.isThrough = process.pid
+      })`,
+    'b.test.ts': `${start}
+      const before = globalThis.isThrough
+      test('begins when the other is through', () => { if (before !== process.pid) throw new Error('at once') })
+      test('has what is defined below it', () => void new Below())
+      class Below {}`,
+    'c.test.ts': `${start}test('breaks', () => { throw new Error('always') })`,
+  })
+
+  const outcomes = await runFiles({ root: folder, lanes: [inOneProcess('a', 'b', 'c')], oneProcessMs: 3000 })
+
+  assert.deepEqual(
+    outcomes.map(({ file, passed, failed }) => [file, passed, failed.map(({ name }) => name)]),
+    [
+      ['a.test.ts', 1, []],
+      ['b.test.ts', 2, []],
+      ['c.test.ts', 0, ['breaks']],
+    ],
+  )
+  const [a, b] = outcomes
+  assert.ok(a !== undefined && a.ms >= 50 && a.cpuMs > 0)
+  assert.ok(b !== undefined && b.cpuMs > 0 && b.cpuMs < a.cpuMs)
+})
+
+for (const [symptom, { body, error }] of Object.entries({
+  'a file that cannot be loaded': { body: `throw new Error('not loaded')`, error: /^Error: not loaded/ },
+  'a file that ends the process': {
+    body: `test('exits', () => new Promise(() => setTimeout(() => process.exit(0), 100)))`,
+    error: /^its process ended with 0$/,
+  },
+  'a file that ends the process as it loads': { body: `process.exit(0)`, error: /^its process ended with 0$/ },
+})) {
+  test(`${symptom} keeps none from running that would share its process`, async (t) => {
+    const folder = await folderWith(t, {
+      'a.test.ts': `${start}test('holds', () => {})`,
+      'b.test.ts': start + body,
+      'c.test.ts': `${start}test('holds', () => {})`,
+    })
+
+    const outcomes = await runFiles({ root: folder, lanes: [inOneProcess('a', 'b', 'c')], oneProcessMs: 3000 })
+
+    assert.deepEqual(
+      outcomes.map(({ file, passed, failed }) => [file, passed, failed.length]),
+      [
+        ['a.test.ts', 1, 0],
+        ['b.test.ts', 0, 1],
+        ['c.test.ts', 1, 0],
+      ],
+    )
+    assert.match(outcomes[1]?.failed[0]?.error ?? '', error)
+  })
+}
+
+for (const [symptom, { body, error }] of Object.entries({
+  'an error that nobody has caught': {
+    body: `test('throws', (_t, done) => void setTimeout(() => { setTimeout(done); throw new Error('late') }))`,
+    error: /"Error: late"/,
+  },
+  'a process that does not end': {
+    body: `test('leaves something behind', () => void setInterval(() => {}, 1000))`,
+    error: /^it was not through after 2 s$/,
+  },
+})) {
+  test(`${symptom} fails all files of the process, and then the one whose it is`, async (t) => {
+    const folder = await folderWith(t, {
+      'a.test.ts': start + body,
+      'b.test.ts': `${start}test('holds', () => {})`,
+    })
+    const told: [string, number][] = []
+
+    const outcomes = await runFiles({
+      root: folder,
+      lanes: [inOneProcess('a', 'b')],
+      oneProcessMs: 2000,
+      onOutcome: ({ file, failed }) => told.push([file, failed.length]),
+    })
+
+    assert.deepEqual(told, [
+      ['a.test.ts', 1],
+      ['b.test.ts', 1],
+      ['a.test.ts', 1],
+      ['b.test.ts', 0],
+    ])
+    assert.match(outcomes[0]?.failed[0]?.error ?? '', error)
+    assert.deepEqual(outcomes[1]?.failed, [])
+  })
+}
+
 test('nothing of the run is left in the repository', async (t) => {
   const folder = await folderWith(t, { 'a.test.ts': `${start}test('holds', () => {})` })
 
@@ -239,8 +334,8 @@ test('promises are followed to their tests only where those stand in suites, or 
 
   await runFiles({
     root: folder,
-    lanes: [{ files: ['plain.test.ts', 'suite.test.ts', 'failing.test.ts'], atOnce: 1 }],
-    oneFileMs: 3000,
+    lanes: [{ processes: alone(['plain.test.ts', 'suite.test.ts', 'failing.test.ts']), atOnce: 1 }],
+    oneProcessMs: 3000,
     onOutcome: ({ output }) => printed.push(/promises (\d+)/.exec(output)?.[1] ?? output),
   })
 
@@ -333,13 +428,21 @@ test('the line of a file that failed has its errors and what it printed under it
   ])
 })
 
-async function outcomesOf(t: TestContext, files: Record<string, string>, oneFileMs?: number): Promise<Outcome[]> {
+async function outcomesOf(t: TestContext, files: Record<string, string>, oneProcessMs?: number): Promise<Outcome[]> {
   const names = Object.keys(files).filter((name) => name.endsWith('.test.ts'))
-  return await run(await folderWith(t, files), names, oneFileMs)
+  return await run(await folderWith(t, files), names, oneProcessMs)
 }
 
-function run(root: string, files: string[], oneFileMs = 3000): Promise<Outcome[]> {
-  return runFiles({ root, lanes: [{ files, atOnce: 2 }], oneFileMs })
+function run(root: string, files: string[], oneProcessMs = 3000): Promise<Outcome[]> {
+  return runFiles({ root, lanes: [{ processes: alone(files), atOnce: 2 }], oneProcessMs })
+}
+
+function inOneProcess(...names: string[]): Lane {
+  return { processes: [names.map((name) => `${name}.test.ts`)], atOnce: 1 }
+}
+
+function alone(files: readonly string[]): string[][] {
+  return files.map((file) => [file])
 }
 
 async function folderWith(t: TestContext, files: Record<string, string>): Promise<string> {

@@ -1,4 +1,4 @@
-// Runs the test files, several at once, each in a process of its own.
+// Runs the test files, several at once: those that take long in a process of their own, the others in one for some of them.
 //
 //   node --import tsx test/support/run.ts [filter ...]
 //
@@ -13,56 +13,68 @@ import { lineOf, summary } from './runner/summary.ts'
 import { endTestProcesses } from './runner/test-process.ts'
 
 const wholeRunMs = 20 * 60_000
-const oneFileMs = 240_000
+const oneProcessMs = 240_000
+const filesOfOne = 8
 const cores = Math.max(2, availableParallelism())
 
-// Those that wait for most of their time, for time itself or for another program: they run beside those that compute. Here
-// and there those that take longest start first, so that none of them runs on alone in the end.
-const waiting = [
-  'behaviour/store-parted',
-  'package/compilers',
-  'redis/failover',
-  'behaviour/stalls',
-  'behaviour/store-',
-  'demo/process',
-  'demo/many-nodes',
-  'browser/',
-  'demo/page',
-  'redis/',
-  'behaviour/slow-client-memory',
-  'behaviour/behind-nginx',
-  'behaviour/hostile-both',
-  'behaviour/callbacks',
-  'behaviour/debug-output',
-  'behaviour/cluster',
-  'package/',
-  'runner',
-  'demo/',
-  'clients/',
-]
-const longest = [
-  'nodes/model',
-  'behaviour/both-lanes',
-  'behaviour/share-replay',
-  'over-http2/',
-  'behaviour/floods',
-  'behaviour/rolling-restart',
-  'behaviour/slow-reader',
-  'chunk-framer',
-  'events/framer',
-  'behaviour/byte-exact',
-  'behaviour/connect-and-leave',
-  'behaviour/many-streams',
-  'behaviour/pipelining',
-  'behaviour/targets-that',
-  'behaviour/resume',
-  'behaviour/draining',
-  'behaviour/share-limits',
-  'behaviour/keepalive',
-  'behaviour/silent-streams',
-  'behaviour/share-failures',
-  'behaviour/sticky',
-  'events/hooks',
+// The files of a lane are those that are in no lane before it and have one of its names in their path. Those named `alone`
+// start first, in this order, so that none of them runs on alone in the end.
+const lanes = [
+  // Those that wait for most of their time, for time itself or for another program: they run beside those that compute.
+  {
+    alone: [
+      'behaviour/store-parted',
+      'package/compilers',
+      'redis/failover',
+      'behaviour/stalls',
+      'behaviour/store-',
+      'demo/process',
+      'demo/many-nodes',
+      'browser/',
+      'demo/page',
+      'redis/commands',
+      'redis/redis-store',
+      'redis/faults',
+      'redis/traffic',
+      'behaviour/slow-client-memory',
+      'behaviour/behind-nginx',
+      'behaviour/hostile-both',
+      'behaviour/callbacks',
+      'behaviour/debug-output',
+      'behaviour/cluster',
+      'runner',
+      'guides',
+    ],
+    together: ['redis/', 'package/', 'demo/', 'clients/'],
+  },
+  {
+    alone: [
+      'nodes/model',
+      'behaviour/both-lanes',
+      'behaviour/share-replay',
+      'over-http2/',
+      'behaviour/floods',
+      'behaviour/rolling-restart',
+      'behaviour/slow-reader',
+      'chunk-framer',
+      'events/framer',
+      'behaviour/byte-exact',
+      'behaviour/connect-and-leave',
+      'behaviour/many-streams',
+      'behaviour/pipelining',
+      'behaviour/targets-that',
+      'behaviour/resume',
+      'behaviour/draining',
+      'behaviour/share-limits',
+      'behaviour/keepalive',
+      'behaviour/silent-streams',
+      'behaviour/share-failures',
+      'behaviour/sticky',
+      'behaviour/on-lost',
+      'events/hooks',
+    ],
+    together: [''],
+  },
 ]
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -83,20 +95,15 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => stop(`Stopped by ${signal}`, 128 + constants.signals[signal]))
 }
 
+const left = new Set(files)
 const start = performance.now()
 const outcomes = await runFiles({
   root,
-  lanes: [
-    { files: inOrder(waiting, files.filter(isWaiting)), atOnce: cores + 1 },
-    {
-      files: inOrder(
-        longest,
-        files.filter((name) => !isWaiting(name)),
-      ),
-      atOnce: cores + 1,
-    },
-  ],
-  oneFileMs,
+  lanes: lanes.map(({ alone, together }) => ({
+    processes: [...take(alone).map((name) => [name]), ...inGroups(take(together))],
+    atOnce: cores + 1,
+  })),
+  oneProcessMs,
   onOutcome: (outcome) => console.log(lineOf(outcome)),
   signal: stopped.signal,
 })
@@ -129,15 +136,17 @@ function matching(names: string[], filters: string[]): string[] {
   )
 }
 
-function isWaiting(name: string): boolean {
-  return waiting.some((part) => name.includes(part))
+/** Those that have one of the names in their path, in the order of these, and were not taken before. */
+function take(names: readonly string[]): string[] {
+  return names.flatMap((name) => {
+    const files = [...left].filter((file) => file.includes(name))
+    for (const file of files) left.delete(file)
+    return files
+  })
 }
 
-/** As the list has them, the others behind. */
-function inOrder(list: readonly string[], names: readonly string[]): string[] {
-  const rank = (name: string): number => {
-    const at = list.findIndex((part) => name.includes(part))
-    return at === -1 ? list.length : at
-  }
-  return [...names].sort((a, b) => rank(a) - rank(b))
+/** So many a process: to start one, load packages and compile what runs often takes longer than most of the files. */
+function inGroups(names: readonly string[]): string[][] {
+  const count = Math.ceil(names.length / filesOfOne)
+  return Array.from({ length: count }, (_, i) => names.slice(i * filesOfOne, (i + 1) * filesOfOne))
 }

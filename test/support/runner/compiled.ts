@@ -20,6 +20,7 @@ export interface Compiled {
 
 const recorder = fileURLToPath(new URL('record.ts', import.meta.url))
 const preloaded = fileURLToPath(new URL('untracked.ts', import.meta.url))
+const inTurn = fileURLToPath(new URL('files-in-turn.ts', import.meta.url))
 
 const processes = 'test/support/processes'
 /** Programs that are started as such. */
@@ -39,7 +40,7 @@ export async function compile(root: string, files: readonly string[]): Promise<C
 
   try {
     const { metafile } = await build({
-      entryPoints: [...files, ...(await helpersIn(root)), recorder, preloaded].map((file) => ({
+      entryPoints: [...files, ...(await helpersIn(root)), recorder, preloaded, inTurn].map((file) => ({
         in: resolve(root, file),
         out: outputName(root, file),
       })),
@@ -79,6 +80,11 @@ export async function compile(root: string, files: readonly string[]): Promise<C
 /** The compiled recorder, for whoever has a compiled file. */
 export function recorderOf(compiled: Compiled): string {
   return compiled.pathOf(recorder)
+}
+
+/** What runs compiled files in a process. */
+export function runnerOf(compiled: Compiled): string {
+  return compiled.pathOf(inTurn)
 }
 
 /** What is loaded before a file that is not tracked; see there. */

@@ -1,11 +1,13 @@
-// A reporter of Node's test runner, inside the process of one test file: writes what became of each test, a line of JSON
-// each, for the process that started it. The last line is missing when the file ended before its tests did.
+// A reporter of Node's test runner, inside a process that runs test files: writes where a file begins and what became of
+// each test, a line of JSON each, for the process that started it. The last line is missing when it ended before its tests
+// did.
 import type { TestEvent } from 'node:test/reporters'
 import { inspect } from 'node:util'
 
 type Ending = Extract<TestEvent, { type: 'test:pass' | 'test:fail' }>
 
 export type Entry =
+  | { kind: 'file'; cpuMs: number; ms: number }
   | { kind: 'started' | 'passed'; name: string }
   | { kind: 'failed'; name: string; error: string }
   | { kind: 'skipped'; name: string; reason: string }
@@ -17,9 +19,14 @@ export default async function* record(events: AsyncIterable<TestEvent>): AsyncGe
   // The names of the tests around the one that runs, and around the one that is told of: a suite is told of at its end.
   const running: string[] = []
   const told: string[] = []
+  const files = new Set(process.argv.slice(2))
 
   for await (const event of events) {
-    if (event.type === 'test:dequeue') yield line({ kind: 'started', name: nested(running, event.data) })
+    if (event.data !== undefined && 'name' in event.data && files.has(event.data.name)) {
+      // The test that stands before those of a file, and fails where the file cannot be loaded.
+      if (event.type === 'test:dequeue') yield line({ kind: 'file', cpuMs: cpuMs(), ms: performance.now() })
+      if (event.type === 'test:fail') yield line(failure(event.data.details.error, 'it could not be loaded'))
+    } else if (event.type === 'test:dequeue') yield line({ kind: 'started', name: nested(running, event.data) })
     else if (event.type === 'test:diagnostic') {
       const { message } = event.data
       if (message.includes('asynchronous activity')) yield line({ kind: 'uncaught', error: message })
@@ -29,8 +36,12 @@ export default async function* record(events: AsyncIterable<TestEvent>): AsyncGe
       if (entry) yield line(entry)
     }
   }
+  yield line({ kind: 'through', cpuMs: cpuMs() })
+}
+
+function cpuMs(): number {
   const { user, system } = process.cpuUsage()
-  yield line({ kind: 'through', cpuMs: (user + system) / 1000 })
+  return (user + system) / 1000
 }
 
 /** The whole name of a test, which becomes the innermost of `names`. */
@@ -52,6 +63,10 @@ function ending({ type, data }: Ending, name: string): Entry | undefined {
   const { error } = data.details
   const isInside = 'failureType' in error && error.failureType === 'subtestsFailed'
   if (isInside) return isSuite ? undefined : { kind: 'failed', name, error: 'a test inside it failed' }
+  return failure(error, name)
+}
+
+function failure(error: Error, name: string): Entry {
   return { kind: 'failed', name, error: inspect(error.cause ?? error) }
 }
 

@@ -1,17 +1,17 @@
-// All test files, several at once. They share one browser, which is started when the first of them needs it, and a folder for
+// All test files, several processes at once. They share one browser, which is started when the first of them needs it, and a folder for
 // what is made once for all of them.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { BrowserServer } from 'playwright-core'
 import { endBrowser, launchBrowser, sharing, withoutBrowser } from '../chromium.ts'
-import { type Compiled, compile, recorderOf, untrackedOf } from './compiled.ts'
-import { type Outcome, runTestFile } from './test-process.ts'
+import { type Compiled, compile, recorderOf, runnerOf, untrackedOf } from './compiled.ts'
+import { type Outcome, runTestFiles } from './test-process.ts'
 
-/** Files that start in this order, so many at once. Whoever is through with a lane helps with the others. */
+/** Processes that start in this order, so many at once. Whoever is through with a lane helps with the others. */
 export interface Lane {
-  /** Relative to the root. */
-  files: readonly string[]
+  /** The files of each, relative to the root: they run one after the other. */
+  processes: readonly (readonly string[])[]
   atOnce: number
 }
 
@@ -19,7 +19,7 @@ export interface Run {
   root: string
   /** They run side by side. */
   lanes: readonly Lane[]
-  oneFileMs: number
+  oneProcessMs: number
   /** Once a file is through. */
   onOutcome?: (outcome: Outcome) => void
   /** No further file starts after it. */
@@ -29,31 +29,44 @@ export interface Run {
 const MAX_RUN_AGAIN = 3
 const browserModule = 'test/support/chromium.ts'
 
-export async function runFiles({ root, lanes, oneFileMs, onOutcome, signal }: Run): Promise<Outcome[]> {
+export async function runFiles({ root, lanes, oneProcessMs, onOutcome, signal }: Run): Promise<Outcome[]> {
   const compiled = await compile(
     root,
-    lanes.flatMap(({ files }) => files),
+    lanes.flatMap(({ processes }) => processes.flat()),
   )
   const shared = await mkdtemp(join(tmpdir(), 'tests-'))
   const browser = new SharedBrowser(compiled)
-  const outcomes: Outcome[] = []
+  const outcomes: Outcome[][] = []
 
-  const run = async (file: string, isTracked: boolean): Promise<Outcome> =>
-    runTestFile({
-      file,
-      path: compiled.pathOf(file),
+  const run = async (files: readonly string[], isTracked: boolean): Promise<Outcome[]> => {
+    const ofFiles = await runTestFiles({
+      files: files.map((file) => ({ file, path: compiled.pathOf(file) })),
+      runner: runnerOf(compiled),
       recorder: recorderOf(compiled),
       preloaded: isTracked ? [] : [untrackedOf(compiled)],
-      timeoutMs: oneFileMs,
-      env: { ...process.env, TEST_COMPILED: compiled.folder, TEST_SHARED: shared, ...(await browser.envFor(file)) },
+      timeoutMs: oneProcessMs,
+      env: { ...process.env, TEST_COMPILED: compiled.folder, TEST_SHARED: shared, ...(await browser.envFor(files)) },
     })
-  const queues = lanes.map(({ files }) => files.values())
-  const takeTurns = async (files: Iterable<string>): Promise<void> => {
-    for (const file of files) {
-      if (signal?.aborted) return
-      const outcome = await run(file, await compiled.hasSuites(file))
-      outcomes.push(outcome)
-      onOutcome?.(outcome)
+    for (const outcome of ofFiles) onOutcome?.(outcome)
+    return ofFiles
+  }
+  const queues = lanes.map(({ processes }) => processes.values())
+  const takeTurns = async (processes: Iterable<readonly string[]>): Promise<void> => {
+    for (const files of processes) {
+      const inSuites = await those(files, (file) => compiled.hasSuites(file))
+      await runAll(inSuites, true)
+      await runAll(
+        files.filter((file) => !inSuites.includes(file)),
+        false,
+      )
+    }
+  }
+  const runAll = async (files: readonly string[], isTracked: boolean): Promise<void> => {
+    // Those behind the file that a process ends with get another process.
+    for (let left = files; left.length > 0 && !signal?.aborted; ) {
+      const ofFiles = await run(left, isTracked)
+      outcomes.push(ofFiles)
+      left = left.slice(ofFiles.length)
     }
   }
   try {
@@ -64,28 +77,39 @@ export async function runFiles({ root, lanes, oneFileMs, onOutcome, signal }: Ru
         }),
       ),
     )
-    for (const [i, outcome] of failedBesideOthers(outcomes)) {
+    for (const [ofFiles, i, failed] of failedBesideOthers(outcomes)) {
       if (signal?.aborted) break
       // Whose an error is that nobody has caught shows now.
-      const again = await run(outcome.file, true)
-      onOutcome?.(again)
-      if (again.failed.length === 0) outcomes[i] = { ...again, failedAtFirst: outcome.failed }
+      const [again] = await run([failed.file], true)
+      if (again?.failed.length === 0) ofFiles[i] = { ...again, failedAtFirst: failed.failed }
     }
   } finally {
     await browser.end()
     await compiled.remove()
     await rm(shared, { recursive: true, force: true })
   }
-  return outcomes
+  return outcomes.flat()
 }
 
 /**
- * What failed while other files ran, with its place among the outcomes. It may be the machine that was too slow, so it is
- * run again, alone; where more has failed than that explains, it is not.
+ * What failed while other files ran, with its place among those of its process. It may be the machine that was too slow, or
+ * another file of the process, so it is run again, alone; where more processes have failed than that explains, it is not.
  */
-function failedBesideOthers(outcomes: readonly Outcome[]): [number, Outcome][] {
-  const failed = [...outcomes.entries()].filter(([, outcome]) => outcome.failed.length > 0)
-  return outcomes.length > 1 && failed.length <= MAX_RUN_AGAIN ? failed : []
+function failedBesideOthers(outcomes: readonly Outcome[][]): [Outcome[], number, Outcome][] {
+  const hasFailed = ({ failed }: Outcome): boolean => failed.length > 0
+  const failing = outcomes.filter((ofFiles) => ofFiles.some(hasFailed))
+  if (outcomes.flat().length === 1 || failing.length > MAX_RUN_AGAIN) return []
+
+  return failing.flatMap((ofFiles) =>
+    [...ofFiles.entries()].flatMap(([i, outcome]): [Outcome[], number, Outcome][] =>
+      hasFailed(outcome) ? [[ofFiles, i, outcome]] : [],
+    ),
+  )
+}
+
+async function those<T>(all: readonly T[], isOne: (item: T) => Promise<boolean>): Promise<T[]> {
+  const are = await Promise.all(all.map(isOne))
+  return all.filter((_, i) => are[i])
 }
 
 class SharedBrowser {
@@ -96,9 +120,9 @@ class SharedBrowser {
     this.#compiled = compiled
   }
 
-  async envFor(file: string): Promise<NodeJS.ProcessEnv> {
-    if (withoutBrowser || !this.#compiled.reaches(file, browserModule)) return {}
-    // A file that gets none launches its own, and tells what is wrong.
+  async envFor(files: readonly string[]): Promise<NodeJS.ProcessEnv> {
+    if (withoutBrowser || !files.some((file) => this.#compiled.reaches(file, browserModule))) return {}
+    // A process that gets none launches its own, and tells what is wrong.
     this.#launched ??= launchBrowser().catch(() => undefined)
     const server = await this.#launched
     return server ? sharing(server) : {}

@@ -1,4 +1,5 @@
-// One test file in a process of its own: what became of its tests, and why it failed when it did not get that far.
+// A process that runs test files, one after the other: what became of their tests, and why a file failed when it did not get
+// that far.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -21,26 +22,36 @@ export interface Outcome {
 }
 
 export interface TestProcess {
-  file: string
-  /** What is run: the file, compiled. */
-  path: string
+  /** They run in this order, each with the path of its compiled form. */
+  files: readonly { file: string; path: string }[]
+  /** The compiled modules that run them, and that record what becomes of their tests. */
+  runner: string
   recorder: string
-  /** Modules that are loaded before it. */
+  /** Modules that are loaded before all. */
   preloaded: readonly string[]
   timeoutMs: number
   env: NodeJS.ProcessEnv
 }
 
+interface Ending {
+  isLate: boolean
+  code: number | null
+  ending: string
+}
+
 const outputCharacters = 20_000
 const running = new Set<ChildProcess>()
 
-export async function runTestFile({ file, path, recorder, preloaded, timeoutMs, env }: TestProcess): Promise<Outcome> {
+/** Of the files that the process has come to: where it ends early, those behind it are not among them. */
+export async function runTestFiles(options: TestProcess): Promise<Outcome[]> {
+  const { files, runner, recorder, preloaded, timeoutMs, env } = options
   const start = performance.now()
-  const records = `${path}.records`
+  const records = `${files[0]?.path}.records`
   const imports = preloaded.flatMap((module) => ['--import', pathToFileURL(module).href])
+  const reporter = [`--test-reporter=${recorder}`, `--test-reporter-destination=${records}`]
   const child = spawn(
     process.execPath,
-    ['--enable-source-maps', ...imports, `--test-reporter=${recorder}`, `--test-reporter-destination=${records}`, path],
+    ['--enable-source-maps', ...imports, ...reporter, runner, ...files.map(({ path }) => path)],
     // A group of its own, so that whatever the tests have started ends with it.
     { stdio: ['ignore', 'pipe', 'pipe'], env, detached: true },
   )
@@ -66,14 +77,24 @@ export async function runTestFile({ file, path, recorder, preloaded, timeoutMs, 
   await Promise.race([closed, passing(1000, undefined, { ref: false })])
 
   const entries = await read(records)
-  const outcome = { ...outcomeOf(entries), file, ms: performance.now() - start, output }
+  const outcomes = outcomesOf(files, entries, performance.now() - start).map((outcome) => ({ ...outcome, output }))
   const ending = isLate ? `it was not through after ${timeoutMs / 1000} s` : `its process ended with ${signal ?? code}`
+  blame(outcomes, entries, { isLate, code, ending })
+  return outcomes
+}
+
+/** Says of the end of a process which of its files have failed by it. */
+function blame(outcomes: Outcome[], entries: readonly Entry[], { isLate, code, ending }: Ending): void {
   const isThrough = entries.at(-1)?.kind === 'through'
-  for (const entry of entries) if (entry.kind === 'uncaught') outcome.failed.push({ name: file, error: entry.error })
-  if (isLate || !isThrough || (code !== 0 && outcome.failed.length === 0)) {
-    outcome.failed.push({ name: isThrough ? file : unfinished(entries), error: ending })
-  }
-  return outcome
+  const atWork = isThrough ? undefined : unfinished(entries)
+  // What the process did and no test of it: any of its files may be the cause.
+  const errors = entries.flatMap((entry) => (entry.kind === 'uncaught' ? [entry.error] : []))
+  const hasFailed = errors.length > 0 || outcomes.some(({ failed }) => failed.length > 0)
+
+  if (atWork !== undefined || (!isThrough && !isLate)) {
+    outcomes.at(-1)?.failed.push({ name: atWork ?? 'before or after its tests', error: ending })
+  } else if (isLate || (code !== 0 && !hasFailed)) errors.push(ending)
+  for (const { file, failed } of outcomes) failed.push(...errors.map((error) => ({ name: file, error })))
 }
 
 /** Ends the test files that are still running, and what they have started. */
@@ -100,21 +121,35 @@ async function read(records: string): Promise<Entry[]> {
   return lines.map((line): Entry => JSON.parse(line))
 }
 
-function outcomeOf(entries: readonly Entry[]): Pick<Outcome, 'cpuMs' | 'passed' | 'failed' | 'skipped'> {
-  return {
-    cpuMs: entries.find((entry) => entry.kind === 'through')?.cpuMs ?? 0,
-    passed: entries.filter(({ kind }) => kind === 'passed').length,
-    failed: entries.filter((entry) => entry.kind === 'failed'),
-    skipped: entries.filter((entry) => entry.kind === 'skipped'),
-  }
+/** Of the files that have begun; the first begins with the process, which has taken so long. */
+function outcomesOf(files: TestProcess['files'], entries: readonly Entry[], ms: number): Omit<Outcome, 'output'>[] {
+  const marks = entries.flatMap((entry, at) => (entry.kind === 'file' ? [{ ...entry, at }] : []))
+  const begins = [{ at: 0, ms: 0, cpuMs: 0 }, ...marks.slice(1)]
+  const cpuMs = entries.find((entry) => entry.kind === 'through')?.cpuMs ?? 0
+
+  return files.flatMap(({ file }, i) => {
+    const from = begins[i]
+    if (from === undefined) return []
+
+    const to = begins[i + 1] ?? { at: entries.length, ms, cpuMs }
+    const own = entries.slice(from.at, to.at)
+    return {
+      file,
+      ms: to.ms - from.ms,
+      cpuMs: Math.max(0, to.cpuMs - from.cpuMs),
+      passed: own.filter(({ kind }) => kind === 'passed').length,
+      failed: own.filter((entry) => entry.kind === 'failed'),
+      skipped: own.filter((entry) => entry.kind === 'skipped'),
+    }
+  })
 }
 
-/** The test that the file did not come back from. */
-function unfinished(entries: readonly Entry[]): string {
+/** The test that the process did not come back from. */
+function unfinished(entries: readonly Entry[]): string | undefined {
   const names = new Set<string>()
   for (const entry of entries) {
     if (entry.kind === 'started') names.add(entry.name)
     else if ('name' in entry) names.delete(entry.name)
   }
-  return [...names].at(-1) ?? 'before or after its tests'
+  return [...names].at(-1)
 }
