@@ -242,6 +242,28 @@ test('files that share a process run one after the other, and each has its own t
   assert.ok(b !== undefined && b.cpuMs > 0 && b.cpuMs < a.cpuMs)
 })
 
+test('a file with a clock of its own runs before those that may have left timers', async (t) => {
+  const leaving = `${start}test('leaves a timer', () => { globalThis.left = setTimeout(() => {}, 60_000) })`
+  const mocking = `${start}test('clears it', (t) => {
+    t.mock.timers.enable()
+    clearTimeout(globalThis.left)
+  })`
+  const folder = await folderWith(t, {
+    'a.test.ts': `${leaving}\ntest.after(() => clearTimeout(globalThis.left))`,
+    'b.test.ts': mocking,
+  })
+
+  const outcomes = await runFiles({ root: folder, lanes: [inOneProcess('a', 'b')], oneProcessMs: 3000 })
+
+  assert.deepEqual(
+    outcomes.map(({ file, passed, failed }) => [file, passed, failed]),
+    [
+      ['b.test.ts', 1, []],
+      ['a.test.ts', 1, []],
+    ],
+  )
+})
+
 for (const [symptom, { body, error }] of Object.entries({
   'a file that cannot be loaded': { body: `throw new Error('not loaded')`, error: /^Error: not loaded/ },
   'a file that ends the process': {

@@ -1,5 +1,6 @@
 // The processes that a process has started, and those that these have, as Linux knows them.
 import { readdirSync, readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 
 export interface Descendant {
   readonly pid: number
@@ -22,14 +23,11 @@ export function isAlive({ pid, startedAt }: Descendant): boolean {
 function statOf(pid: number): (Descendant & { parent: number }) | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    // The program's name is in parentheses, and may contain any character.
-    const [program = '', rest = ''] = [
-      text.slice(text.indexOf('(') + 1, text.lastIndexOf(')')),
-      text.slice(text.lastIndexOf(')') + 2),
-    ]
-    const fields = rest.split(' ')
+    // The name in parentheses is that of the main thread, which Node changes, and may contain any character.
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
     // A zombie has ended; whoever adopted it has not looked yet.
     if (fields[0] === 'Z') return undefined
+    const program = basename(readFileSync(`/proc/${pid}/cmdline`, 'latin1').split(/[\0 ]/)[0] ?? '')
     return { pid, program, parent: Number(fields[1]), startedAt: fields[19] ?? '' }
   } catch {
     return undefined

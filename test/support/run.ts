@@ -32,6 +32,7 @@ const lanes = [
       'demo/many-nodes',
       'browser/',
       'demo/page',
+      'demo/dns',
       'redis/commands',
       'redis/redis-store',
       'redis/faults',

@@ -15,6 +15,8 @@ export interface Compiled {
   reaches(file: string, module: string): boolean
   /** Whether tests stand in suites there. */
   hasSuites(file: string): Promise<boolean>
+  /** Whether a test there replaces the timers of its process. */
+  mocksTimers(file: string): Promise<boolean>
   remove(): Promise<void>
 }
 
@@ -63,12 +65,14 @@ export async function compile(root: string, files: readonly string[]): Promise<C
     const inputs = new Map(
       Object.entries(metafile.outputs).map(([path, output]) => [resolve(root, path), Object.keys(output.inputs)]),
     )
+    const textOf = (file: string): Promise<string> => readFile(pathOf(file), 'utf8')
     const pathOf = (file: string): string => join(folder, `${outputName(root, file)}.mjs`)
     return {
       folder,
       pathOf,
       reaches: (file, module) => inputs.get(pathOf(file))?.includes(module) ?? false,
-      hasSuites: async (file) => suites.test(await readFile(pathOf(file), 'utf8')),
+      hasSuites: async (file) => suites.test(await textOf(file)),
+      mocksTimers: async (file) => (await textOf(file)).includes('mock.timers.enable('),
       remove,
     }
   } catch (error) {

@@ -53,12 +53,11 @@ export async function runFiles({ root, lanes, oneProcessMs, onOutcome, signal }:
   const queues = lanes.map(({ processes }) => processes.values())
   const takeTurns = async (processes: Iterable<readonly string[]>): Promise<void> => {
     for (const files of processes) {
-      const inSuites = await those(files, (file) => compiled.hasSuites(file))
+      // First those with a clock of their own: while it stands, nobody can clear a timer that a file before has left.
+      const [mocking, others] = await parted(files, compiled.mocksTimers)
+      const [inSuites, plain] = await parted([...mocking, ...others], compiled.hasSuites)
       await runAll(inSuites, true)
-      await runAll(
-        files.filter((file) => !inSuites.includes(file)),
-        false,
-      )
+      await runAll(plain, false)
     }
   }
   const runAll = async (files: readonly string[], isTracked: boolean): Promise<void> => {
@@ -107,9 +106,10 @@ function failedBesideOthers(outcomes: readonly Outcome[][]): [Outcome[], number,
   )
 }
 
-async function those<T>(all: readonly T[], isOne: (item: T) => Promise<boolean>): Promise<T[]> {
+/** Those that it is true of, and those that it is not. */
+async function parted<T>(all: readonly T[], isOne: (item: T) => Promise<boolean>): Promise<[T[], T[]]> {
   const are = await Promise.all(all.map(isOne))
-  return all.filter((_, i) => are[i])
+  return [all.filter((_, i) => are[i]), all.filter((_, i) => !are[i])]
 }
 
 class SharedBrowser {
