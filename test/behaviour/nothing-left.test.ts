@@ -14,6 +14,7 @@ import {
   startRawUpstream,
   streamHead,
 } from '../support/raw-upstream.ts'
+import { refusingUrl } from '../support/several-upstreams.ts'
 import { until } from '../support/waiting.ts'
 
 /** One request from its beginning to its end. */
@@ -198,10 +199,7 @@ for (const host of hostsByProtocol) {
   }
 
   test(`after connections that are refused (${host})`, async (t) => {
-    const upstream = await startRawUpstream()
-    await upstream.close()
-
-    await refusals(t, host, { target: upstream.url }, 502)
+    await refusals(t, host, { target: refusingUrl }, 502)
   })
 
   test(`after connections that are not established in time (${host})`, async (t) => {
