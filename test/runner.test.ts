@@ -41,12 +41,13 @@ test('passed, failed and skipped tests are counted and named, each with why', as
   ])
 })
 
-test('an error names the line of the source, not of what it was compiled to', async (t) => {
+test('an error names the line of the source, not of what it was compiled to, where it failed a test and where it was printed', async (t) => {
   const [outcome] = await outcomesOf(t, {
-    'lines.test.ts': `${start}\n\ntest('breaks', () => { throw new Error('here') })`,
+    'lines.test.ts': `${start}\n\ntest('breaks', () => {\n  console.error(new Error('there'))\n  throw new Error('here') })`,
   })
 
-  assert.match(outcome?.failed[0]?.error ?? '', /lines\.test\.ts:4:/)
+  assert.match(outcome?.failed[0]?.error ?? '', /lines\.test\.ts:6:9/)
+  assert.match(outcome?.output ?? '', /lines\.test\.ts:5:17/)
 })
 
 for (const [symptom, { body, name, error }] of Object.entries({

@@ -16,12 +16,7 @@ const compiled = process.env.TEST_COMPILED
 export const asCompiled: string[] =
   compiled === undefined
     ? fromSource
-    : [
-        '--enable-source-maps',
-        '--import',
-        join(compiled, 'test/support/processes/compiled-forks.mjs'),
-        join(compiled, 'demo/main.mjs'),
-      ]
+    : ['--import', join(compiled, 'test/support/processes/compiled-forks.mjs'), join(compiled, 'demo/main.mjs')]
 
 export class DemoProcess {
   readonly url: string

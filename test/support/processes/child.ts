@@ -75,7 +75,7 @@ export function scriptOf(file: string): { path: string; execArgv: string[] } {
   if (compiled !== undefined) {
     return {
       path: join(compiled, 'test/support/processes', file.replace(/\.ts$/, '.mjs')),
-      execArgv: ['--enable-source-maps'],
+      execArgv: [],
     }
   }
   return { path: fileURLToPath(new URL(file, import.meta.url)), execArgv: ['--import', 'tsx'] }

@@ -15,7 +15,7 @@ const compiled = process.env.TEST_COMPILED
 function compiledForm(path: string, execArgv: string[] = []): { path: string; execArgv: string[] } {
   const form = join(compiled ?? '', relative(root, path).replace(/\.ts$/, '.mjs'))
   const isFromSource = execArgv.join(' ') === fromSource && existsSync(path)
-  return isFromSource && existsSync(form) ? { path: form, execArgv: ['--enable-source-maps'] } : { path, execArgv }
+  return isFromSource && existsSync(form) ? { path: form, execArgv: [] } : { path, execArgv }
 }
 
 if (compiled !== undefined) {

@@ -3,6 +3,7 @@
 // did.
 import type { TestEvent } from 'node:test/reporters'
 import { inspect } from 'node:util'
+import { inSource } from './source-places.ts'
 
 type Ending = Extract<TestEvent, { type: 'test:pass' | 'test:fail' }>
 
@@ -29,7 +30,7 @@ export default async function* record(events: AsyncIterable<TestEvent>): AsyncGe
     } else if (event.type === 'test:dequeue') yield line({ kind: 'started', name: nested(running, event.data) })
     else if (event.type === 'test:diagnostic') {
       const { message } = event.data
-      if (message.includes('asynchronous activity')) yield line({ kind: 'uncaught', error: message })
+      if (message.includes('asynchronous activity')) yield line({ kind: 'uncaught', error: inSource(message) })
     } else if (event.type === 'test:start') nested(told, event.data)
     else if (event.type === 'test:pass' || event.type === 'test:fail') {
       const entry = ending(event, nested(told, event.data))
@@ -67,7 +68,7 @@ function ending({ type, data }: Ending, name: string): Entry | undefined {
 }
 
 function failure(error: Error, name: string): Entry {
-  return { kind: 'failed', name, error: inspect(error.cause ?? error) }
+  return { kind: 'failed', name, error: inSource(inspect(error.cause ?? error)) }
 }
 
 function line(entry: Entry): string {

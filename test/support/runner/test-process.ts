@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { setTimeout as passing } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import type { Entry } from './record.ts'
+import { inSource } from './source-places.ts'
 
 export interface Outcome {
   file: string
@@ -51,7 +52,7 @@ export async function runTestFiles(options: TestProcess): Promise<Outcome[]> {
   const reporter = [`--test-reporter=${recorder}`, `--test-reporter-destination=${records}`]
   const child = spawn(
     process.execPath,
-    ['--enable-source-maps', ...imports, ...reporter, runner, ...files.map(({ path }) => path)],
+    [...imports, ...reporter, runner, ...files.map(({ path }) => path)],
     // A group of its own, so that whatever the tests have started ends with it.
     { stdio: ['ignore', 'pipe', 'pipe'], env, detached: true },
   )
@@ -77,7 +78,10 @@ export async function runTestFiles(options: TestProcess): Promise<Outcome[]> {
   await Promise.race([closed, passing(1000, undefined, { ref: false })])
 
   const entries = await read(records)
-  const outcomes = outcomesOf(files, entries, performance.now() - start).map((outcome) => ({ ...outcome, output }))
+  const outcomes = outcomesOf(files, entries, performance.now() - start).map((outcome) => ({
+    ...outcome,
+    output: inSource(output),
+  }))
   const ending = isLate ? `it was not through after ${timeoutMs / 1000} s` : `its process ended with ${signal ?? code}`
   blame(outcomes, entries, { isLate, code, ending })
   return outcomes
