@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHook } from 'node:async_hooks'
 import type { TestContext } from 'node:test'
+import { inSource } from './runner/source-places.ts'
 import { until } from './waiting.ts'
 
 const sockets = /(Socket|Pipe|TLS|Server|Connect)Wrap$/
@@ -39,7 +40,7 @@ export function watchLeftovers(t: TestContext): Leftovers {
   })
 
   const remainingTimers = (): string[] =>
-    [...timers.values()].map(({ stack = '' }) => stack).filter((stack) => !isOfNoConcern(stack))
+    [...timers.values()].map(({ stack = '' }) => inSource(stack)).filter((stack) => !isOfNoConcern(stack))
 
   return {
     async assertNone() {

@@ -5,6 +5,7 @@ import { SourceMap } from 'node:module'
 import { dirname, resolve } from 'node:path'
 
 const compiledPlace = /(?:file:\/\/)?(\/[^\s():]+\.mjs):(\d+):(\d+)/g
+const maps = new Map<string, SourceMap | undefined>()
 
 export function inSource(text: string): string {
   return text.replace(compiledPlace, (place, path: string, line: string, column: string) => {
@@ -15,8 +16,13 @@ export function inSource(text: string): string {
   })
 }
 
-/** Undefined where there is none, as for what was not compiled. */
 function mapOf(path: string): SourceMap | undefined {
+  if (!maps.has(path)) maps.set(path, readMap(path))
+  return maps.get(path)
+}
+
+/** Undefined where there is none, as for what was not compiled. */
+function readMap(path: string): SourceMap | undefined {
   try {
     return new SourceMap(JSON.parse(readFileSync(`${path}.map`, 'utf8')))
   } catch {
