@@ -45,6 +45,8 @@ const lanes = [
       'behaviour/cluster',
       'runner',
       'guides',
+      // Those set the environment of their process, or stay till its end.
+      'hosts/',
     ],
     together: ['redis/', 'package/', 'demo/', 'clients/'],
   },

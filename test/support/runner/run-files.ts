@@ -1,5 +1,5 @@
-// All test files, several processes at once. They share one browser, which is started when the first of them needs it, and a folder for
-// what is made once for all of them.
+// All test files, several processes at once. They share one browser, which is started when the first of them needs it, and a
+// folder for what is made once for all of them.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
