@@ -197,8 +197,8 @@ export class ClientWriter {
     if (this.#connection) return this.writeChunks(chunkOf([bytes]))
     if (this.#isShut) return true
     if (this.#guard) this.#guard.writtenBytes += bytes.length
-    const taken = this.#http2Writes?.write(bytes) ?? this.#res.write(bytes)
-    return taken || this.#fallBehind()
+    const writes = this.#http2Writes ?? this.#res
+    return writes.write(bytes) || this.#fallBehind()
   }
 
   /** Has several writes leave as one until `uncork`, where each would wait for the one before it: over HTTP/2. */

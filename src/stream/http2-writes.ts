@@ -13,8 +13,10 @@ const streamWrite: unknown = Duplex.prototype.write
 export class Http2Writes {
   readonly #res: ServerResponse
   readonly #stream: ServerHttp2Stream
-  // What has been written and not left, in that order.
-  readonly #onWay: Buffer[] = []
+  // What has been written, in that order, and how many of the first of it have left. Cut off seldom, since a cut moves all that is
+  // behind it: where a client that does not read is sent small events, that is very many.
+  #written: Buffer[] = []
+  #left = 0
 
   private constructor(res: ServerResponse, stream: ServerHttp2Stream) {
     this.#res = res
@@ -23,12 +25,13 @@ export class Http2Writes {
 
   /** Undefined where somebody else may keep what is written. */
   static of(res: ServerResponse, stream: ServerHttp2Stream): Http2Writes | undefined {
-    return res.write === responseWrite && stream.write === streamWrite ? new Http2Writes(res, stream) : undefined
+    return isUntouched(res, stream) ? new Http2Writes(res, stream) : undefined
   }
 
-  /** As `res.write`. */
+  /** As `res.write`. Whoever has replaced that in the middle of the stream gets a copy, to keep or to write when it likes. */
   write(bytes: Buffer): boolean {
-    this.#onWay.push(bytes)
+    if (!isUntouched(this.#res, this.#stream)) return this.#res.write(Buffer.from(bytes))
+    this.#written.push(bytes)
     return this.#res.write(bytes, this.#onLeft)
   }
 
@@ -39,6 +42,18 @@ export class Http2Writes {
 
   // Of a stream that was destroyed it is not known: its last frame may still be on its way. That is referred to for good.
   readonly #onLeft = (error?: Error | null): void => {
-    if (!error && !this.#stream.destroyed) this.#onWay.shift()
+    if (error || this.#stream.destroyed) return
+    this.#left++
+    if (this.#left * 2 < this.#written.length) return
+    this.#written = this.#onWay
+    this.#left = 0
   }
+
+  get #onWay(): Buffer[] {
+    return this.#written.slice(this.#left)
+  }
+}
+
+function isUntouched(res: ServerResponse, stream: ServerHttp2Stream): boolean {
+  return res.write === responseWrite && stream.write === streamWrite
 }

@@ -45,6 +45,39 @@ test('memory is referred to until the client’s window has room for all that li
   assert.deepEqual([atOnce, whileFull], [[true, true], true])
 })
 
+test('many small writes that waited for a client leave without a long turn', async (t) => {
+  const { res, request } = await arrange(t)
+  const writes = Http2Writes.of(res, res.stream)
+  const last = Buffer.alloc(16, 'b')
+  for (let count = 0; count < 200_000; count++) writes?.write(Buffer.from('data: a\n\n'))
+  writes?.write(last)
+  const before = process.cpuUsage()
+
+  request.resume()
+  await until(() => !writes?.referTo(last), 'the last to have left')
+
+  const { user } = process.cpuUsage(before)
+  assert.ok(user < 3_000_000, `${user} us for 200 000 writes`)
+})
+
+test('a middleware that replaces a method that writes in the middle gets memory of its own', async (t) => {
+  const [one, other] = [await arrange(t), await arrange(t)]
+  const writes = [Http2Writes.of(one.res, one.res.stream), Http2Writes.of(other.res, other.res.stream)]
+  const [given, kept]: [Buffer, Buffer[]] = [Buffer.from('data: a\n\n'), []]
+  one.res.write = (bytes: Buffer) => kept.push(bytes) > 0
+  other.res.stream.write = (bytes: Buffer) => kept.push(bytes) > 0
+
+  for (const one of writes) one?.write(given)
+
+  assert.deepEqual(kept, [given, given])
+  assert.ok(kept.every(({ buffer, byteOffset }) => buffer !== given.buffer || byteOffset !== given.byteOffset))
+  // Its callback may never be called.
+  assert.deepEqual(
+    writes.map((one) => one?.referTo(given)),
+    [false, false],
+  )
+})
+
 test('memory of a response that was given up is referred to for good', async (t) => {
   const { res } = await arrange(t)
   const writes = Http2Writes.of(res, res.stream)
