@@ -198,7 +198,9 @@ export class ClientWriter {
     if (this.#isShut) return true
     if (this.#guard) this.#guard.writtenBytes += bytes.length
     const writes = this.#http2Writes ?? this.#res
-    return writes.write(bytes) || this.#fallBehind()
+    // What a middleware has put in its place may return nothing, and 'drain' comes only where much waits.
+    const taken = writes.write(bytes) ?? this.#res.writableLength < this.#res.writableHighWaterMark
+    return taken || this.#fallBehind()
   }
 
   /** Has several writes leave as one until `uncork`, where each would wait for the one before it: over HTTP/2. */

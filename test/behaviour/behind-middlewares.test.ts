@@ -7,7 +7,7 @@ import compression from 'compression'
 import cors from 'cors'
 import helmet from 'helmet'
 import { headerOf } from '../support/client.ts'
-import { hosts, type Middleware } from '../support/front.ts'
+import { hosts, hostsByProtocol, type Middleware } from '../support/front.ts'
 import { proxied } from '../support/proxied.ts'
 import { until } from '../support/waiting.ts'
 
@@ -20,6 +20,28 @@ const requireUser: Middleware = (req, res, next) => {
     if (req.headers.authorization === 'Bearer good') return next()
     res.statusCode = 401
     res.end('who are you?')
+  })
+}
+
+for (const host of hostsByProtocol) {
+  test(`a middleware whose \`write\` returns nothing does not stop the events, nor repeat them (${host})`, async (t) => {
+    const loose: Middleware = (_req, res, next) => {
+      const { write } = res
+      res.write = (...given: unknown[]) => void write.apply(res, given)
+      next()
+    }
+    const { upstream, front } = await proxied(t, {}, { host, before: [loose] })
+    const client = front.request()
+    const stream = (await upstream.next()).stream()
+
+    for (const data of ['one', 'two', 'three']) {
+      stream.send({ data })
+      await client.waitFor(`data: ${data}\n\n`)
+    }
+    stream.end()
+
+    assert.equal(await client.ended(), 'clean')
+    assert.equal(client.bytes.toString(), 'data: one\n\ndata: two\n\ndata: three\n\n')
   })
 }
 
