@@ -4,6 +4,7 @@ import { Cluster as Cluster6, Redis as Redis6 } from 'ioredis-6'
 import { createCluster as cluster5, createClient as create5, createSentinel as sentinel5 } from 'redis-5'
 import { createCluster as cluster6, createClient as create6, createSentinel as sentinel6 } from 'redis-6'
 import type { RedisClient } from '../../src/redis/redis-store.ts'
+import { within } from './waiting.ts'
 
 /** A client that is connected, and how it is closed. */
 export interface ConnectedClient {
@@ -29,7 +30,7 @@ async function connected(
   },
 ): Promise<ConnectedClient> {
   client.on('error', () => {})
-  await client.connect()
+  await within(client.connect(), 'the client to connect')
   return { client, close: () => client.destroy() }
 }
 
@@ -38,7 +39,7 @@ async function ready(
   client: RedisClient & { disconnect(): void; on(event: string, on: () => void): unknown },
 ): Promise<ConnectedClient> {
   client.on('error', () => {})
-  await new Promise<void>((resolve) => client.on('ready', resolve))
+  await within(new Promise<void>((resolve) => client.on('ready', resolve)), 'the client to be ready')
   return { client, close: () => client.disconnect() }
 }
 

@@ -9,6 +9,8 @@ const { now } = Date
 
 /** Most of what is waited for happens within so many turns of the event loop. */
 const quickLooks = 20
+// Looks after that are further and further apart: one each 2 ms is a twentieth of a processor, for as long as it takes.
+const [leastPauseMs, mostPauseMs] = [2, 5]
 
 /** What is waited for, in words; a function when the words depend on how far things got. */
 type What = string | (() => string)
@@ -35,7 +37,8 @@ export async function until(isSo: () => boolean, what: What, ms: number = patien
   const deadline = now() + ms
   for (let look = 0; !isSo(); look += 1) {
     if (now() > deadline) throw new Error(`waited ${ms} ms for ${told(what)}`)
-    await new Promise<unknown>((resolve) => (look < quickLooks ? setImmediate(resolve) : setTimeout(resolve, 2)))
+    const pauseMs = Math.min(leastPauseMs + Math.floor(look / quickLooks) - 1, mostPauseMs)
+    await new Promise<unknown>((resolve) => (look < quickLooks ? setImmediate(resolve) : setTimeout(resolve, pauseMs)))
   }
 }
 
