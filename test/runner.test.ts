@@ -10,6 +10,7 @@ import type { Outcome } from './support/runner/test-process.ts'
 import { until } from './support/waiting.ts'
 
 const start = `import { describe, test } from 'node:test'\n`
+const exits = `test('exits', () => new Promise(() => setTimeout(() => process.exit(0), 100)))`
 
 test('passed, failed and skipped tests are counted and named, each with why', async (t) => {
   const [outcome] = await outcomesOf(t, {
@@ -59,7 +60,7 @@ for (const [symptom, { body, name, error }] of Object.entries({
     error: /^it was not through after 3 s$/,
   },
   'a file that exits before its tests are through has failed': {
-    body: `test('exits', () => new Promise(() => setTimeout(() => process.exit(0), 100)))`,
+    body: exits,
     name: 'exits',
     error: /^its process ended with 0$/,
   },
@@ -268,7 +269,7 @@ test('a file with a clock of its own runs before those that may have left timers
 for (const [symptom, { body, error }] of Object.entries({
   'a file that cannot be loaded': { body: `throw new Error('not loaded')`, error: /^Error: not loaded/ },
   'a file that ends the process': {
-    body: `test('exits', () => new Promise(() => setTimeout(() => process.exit(0), 100)))`,
+    body: exits,
     error: /^its process ended with 0$/,
   },
   'a file that ends the process as it loads': { body: `process.exit(0)`, error: /^its process ended with 0$/ },
