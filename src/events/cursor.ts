@@ -119,7 +119,8 @@ export function hasLongLine(bytes: Buffer): boolean {
   return end === -1 || end - middle > MAX_LINE_BYTES
 }
 
-function startsOfLines(bytes: Buffer, begun: string): string {
+/** What counts of each line. `begun` is the start of the first one, where that has come before. */
+export function startsOfLines(bytes: Buffer, begun: string): string {
   let text = ''
   let first = begun.charCodeAt(0) || bytes[0]
   for (let from = 0, to = 0; to !== -1; from = to + 1, first = bytes[from]) {

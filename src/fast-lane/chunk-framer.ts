@@ -3,7 +3,7 @@
 // else is given back, and the parser, the framer and the cursor take it the ordinary way.
 
 import { compact, lieIn } from '../bytes.ts'
-import type { Cursor } from '../events/cursor.ts'
+import { type Cursor, hasLongLine, startsOfLines } from '../events/cursor.ts'
 import { FieldReader } from '../events/fields.ts'
 import { ChunkWalker } from '../http-chunks.ts'
 
@@ -16,6 +16,8 @@ const LARGE_BYTES = 8192
 // bytes, and a chunk that drips in would cost a hundred times its size.
 const FEW_READS = 64
 const SMALL_READ_BYTES = 256
+// How much of a read becomes one text, if no chunk is larger.
+const TEXT_BYTES = 16_384
 // After so many reads in a row of which nothing could pass, none of the rest of the stream is tried.
 const MAX_REFUSALS = 16
 
@@ -205,9 +207,9 @@ class Walk {
   chunkStart = 0
   missingBytes = 0
   readonly #bytes: Buffer
-  // A character for each byte, which is the cheaper one to search. Undefined before the first whole chunk: of a large one that
-  // is not whole, nothing is read as text.
-  #text: string | undefined
+  // A part of them that begins with a chunk, a character for each byte, which is the cheaper one to search; and where it begins.
+  #text = ''
+  #textAt = 0
   readonly #walker = new ChunkWalker()
   readonly #fields = new FieldReader()
   // All the data, behind the cut too.
@@ -229,17 +231,40 @@ class Walk {
       if (this.#endsInside(dataStart)) this.mayWait = false
       return false
     }
-    this.#text ??= this.#bytes.toString('latin1')
-    const text = this.#text
-    // A CR in the data is found before the chunk's own. All lines are whole.
-    if (text.indexOf('\r', dataStart) !== dataEnd || text.charCodeAt(dataEnd - 1) !== LF) return this.#refuse()
-    const hasBlankLine = this.#fields.read(text, dataStart, dataEnd)
+    const hasBlankLine = this.#readChunk(dataStart, dataEnd)
+    if (hasBlankLine === undefined) return this.#refuse()
     this.#data += dataEnd - dataStart
     this.chunkStart = end
-    if (dataEnd - dataStart === 1 || text.charCodeAt(dataEnd - 2) === LF) this.#commit(end)
+    if (dataEnd - dataStart === 1 || this.#bytes[dataEnd - 2] === LF) this.#commit(end)
     // An event that is whole does not wait.
     else if (hasBlankLine) this.mayWait = false
-    return end < text.length
+    return end < this.#bytes.length
+  }
+
+  /** Reads the lines of a whole chunk; whether a blank one is among them. Undefined where it is none that is known here. */
+  #readChunk(start: number, end: number): boolean | undefined {
+    const bytes = this.#bytes
+    if (end - start > LARGE_BYTES) {
+      const data = bytes.subarray(start, end)
+      if (hasLongLine(data)) {
+        // A CR in the data is found before the chunk's own. All lines are whole.
+        if (bytes.indexOf(CR, start) !== end || bytes[end - 1] !== LF) return undefined
+        const lines = startsOfLines(data, '')
+        return this.#fields.read(lines, 0, lines.length)
+      }
+    }
+    if (end >= this.#textAt + this.#text.length) this.#readText(end + 1)
+    const text = this.#text
+    const at = this.#textAt
+    if (text.indexOf('\r', start - at) !== end - at || text.charCodeAt(end - 1 - at) !== LF) return undefined
+    return this.#fields.read(text, start - at, end - at)
+  }
+
+  /** Goes on with the text, from the chunk that is looked at; at least up to `end`. */
+  #readText(end: number): void {
+    const from = this.chunkStart
+    this.#textAt = from
+    this.#text = this.#bytes.toString('latin1', from, Math.max(end, from + TEXT_BYTES))
   }
 
   #commit(cut: number): void {

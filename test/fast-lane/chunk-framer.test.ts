@@ -287,7 +287,10 @@ const largeStream = fc.record({
     { minLength: 1, maxLength: 5 },
   ),
   chunkBytes: fc.constantFrom(0, 0, 0, 8_000, 20_000, 65_536),
-  readSizes: fc.array(fc.constantFrom(1, 2, 3, 500, 1_460, 8_192, 16_384, 65_536), { minLength: 1, maxLength: 8 }),
+  readSizes: fc.array(fc.constantFrom(1, 2, 3, 500, 1_460, 8_192, 16_384, 65_536, 262_144), {
+    minLength: 1,
+    maxLength: 8,
+  }),
   eventBytes: fc.constantFrom(9_000, 70_000, MIB),
 })
 
@@ -309,6 +312,61 @@ test('large events over many reads, in one chunk each or over many', () => {
   )
 
   assert.ok(chunkedBytes > MIB / 2, `${chunkedBytes} bytes passed as chunks`)
+})
+
+test('a large read of chunks of all sizes', () => {
+  const few = Array.from({ length: 60 }, (_, i) => `id: s${i}\ndata: ${'y'.repeat(i)}\n\n`).join('')
+  const kinds = {
+    small: 'id: a\nevent: e\ndata: x\n\n',
+    many: few.repeat(5),
+    'a long line': `id: b\nretry: 7\ndata: ${'x'.repeat(20_000)}\n\n`,
+    'a long line, and more': `data: ${'x'.repeat(30_000)}\nid: c\n\nid: d\ndata\n\n`,
+    'a line that begins as nothing': `${'i'.repeat(10_000)}\ndata: y\n\n`,
+    'not the end of an event': `data: ${'x'.repeat(9_000)}\n`,
+    'blank lines': '\n\n',
+    'no line end': `data: ${'x'.repeat(9_000)}`,
+    'a CR in a long line': `id: e\ndata: ${'x'.repeat(9_000)}\rid: f\n\n`,
+    'an id that does not count': `id: g\0\ndata: ${'x'.repeat(9_000)}\n\n`,
+  }
+  const names = Object.keys(kinds) as (keyof typeof kinds)[]
+  let chunkedBytes = 0
+  const plain = names.slice(0, 7)
+
+  const reads = fc.record({
+    // Where something odd is among them, what comes before it has still passed.
+    blocks: fc.oneof(
+      fc.array(fc.constantFrom(...plain), { minLength: 1, maxLength: 30 }),
+      fc.array(fc.constantFrom(...names), { minLength: 1, maxLength: 30 }),
+    ),
+    readSizes: fc.array(fc.constantFrom(30_000, 65_536, 262_144), { minLength: 1, maxLength: 3 }),
+  })
+  forAll(
+    reads,
+    ({ blocks, readSizes }) => {
+      const body = Buffer.concat([inChunks(blocks.map((name) => kinds[name])), end])
+      chunkedBytes += race([before, ...cut(body, readSizes)])
+    },
+    300,
+  )
+
+  assert.ok(chunkedBytes > 10 * MIB, `${chunkedBytes} bytes passed as chunks`)
+})
+
+test('chunks pass wherever they end in a read', () => {
+  // Around where a text ends that is made of a part of a read.
+  for (let length = 16_300; length < 16_400; length++) {
+    const lines = 'data: xx\n'.repeat(2_000).slice(-length)
+    for (const chunks of [
+      [`${lines}\n`, 'data\n\n'],
+      ['data\n\n', `${lines}\n`, 'data\n\n'],
+    ]) {
+      const read = inChunks(chunks)
+
+      const taken = new ChunkFramer(MIB, new Cursor('')).take(read)
+
+      assert.deepEqual([taken.back.length, Buffer.concat(taken.chunks).length], [0, read.length], `${length}`)
+    }
+  }
 })
 
 const large = (text: string) => chunk(`id: 3\ndata: ${'x'.repeat(9_000)}${text}`)
