@@ -10,11 +10,14 @@ import { compact } from './bytes.ts'
 // A connection that is silent keeps a small buffer. A read that fills it is followed by one into a large buffer.
 const SMALL = 1024
 const LARGE = 65_536
+// In a flood the calls of a read and its write, and waking the client up, cost more than the bytes: a read brings more of them.
+const HUGE = 262_144
 // After so many reads that have filled much of it, a large buffer is kept even where no more is there to be read: what is kept
-// of a burst is a small part of it. So many connections may.
+// of a burst is a small part of it. After so many that have filled it and were borrowed, a huge one is. All connections
+// together keep so much.
 const MANY_READS = 8
-const MAX_KEPT = 256
-let kept = 0
+const MAX_KEPT_BYTES = 256 * LARGE
+let keptBytes = 0
 
 /** Reads from memory that is used again. */
 export interface Borrower {
@@ -22,6 +25,8 @@ export interface Borrower {
   borrow(read: Buffer): boolean
   /** Whether it still refers to memory that it has borrowed. */
   keeps(memory: Buffer): boolean
+  /** Whether it passes reads on as they are. For whoever copies them, a huge one is more than the processor's cache holds. */
+  readonly takesHuge: boolean
 }
 
 // Other runtimes read in ways of their own.
@@ -50,9 +55,10 @@ class ReadBuffer implements OnReadOpts {
   #borrower: Borrower | undefined
   // How large the next buffer is.
   #size = SMALL
-  // How many reads have filled much of a large one, and whether it is kept therefore.
+  // How many reads in a row have filled much of a large one, how many all of it, and the size of the buffer that is kept therefore.
   #largeReads = 0
-  #keepsLarge = false
+  #fullReads = 0
+  #kept = 0
   // Where the next read goes. Undefined where it is not known to be free.
   #memory: Buffer | undefined
   // What the borrower keeps.
@@ -77,24 +83,27 @@ class ReadBuffer implements OnReadOpts {
   readonly callback = (length: number): boolean => {
     const memory = this.buffer()
     this.#memory = undefined
-    const wantsMore = this.#pass(memory, length)
-    this.#fit(length, memory.length)
+    const read = memory.subarray(0, length)
+    const isLent = this.#lend(memory, read)
+    const wantsMore = isLent || this.#pass(memory, read)
+    this.#fit(length, memory.length, isLent)
     return wantsMore
   }
 
-  #pass(memory: Buffer, length: number): boolean {
+  /** Whether the borrower has taken it. */
+  #lend(memory: Buffer, read: Buffer): boolean {
     const socket = this.#socket
-    if (!socket) return true
-    const read = memory.subarray(0, length)
+    const borrower = this.#borrower
     // What the socket holds has come before, and leaves before.
-    const borrower = socket.isPaused() || socket.readableLength > 0 ? undefined : this.#borrower
-    if (borrower?.borrow(read)) {
-      this.#reclaim([...this.#lent, memory], borrower)
-      return true
-    }
+    if (!socket || !borrower || socket.isPaused() || socket.readableLength > 0 || !borrower.borrow(read)) return false
+    this.#reclaim([...this.#lent, memory], borrower)
+    return true
+  }
+
+  #pass(memory: Buffer, read: Buffer): boolean {
     const own = compact(read)
     if (own !== read) this.#memory = memory
-    return socket.push(own)
+    return this.#socket?.push(own) ?? true
   }
 
   /** Of what was lent, what is free is read into again. */
@@ -107,22 +116,28 @@ class ReadBuffer implements OnReadOpts {
   }
 
   /** Chooses the size of the next buffer by how much of the last one was filled. */
-  #fit(length: number, size: number): void {
-    if (size === LARGE) this.#largeReads = length > LARGE / 2 ? this.#largeReads + 1 : 0
-    this.#keepLarge(this.#largeReads >= MANY_READS)
-    this.#size = length === size || this.#keepsLarge ? LARGE : SMALL
+  #fit(length: number, size: number, isLent: boolean): void {
+    if (size >= LARGE) this.#largeReads = length > LARGE / 2 ? this.#largeReads + 1 : 0
+    // Of a stream that is in step, the start of an event may be kept, and no more.
+    const isInStep = isLent && this.#lent.length < 2 && this.#borrower?.takesHuge === true
+    this.#fullReads = isInStep && length >= LARGE ? this.#fullReads + 1 : 0
+    if (this.#largeReads < MANY_READS) this.#keep(0)
+    else this.#keep(this.#fullReads < MANY_READS ? LARGE : HUGE)
+    this.#size = this.#kept || (length === size ? LARGE : SMALL)
     if (this.#memory?.length !== this.#size) this.#memory = undefined
   }
 
-  #keepLarge(keeps: boolean): void {
-    if (keeps === this.#keepsLarge || (keeps && kept === MAX_KEPT)) return
-    this.#keepsLarge = keeps
-    kept += keeps ? 1 : -1
-    if (keeps) this.#socket?.once('close', this.#onClose)
-    else this.#socket?.off('close', this.#onClose)
+  /** @param size none where it is 0 */
+  #keep(size: number): void {
+    const bytes = keptBytes - this.#kept + size
+    if (size === this.#kept || bytes > MAX_KEPT_BYTES) return
+    if (this.#kept === 0) this.#socket?.once('close', this.#onClose)
+    if (size === 0) this.#socket?.off('close', this.#onClose)
+    this.#kept = size
+    keptBytes = bytes
   }
 
   readonly #onClose = (): void => {
-    this.#keepLarge(false)
+    this.#keep(0)
   }
 }

@@ -1,7 +1,7 @@
 // Where what a connection reads lies: with a borrower in the connection's own buffer, again and again, else in memory of its own.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type OnReadOpts, Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { type Borrower, connectLending, lendReads } from '../src/read-buffer.ts'
 
@@ -12,6 +12,7 @@ class Reads implements Borrower {
   /** Whether it borrows what is read next, and keeps what it has borrowed. */
   borrows = true
   kept: (memory: Buffer) => boolean = () => false
+  takesHuge = true
 
   borrow(read: Buffer): boolean {
     if (this.borrows) this.borrowed.push(read)
@@ -164,6 +165,99 @@ test('after many large reads the large buffer is kept, until a small one', async
     [true, true, false],
   )
   assert.equal(reads.borrowed.at(-1)?.buffer.byteLength, 1024)
+})
+
+const LARGE = 65_536
+const HUGE = 4 * LARGE
+
+/** A connection that reads as much as there is room for, by the calls that Node makes: how much the kernel has at a time is its affair. */
+function filled(t: TestContext, reads: Reads): { socket: Socket; read: (length?: number) => number } {
+  const socket = new Socket()
+  let onread: OnReadOpts | undefined
+  connectLending((given) => {
+    onread = given
+    return socket
+  })
+  t.after(() => closed(socket))
+  assert.ok(onread)
+  const { buffer, callback } = onread
+  lendReads(socket, reads)
+  return {
+    socket,
+    /** Returns how much it had room for. */
+    read(length = HUGE) {
+      const memory = typeof buffer === 'function' ? buffer() : buffer
+      callback(Math.min(length, memory.length), memory)
+      return memory.length
+    },
+  }
+}
+
+async function closed(socket: Socket): Promise<void> {
+  if (socket.closed) return
+  socket.destroy()
+  await once(socket, 'close')
+}
+
+/** The room of so many reads in a row. */
+const rooms = (read: () => number, count: number) => Array.from({ length: count }, () => read())
+const large = Array.from({ length: 8 }, () => LARGE)
+
+test('after many reads that have filled a large buffer a huge one is read into, until a smaller read', (t) => {
+  const { read } = filled(t, new Reads())
+
+  const first = rooms(read, 11)
+  const more = [read(LARGE), read(LARGE - 1), read(), read(1000), read()]
+
+  assert.deepEqual(first, [1024, ...large, HUGE, HUGE])
+  assert.deepEqual(more, [HUGE, HUGE, LARGE, LARGE, 1024])
+})
+
+test('only reads in a row count', (t) => {
+  const { read } = filled(t, new Reads())
+
+  rooms(read, 8)
+  read(LARGE - 1)
+
+  assert.deepEqual(rooms(read, 9), [...large, HUGE])
+})
+
+for (const [name, change] of [
+  ['for a borrower that looks at what it reads', { takesHuge: false }],
+  ['while several reads are kept', { kept: () => true }],
+  ['while nothing is borrowed', { borrows: false }],
+] as const) {
+  test(`there is no huge buffer ${name}`, (t) => {
+    const reads = new Reads()
+    const { socket, read } = filled(t, Object.assign(reads, change))
+    socket.on('data', () => {})
+
+    assert.deepEqual(rooms(read, 20), [1024, ...large, ...large, LARGE, LARGE, LARGE])
+  })
+}
+
+test('a huge buffer is read into where the start of an event is kept', (t) => {
+  const reads = new Reads()
+  const { read } = filled(t, reads)
+  reads.kept = ({ buffer }) => buffer === reads.borrowed.at(-1)?.buffer
+
+  assert.deepEqual(rooms(read, 10), [1024, ...large, HUGE])
+})
+
+test('all connections together keep 16 MiB, and a closed one gives back what it kept', async (t) => {
+  const open = () => filled(t, new Reads())
+  const first = open()
+  const connections = [first, ...Array.from({ length: 63 }, open)]
+  const before = connections.map(({ read }) => rooms(read, 10).at(-1))
+
+  const tooMany = open()
+  const refused = rooms(tooMany.read, 20)
+  await closed(first.socket)
+  const after = tooMany.read()
+
+  assert.deepEqual(before, Array(64).fill(HUGE))
+  assert.deepEqual(refused, [1024, ...Array(19).fill(LARGE)])
+  assert.deepEqual([after, tooMany.read()], [LARGE, HUGE])
 })
 
 test('what a socket without such memory reads cannot be borrowed', async (t) => {

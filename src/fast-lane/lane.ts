@@ -128,6 +128,10 @@ export class ChunkLane implements Borrower {
     return this.#owner.sink?.keeps?.(memory) ?? true
   }
 
+  get takesHuge(): boolean {
+    return this.#owner.sink?.takesChunks === true
+  }
+
   readonly #onRead = (read: Buffer): void => {
     if (!this.#parsed) return this.#pass(read)
     if (!this.#isInStep) this.#leave()
