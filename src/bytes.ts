@@ -2,11 +2,25 @@
 
 // Pieces that are kept below this size are joined.
 const JOIN_BYTES = 32_768
+const encoder = new TextEncoder()
 
 /** One buffer; a copy only where there were several. */
 export function joined(pieces: readonly Buffer[]): Buffer {
   const [first] = pieces
   return pieces.length === 1 && first ? first : Buffer.concat(pieces)
+}
+
+/** Texts as UTF-8, one behind the other. Joined before, which copies them once more, only where they are not all ASCII. */
+export function encoded(texts: readonly string[]): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(texts.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const text of texts) {
+    const { read, written } = encoder.encodeInto(text, bytes.subarray(at))
+    // There is no room for a character of more than one byte and all others.
+    if (read < text.length) return Buffer.from(texts.join(''))
+    at += written
+  }
+  return bytes
 }
 
 /** Whether one of the pieces lies in this memory. */

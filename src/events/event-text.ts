@@ -5,6 +5,8 @@ import type { StreamEvent } from './event.ts'
 
 const LF = 10
 const CR = 13
+const END_OF_EVENT = '\n\n'
+const LONG_DATA = 16_384
 
 /**
  * Parses the blocks of one stream, one after the other. There is no event where a block dispatches nothing: comments, a
@@ -66,6 +68,12 @@ export function serializeEvent({ data, event, id }: StreamEvent): string {
   if (!data.includes('\n') && !data.includes('\r')) return `${text}data: ${data}\n\n`
   for (const line of data.split(/\r\n|\r|\n/)) text += `data: ${line}\n`
   return `${text}\n`
+}
+
+/** The same in parts, which spares a copy of what is long; undefined where it is not, or is more than one line. */
+export function serializeLong({ data, event, id }: StreamEvent): readonly string[] | undefined {
+  if (data.length < LONG_DATA || data.includes('\n') || data.includes('\r')) return undefined
+  return [serializeEvent({ data: '', event, id }).slice(0, -END_OF_EVENT.length), data, END_OF_EVENT]
 }
 
 /** A block that only moves the cursor. */

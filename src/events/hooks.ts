@@ -3,12 +3,13 @@
 
 import { isAscii } from 'node:buffer'
 import { asError } from '../app-callback.ts'
+import { encoded } from '../bytes.ts'
 import { StreamError } from '../errors.ts'
 import { startsWithMark, withoutMark } from './bom.ts'
 import { endOfBlankLines, nextBoundary } from './boundaries.ts'
 import type { SseStream, StreamEvent, TransformHook } from './event.ts'
-import { createBlockParser } from './event-text.ts'
-import { applyHooks, isEvent, listOf, type Replacement, serialize } from './hook-results.ts'
+import { createBlockParser, serializeLong } from './event-text.ts'
+import { applyHooks, isEvent, listOf, type Replacement, type Substitute, serialize } from './hook-results.ts'
 
 const CR = 13
 const END_OF_EVENT = '\n\n'
@@ -193,12 +194,22 @@ export class HookRunner {
       if (this.#kept < this.#at) this.flush()
       for (const substitute of listOf(replacement)) {
         if (isEvent(substitute)) this.#events++
-        this.#made += serialize(substitute)
+        this.#make(substitute)
       }
-      if (this.#made === '') this.#droppedStart = true
+      if (this.#made === '' && this.#atStart) this.#droppedStart = true
       this.#kept = end
     }
     this.#at = end
+  }
+
+  #make(substitute: Substitute): void {
+    const long = isEvent(substitute) ? serializeLong(substitute) : undefined
+    if (!long) {
+      this.#made += serialize(substitute)
+      return
+    }
+    this.#emit(encoded([this.#made, ...long]))
+    this.#made = ''
   }
 
   #emit(bytes: Buffer): void {

@@ -797,3 +797,35 @@ test('blank lines between events and at the ends of reads pass as they came, bes
     assert.equal(out, '\n\ndata: a\n\n\n\n\ndata: B\n\n\n\n\ndata: d\n\n\n')
   }
 })
+
+test('long data in an event that a hook made arrives as it is, behind and before others, whatever is in it', () => {
+  const x = 'x'.repeat(20_000)
+  const made = {
+    ascii: x,
+    'no ascii at the end': `${x}ä`,
+    'no ascii at the start': `€${x}`,
+    'nothing but characters of four bytes': '😀'.repeat(10_000),
+    'half a surrogate pair': `${x}\ud83d`,
+    'more than one line': `${x}\n${x}`,
+    'a byte order mark': `\ufeff${x}`,
+    short: 'short',
+  }
+  for (const first of Object.values(made)) {
+    for (const second of Object.values(made)) {
+      const events = [first, second, 'end'].map((data, i) => ({ data, event: `e${i}`, id: `ä${i}` }))
+      const subject = runner((event) => (event.data === 'kept' ? undefined : events))
+
+      subject.run('data: kept\n\nid: 7\ndata: other\n\ndata: kept\n\n')
+      subject.subject.flush()
+
+      const texts = events.map(
+        ({ data, event, id }) => `event: ${event}\nid: ${id}\n${data.replace(/^/gm, 'data: ')}\n\n`,
+      )
+      assert.equal(
+        subject.text(),
+        Buffer.from(`data: kept\n\n${texts.join('')}data: kept\n\n`).toString(),
+        `${first.slice(-3)}, ${second.slice(-3)}`,
+      )
+    }
+  }
+})
