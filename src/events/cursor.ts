@@ -9,6 +9,8 @@ const CR = 13
 const SMALL_I = 105
 const SMALL_R = 114
 const MAX_NAME_BYTES = 'retry:'.length
+// What it costs to look for the end of a line by itself, in bytes of text.
+const LINE_BYTES = 512
 
 /** Where a client stands. */
 export interface Progress {
@@ -86,7 +88,7 @@ class PartReader {
 
   /** The same where all lines end with LF. */
   readLines(bytes: Buffer): void {
-    this.#readText(startsOfLines(bytes, this.#line))
+    this.#readText(startsOfLines(bytes, this.#line) ?? bytes.toString('latin1'))
   }
 
   #readText(part: string): void {
@@ -108,7 +110,8 @@ class PartReader {
 
 /** The bytes as text, or as much of each line as counts. `begun` is the start of the first line, where that has come before. */
 function textOf(bytes: Buffer, begun: string): string {
-  return hasLongLine(bytes) && !bytes.includes(CR) ? startsOfLines(bytes, begun) : bytes.toString('latin1')
+  const starts = hasLongLine(bytes) && !bytes.includes(CR) ? startsOfLines(bytes, begun) : undefined
+  return starts ?? bytes.toString('latin1')
 }
 
 /** Whether it is worth while to look for line ends one by one: the line in the middle tells. */
@@ -119,11 +122,16 @@ export function hasLongLine(bytes: Buffer): boolean {
   return end === -1 || end - middle > MAX_LINE_BYTES
 }
 
-/** What counts of each line. `begun` is the start of the first one, where that has come before. */
-export function startsOfLines(bytes: Buffer, begun: string): string {
+/**
+ * What counts of each line, where all end with LF; undefined where they are so many that the whole text costs less.
+ * @param begun the start of the first one, where that has come before
+ */
+export function startsOfLines(bytes: Buffer, begun: string): string | undefined {
   let text = ''
   let first = begun.charCodeAt(0) || bytes[0]
+  let lines = bytes.length / LINE_BYTES
   for (let from = 0, to = 0; to !== -1; from = to + 1, first = bytes[from]) {
+    if (lines-- < 0) return undefined
     to = bytes.indexOf(LF, from)
     const end = to === -1 ? bytes.length : to
     text += bytes.toString('latin1', from, Math.min(end, from + lengthThatCounts(first)))

@@ -39,7 +39,8 @@ export class FieldReader {
       }
       const found = text.indexOf('\n', line)
       const end = found === -1 ? to : found
-      this.#readLine(text, line, end)
+      // However much of the line is here, the same of it is read.
+      this.#readLine(text, line, Math.min(end, line + MAX_LINE_BYTES))
       line = end + 1
     }
     return hasBlankLine

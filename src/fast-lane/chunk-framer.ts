@@ -246,18 +246,18 @@ class Walk {
     const bytes = this.#bytes
     if (end - start > LARGE_BYTES) {
       const data = bytes.subarray(start, end)
-      if (hasLongLine(data)) {
+      const lines = hasLongLine(data) ? startsOfLines(data, '') : undefined
+      if (lines !== undefined) {
         // A CR in the data is found before the chunk's own. All lines are whole.
-        if (bytes.indexOf(CR, start) !== end || bytes[end - 1] !== LF) return undefined
-        const lines = startsOfLines(data, '')
-        return this.#fields.read(lines, 0, lines.length)
+        const isPlain = bytes.indexOf(CR, start) === end && bytes[end - 1] === LF
+        return isPlain ? this.#fields.read(lines, 0, lines.length) : undefined
       }
     }
     if (end >= this.#textAt + this.#text.length) this.#readText(end + 1)
     const text = this.#text
     const at = this.#textAt
-    if (text.indexOf('\r', start - at) !== end - at || text.charCodeAt(end - 1 - at) !== LF) return undefined
-    return this.#fields.read(text, start - at, end - at)
+    const isPlain = text.indexOf('\r', start - at) === end - at && text.charCodeAt(end - 1 - at) === LF
+    return isPlain ? this.#fields.read(text, start - at, end - at) : undefined
   }
 
   /** Goes on with the text, from the chunk that is looked at; at least up to `end`. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Cursor } from '../../src/events/cursor.ts'
+import { Cursor, startsOfLines } from '../../src/events/cursor.ts'
 import type { EventFramer } from '../../src/events/framer.ts'
 import {
   BOM,
@@ -378,4 +378,36 @@ test('an event in pieces sets what it sets as a whole, wherever it is cut', () =
       assert.deepEqual([cursor.events, cursor.lastEventId, cursor.retryMs], [1, 'a'.repeat(30), 1500])
     }
   }
+})
+
+test('of a line that is too long the same counts, however it comes', () => {
+  const long = `data: ${'x'.repeat(20_000)}\n`
+  for (const [line, lastEventId, retryMs] of [
+    [`id: ${'7'.repeat(8_300)}\0`, '', undefined],
+    [`id: ${'7'.repeat(20_000)}\0`, '', undefined],
+    [`id: ${'7'.repeat(8_192)}`, '7'.repeat(8_192), undefined],
+    [`retry: ${'0'.repeat(9_000)}5`, 'a', 0],
+  ] as const) {
+    for (const more of ['', long]) {
+      const bytes = Buffer.from(`id: a\n\n${line}\n${more}\n`)
+      for (const pieces of [[bytes], [bytes.subarray(0, 6_000), bytes.subarray(6_000)]]) {
+        const cursor = new Cursor('')
+        for (const [i, piece] of pieces.entries()) cursor.pass(piece, i === pieces.length - 1)
+        const event = new Cursor('')
+        event.passEvent(pieces)
+
+        for (const each of [cursor, event]) {
+          assert.equal(each.lastEventId, lastEventId)
+          assert.equal(each.retryMs, retryMs)
+        }
+      }
+    }
+  }
+})
+
+test('lines are read one by one only where they are long on average', () => {
+  const long = `data: ${'x'.repeat(20_000)}\n`
+
+  assert.equal(startsOfLines(Buffer.from(`id: 1\n${long}\n`), ''), 'id: 1\ndata: \n\n')
+  assert.equal(startsOfLines(Buffer.from(`${'\n'.repeat(100)}${long}`), ''), undefined)
 })

@@ -326,6 +326,9 @@ test('a large read of chunks of all sizes', () => {
     'blank lines': '\n\n',
     'no line end': `data: ${'x'.repeat(9_000)}`,
     'a CR in a long line': `id: e\ndata: ${'x'.repeat(9_000)}\rid: f\n\n`,
+    'many lines around a long one': `${few}data: ${'x'.repeat(20_000)}\n\n${few}`,
+    'an id that is too long, with NUL': `id: ${'7'.repeat(8_300)}\0\ndata: ${'x'.repeat(20_000)}\n\n`,
+    'a time that is too long': `retry: 8\nretry: ${'0'.repeat(9_000)}5\ndata: ${'x'.repeat(20_000)}\n\n`,
     'an id that does not count': `id: g\0\ndata: ${'x'.repeat(9_000)}\n\n`,
   }
   const names = Object.keys(kinds) as (keyof typeof kinds)[]
