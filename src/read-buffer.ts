@@ -11,7 +11,7 @@ import { compact } from './bytes.ts'
 const SMALL = 1024
 const LARGE = 65_536
 // In a flood the calls of a read and its write, and waking the client up, cost more than the bytes: a read brings more of them.
-const HUGE = 262_144
+const HUGE = 524_288
 // After so many reads that have filled much of it, a large buffer is kept even where no more is there to be read: what is kept
 // of a burst is a small part of it. After so many that have filled it and were borrowed, a huge one is. All connections
 // together keep so much.
@@ -93,7 +93,14 @@ class ReadBuffer implements OnReadOpts {
     const isLent = this.#lend(memory, read)
     const wantsMore = isLent || this.#pass(memory, read)
     this.#fit(length, memory.length, isLent)
-    return wantsMore
+    return wantsMore && !this.#yields(memory.length)
+  }
+
+  /** Lets all others have their turn behind a huge read: Node reads on, many times, for as long as reads fill their buffer. */
+  #yields(size: number): boolean {
+    if (size < HUGE || !this.#socket) return false
+    setImmediate(readOn, this.#socket)
+    return true
   }
 
   /** Whether the borrower has taken it. */
@@ -147,6 +154,11 @@ class ReadBuffer implements OnReadOpts {
   readonly #onClose = (): void => {
     this.#keep(0)
   }
+}
+
+/** Whoever has paused the connection meanwhile has it read on. */
+function readOn(socket: Socket): void {
+  if (!socket.isPaused()) socket.read(0)
 }
 
 /** Has V8's next minor collection come before a major one would: what it counts is a text that nobody keeps. */
