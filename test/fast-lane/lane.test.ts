@@ -339,3 +339,14 @@ test('what a sink was lent that has left since is not used again', () => {
 
   assert.equal(lane.keeps(memory), true)
 })
+
+test('reads may be huge only where the sink passes chunks on as they are', () => {
+  const { stage, lane } = lending()
+  const whileItDoes = lane.takesHuge
+
+  Object.assign(stage.sink ?? {}, { takesChunks: false })
+  const whileItDoesNot = lane.takesHuge
+  Object.assign(stage, { sink: undefined })
+
+  assert.deepEqual([whileItDoes, whileItDoesNot, lane.takesHuge], [true, false, false])
+})
