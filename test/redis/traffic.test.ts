@@ -191,7 +191,7 @@ for (const kind of redisClients) {
       const lives = await Promise.all(names.map((name) => cli('PTTL', name)))
       assert.ok(names.length >= 6, `${names}`)
       assert.deepEqual(
-        names.filter((_name, i) => !(Number(lives[i]) > 0)),
+        names.filter((_name, i) => lives[i] === '-1'),
         [],
       )
     })
