@@ -13,8 +13,14 @@ class Reads implements Borrower {
   borrows = true
   kept: (memory: Buffer) => boolean = () => false
   takesHuge = true
+  /** Called with each read into a huge buffer, which is not remembered. */
+  onHuge: (() => void) | undefined
 
   borrow(read: Buffer): boolean {
+    if (this.onHuge) {
+      if (read.buffer.byteLength === HUGE) this.onHuge()
+      return true
+    }
     if (this.borrows) this.borrowed.push(read)
     return this.borrows
   }
@@ -218,15 +224,10 @@ test('behind a huge read all others have their turn, and then it reads on', asyn
   let inThisTurn = 0
   let most = 0
   let huge = 0
-  const borrow = reads.borrow.bind(reads)
-  reads.borrow = (read) => {
-    if (read.buffer.byteLength === HUGE) {
-      if (inThisTurn++ === 0) setImmediate(() => (inThisTurn = 0))
-      most = Math.max(most, inThisTurn)
-      huge++
-    }
-    reads.borrowed.length = 0
-    return borrow(read)
+  reads.onHuge = () => {
+    if (inThisTurn++ === 0) setImmediate(() => (inThisTurn = 0))
+    most = Math.max(most, inThisTurn)
+    huge++
   }
   lendReads(socket, reads)
 
@@ -242,20 +243,16 @@ test('a connection that is paused behind a huge read is read on when it is not a
   let pausedAt = 0
   let whilePaused = 0
   let pauses = 0
-  const borrow = reads.borrow.bind(reads)
-  reads.borrow = (read) => {
-    reads.borrowed.length = 0
-    if (read.buffer.byteLength === HUGE && pauses < 5) {
-      pauses++
-      socket.pause()
-      pausedAt = socket.bytesRead
-      const resume = () => {
-        whilePaused += socket.bytesRead - pausedAt
-        socket.resume()
-      }
-      setImmediate(() => setImmediate(() => setImmediate(resume)))
-    }
-    return borrow(read)
+  const resume = () => {
+    whilePaused += socket.bytesRead - pausedAt
+    socket.resume()
+  }
+  reads.onHuge = () => {
+    if (pauses === 5) return
+    pauses++
+    socket.pause()
+    pausedAt = socket.bytesRead
+    setImmediate(() => setImmediate(() => setImmediate(resume)))
   }
   lendReads(socket, reads)
 
